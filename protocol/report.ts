@@ -1,0 +1,95 @@
+import * as v from 'valibot'
+
+/**
+ * What a host shows: one union for page, log and JSON. `mlstore train --json` prints one a line, with `t` (ISO time)
+ * before it. Bytes are totals of this run unless they stand in a `swap`, where they are that swap's own.
+ */
+
+/** The phases of a peer and the sentence that page, terminal and JSON share. */
+export const phaseSentences = {
+  'checking-device': 'Checking what this device can do',
+  fetching: 'Fetching the model',
+  connecting: 'Looking for peers',
+  training: 'Training with the swarm',
+  'training-alone': 'Training alone; nobody else is here yet',
+  'offline-training': 'Training offline; no bootstrap or peer can be reached',
+  evaluating: 'Measuring the model',
+  settling: 'Own training is done; averaging with the others until all agree',
+  paused: 'Paused',
+  leaving: 'Finishing the batch and saying goodbye',
+  stopped: 'Stopped; the checkpoint is saved',
+  failed: 'Stopped by an error',
+} as const
+
+export type Phase = keyof typeof phaseSentences
+
+const count = v.pipe(v.number(), v.integer(), v.minValue(0))
+const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1))
+const text = v.string()
+
+export const metricsSchema = v.object({ accuracy: share, loss: v.number() })
+export type Metrics = v.InferOutput<typeof metricsSchema>
+
+/** How a peer's bytes travel; `relay` never carries params. */
+export const paths = ['tcp', 'ws', 'webrtc-direct', 'webrtc', 'relay', 'memory'] as const
+export type Path = (typeof paths)[number]
+
+const reports = [
+  v.object({ ev: v.literal('joined'), run: text, peer: text, model: text, version: text }),
+  v.object({
+    ev: v.literal('phase'),
+    phase: v.picklist(Object.keys(phaseSentences) as Phase[]),
+    text,
+  }),
+  v.object({ ev: v.literal('fetch'), bytes: count, total: count, providers: count }),
+  v.object({
+    ev: v.literal('data'),
+    read: count,
+    skipped: count,
+    labels: v.record(v.string(), count),
+    train: count,
+    validation: count,
+  }),
+  v.object({ ev: v.literal('peers'), count, direct: count }),
+  v.object({ ev: v.literal('round'), round: count, steps: count, loss: v.number(), samples: count }),
+  v.object({
+    ev: v.literal('swap'),
+    round: count,
+    with: text,
+    path: v.picklist(paths),
+    bytesUp: count,
+    bytesDown: count,
+    distance: v.pipe(v.number(), v.minValue(0)),
+  }),
+  v.object({ ev: v.literal('swap-failed'), round: count, with: text, reason: text }),
+  v.object({
+    ev: v.literal('eval'),
+    round: count,
+    at: v.picklist(['trained', 'averaged']),
+    metrics: metricsSchema,
+    examples: count,
+  }),
+  v.object({ ev: v.literal('release'), version: text, cid: text }),
+  v.object({
+    ev: v.literal('stopped'),
+    reason: text,
+    rounds: count,
+    bytesUp: count,
+    bytesDown: count,
+    checkpoint: v.optional(text),
+  }),
+  v.object({
+    ev: v.literal('failed'),
+    code: count,
+    message: text,
+    hint: v.optional(text),
+  }),
+] as const
+
+export const reportSchema = v.variant('ev', [...reports])
+export type Report = v.InferOutput<typeof reportSchema>
+
+/** A phase as a report, with its sentence. */
+export function phaseReport(phase: Phase): Report {
+  return { ev: 'phase', phase, text: phaseSentences[phase] }
+}
