@@ -1,0 +1,199 @@
+import type { Card, PeerId } from '../message.ts'
+import { type Random, pick } from '../random.ts'
+import type { Path } from '../report.ts'
+import type { PeerEffect } from './events.ts'
+
+/**
+ * Who is near: the cards we heard, and which of their peers we hold a direct connection to.
+ * Eight links mix as fast as all (research/decentralized-training.md section 3.1), so more are not dialled.
+ */
+export interface Links {
+  known: Map<PeerId, Neighbour>
+  /** Settled swaps since a link was last exchanged for another. */
+  swapsSinceRotation: number
+}
+
+export interface Neighbour {
+  peer: PeerId
+  phase: Card['phase']
+  /** Steps behind its params, as it last said in a card or a swap. */
+  steps: number
+  load: number
+  /** How we reach it directly; undefined while we do not. */
+  path: Path | undefined
+  expiresInMs: number
+  heardAt: number
+  /** Not offered to, nor dialled, before this. */
+  notBefore: number
+  failures: number
+}
+
+/** Direct connections that we open ourselves. */
+export const LINK_TARGET = 8
+/** One link is exchanged for another each so many swaps, if there are others. */
+const ROTATE_SWAPS = 5
+/** Back-off after a failure: first and longest wait, doubled between, with half as much jitter again. */
+const BACKOFF_MS = 1000
+const BACKOFF_MAX_MS = 60_000
+/** A dial answers by `linked`; without that it is tried again after this. */
+const DIAL_MS = 10_000
+/** More cards than this are not kept: a flood of identities ends here. */
+const KNOWN_LIMIT = 4096
+
+export function newLinks(): Links {
+  return { known: new Map(), swapsSinceRotation: 0 }
+}
+
+/** Takes in a card. Returns whether its peer is new to us. */
+export function hear(links: Links, card: Card, now: number, lifetimeMs: number): boolean {
+  const before = links.known.get(card.peer)
+  if (card.phase === 'leaving') {
+    if (before?.path) before.phase = 'leaving'
+    else links.known.delete(card.peer)
+    return false
+  }
+  if (!before && links.known.size >= KNOWN_LIMIT) return false
+  const neighbour = before ?? stranger(card.peer, now)
+  neighbour.phase = card.phase
+  neighbour.steps = Math.max(card.steps, before ? neighbour.steps : 0)
+  neighbour.load = card.load
+  neighbour.heardAt = now
+  neighbour.expiresInMs = lifetimeMs
+  links.known.set(card.peer, neighbour)
+  return !before
+}
+
+export function linked(links: Links, peer: PeerId, path: Path, now: number): void {
+  const neighbour = links.known.get(peer) ?? stranger(peer, now)
+  neighbour.path = path
+  neighbour.heardAt = now
+  if (neighbour.failures === 0) neighbour.notBefore = now
+  if (neighbour.phase === 'leaving') neighbour.phase = 'joining'
+  links.known.set(peer, neighbour)
+}
+
+export function unlinked(links: Links, peer: PeerId): void {
+  const neighbour = links.known.get(peer)
+  if (!neighbour) return
+  neighbour.path = undefined
+  if (neighbour.phase === 'leaving') links.known.delete(peer)
+}
+
+/** A neighbour told us its steps inside a swap. */
+export function toldSteps(links: Links, peer: PeerId, steps: number): void {
+  const neighbour = links.known.get(peer)
+  if (neighbour && steps > neighbour.steps) neighbour.steps = steps
+}
+
+/** Peers we can swap with now. */
+export function live(links: Links): Neighbour[] {
+  const found: Neighbour[] = []
+  for (const neighbour of links.known.values()) if (canSwap(neighbour)) found.push(neighbour)
+  return found
+}
+
+/** A random live peer that is not backed off and not among `tried`. */
+export function choose(
+  links: Links,
+  random: Random,
+  now: number,
+  tried: ReadonlySet<PeerId>,
+): Neighbour | undefined {
+  return pick(
+    random,
+    live(links).filter(({ peer, notBefore }) => notBefore <= now && !tried.has(peer)),
+  )
+}
+
+/** After a failure the peer is left alone for a while, longer each time. */
+export function backOff(links: Links, peer: PeerId, now: number, random: Random): void {
+  const neighbour = links.known.get(peer)
+  if (!neighbour) return
+  const wait = Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** neighbour.failures)
+  neighbour.failures += 1
+  neighbour.notBefore = now + wait * (1 + random() / 2)
+}
+
+export function succeeded(links: Links, peer: PeerId): void {
+  const neighbour = links.known.get(peer)
+  if (neighbour) neighbour.failures = 0
+  links.swapsSinceRotation += 1
+}
+
+/** Forgets cards that ran out; dials strangers until there are enough links; now and then exchanges one. */
+export function tend(links: Links, now: number, random: Random): PeerEffect[] {
+  for (const neighbour of links.known.values()) {
+    if (!neighbour.path && now - neighbour.heardAt > neighbour.expiresInMs) {
+      links.known.delete(neighbour.peer)
+    }
+  }
+  const near = live(links)
+  const strangers = [...links.known.values()].filter(
+    ({ path, phase, notBefore }) => !path && phase !== 'leaving' && notBefore <= now,
+  )
+  const wanted = LINK_TARGET - near.length
+  if (wanted > 0) return dialSome(strangers, wanted, now, random)
+  return rotate(links, near, strangers, now, random)
+}
+
+/** The mean of what all known peers and we say is behind our params. */
+export function meanSteps(links: Links, own: number): number {
+  let sum = own
+  let count = 1
+  for (const { steps, phase } of links.known.values()) {
+    if (phase === 'leaving' || phase === 'joining' || phase === 'seeding') continue
+    sum += steps
+    count += 1
+  }
+  return sum / count
+}
+
+function rotate(
+  links: Links,
+  near: Neighbour[],
+  strangers: Neighbour[],
+  now: number,
+  random: Random,
+): PeerEffect[] {
+  if (links.swapsSinceRotation < ROTATE_SWAPS || strangers.length === 0) return []
+  links.swapsSinceRotation = 0
+  const dial = dialSome(strangers, 1, now, random)
+  const old = near.length > LINK_TARGET ? pick(random, near) : undefined
+  return old ? [...dial, { type: 'hang-up', peer: old.peer }] : dial
+}
+
+function dialSome(
+  strangers: Neighbour[],
+  wanted: number,
+  now: number,
+  random: Random,
+): PeerEffect[] {
+  const effects: PeerEffect[] = []
+  const left = [...strangers]
+  while (effects.length < wanted && left.length > 0) {
+    const at = Math.floor(random() * left.length)
+    const [neighbour] = left.splice(at, 1)
+    neighbour!.notBefore = now + DIAL_MS * (1 + random() / 2)
+    effects.push({ type: 'dial', peer: neighbour!.peer })
+  }
+  return effects
+}
+
+/** Seeders hold versions and do not average. */
+function canSwap({ path, phase }: Neighbour): boolean {
+  return path !== undefined && path !== 'relay' && phase !== 'leaving' && phase !== 'seeding'
+}
+
+function stranger(peer: PeerId, now: number): Neighbour {
+  return {
+    peer,
+    phase: 'joining',
+    steps: 0,
+    load: 0,
+    path: undefined,
+    expiresInMs: 120_000,
+    heardAt: now,
+    notBefore: 0,
+    failures: 0,
+  }
+}
