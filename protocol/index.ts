@@ -1,0 +1,13 @@
+/** The public face: what the hosts import. Workers may import ports/trainer/ by path, to stay free of the network. */
+export * from './aggregate/aggregator.ts'
+export { aggregators } from './aggregate/table.ts'
+export * from './codec/codec.ts'
+export { codecs } from './codec/table.ts'
+export * from './errors.ts'
+export * from './message.ts'
+export * from './params.ts'
+export * from './peer.ts'
+export * from './ports/clock.ts'
+export * from './random.ts'
+export * from './report.ts'
+export * from './swarm.ts'

@@ -1,0 +1,459 @@
+import type { PrivateKey } from '@libp2p/interface'
+import { toString } from 'uint8arrays'
+import { aggregators } from './aggregate/table.ts'
+import type { CodecName } from './codec/codec.ts'
+import { codecs } from './codec/table.ts'
+import { Fault } from './errors.ts'
+import { type Listing, readListing } from './listing.ts'
+import type { Manifest } from './manifest.ts'
+import {
+  CARD_LIFETIME_MS,
+  type Card,
+  type Message,
+  type Nonce,
+  type PeerId,
+  isRejection,
+  readCard,
+  signCard,
+} from './message.ts'
+import { type CardState, type PeerEffect, type PeerEvent, type PeerView, createPeer } from './peer.ts'
+import { sizeOf } from './params.ts'
+import type { Clock } from './ports/clock.ts'
+import type { Node } from './ports/libp2p.ts'
+import { type NetworkEvent, joinNetwork } from './ports/network.ts'
+import type { Command, WorkerEvent } from './ports/trainer/commands.ts'
+import type { Random } from './random.ts'
+import type { Report } from './report.ts'
+
+/**
+ * joinSwarm(): one Peer and its ports. Events come in from the network, the learner and the clock; effects go out to
+ * them. It holds the encoded copies of swaps under way, and nothing else of its own.
+ */
+export interface Swarm {
+  /** What happened, in order; ends after the last. Reading it is how the host follows and how a fault reaches it. */
+  readonly reports: AsyncIterable<Report>
+  readonly view: Readonly<PeerView>
+  /** Bytes of copies that crossed the network, this run. */
+  readonly traffic: { readonly up: number; readonly down: number }
+  pause(): void
+  resume(): void
+  /** Stops training; settles with the others, then ends by itself. */
+  finish(): void
+  /** Ends after the swap in flight. Idempotent; resolves when the last timer and stream are gone. */
+  leave(reason: string): Promise<void>
+}
+
+/** The worker that holds params and data, as the host started it. */
+export interface Learner {
+  send(command: Command): void
+  /** Called with each event, in order; one listener. */
+  listen(listener: (event: WorkerEvent) => void): void
+}
+
+/** Who knows whom: the registries in reach, and where to tell them who we are. */
+export interface Introductions {
+  /** Signed cards of peers of this swarm. */
+  cards(genesis: string): Promise<{ card: Card }[]>
+  putCard(bytes: Uint8Array): Promise<unknown>
+  /** How many registries can be asked now. */
+  reachable(): number
+}
+
+export interface SwarmOptions {
+  manifest: Manifest
+  genesis: string
+  /** CID of the version we hold. */
+  version: string
+  libp2p: Node
+  introductions: Introductions
+  learner: Learner
+  /** The `ready` event of the learner, already received. */
+  ready: Extract<WorkerEvent, { type: 'ready' }>
+  clock: Clock
+  random: Random
+  freshNonce: () => Nonce
+  key: PrivateKey
+  /** Rounds of our own, or train until told to finish. */
+  rounds?: number | undefined
+  /** False is the control: train alone. */
+  swap?: boolean
+  /** A resumed run that was away for more than 20 swaps pulls the state of a live peer. */
+  adopt?: boolean
+  /** Swaps per round, where not the manifest's. */
+  swapsPerRound?: number | undefined
+  /** Rounds end exactly after the recipe's H steps, whatever the manifest says. */
+  strict?: boolean
+  /** A release of this model was announced, signed by its owner. */
+  onRelease?: (listing: Listing, bytes: Uint8Array) => void
+}
+
+/** Introductions are asked this often while links are few, and then rarely. */
+const INTRODUCE_MS = 2000
+const INTRODUCE_LATER_MS = 60_000
+/** Evaluations may take this share of the time; more is skipped. */
+const EVALUATION_SHARE = 0.1
+/** A bootstrap forgets a card after this (registries keep at most ten minutes). */
+const CARD_MS = CARD_LIFETIME_MS
+/** The learner's answer to a stop, its checkpoint written. */
+const STOP_MS = 30_000
+
+export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
+  const { manifest, genesis, libp2p, learner, clock, introductions, ready } = options
+  const { tensors } = manifest
+  const codec = codecs[manifest.gossip.codec]
+  const self = libp2p.peerId.toString()
+  const queue = reportQueue()
+  const given = new Map<Nonce, Uint8Array>()
+  const received = new Map<Nonce, Uint8Array>()
+  const addresses = new Map<PeerId, string[]>()
+  const sequences = new Map<PeerId, number>()
+  const closing = new AbortController()
+  const evaluation = { spentMs: 0, askedAt: 0, since: clock.now(), rounds: [] as number[] }
+  let sequence = clock.date()
+  let callOff = () => {}
+  let stopReason: string | undefined
+  let over = false
+
+  const peer = createPeer({
+    self,
+    codec: codec.name,
+    copyBytes: codec.sizeBytes(tensors),
+    stateBytes: 8 * sizeOf(tensors),
+    meets: aggregators[manifest.gossip.rule].meets,
+    pullFrom: manifest.gossip.pullFrom ?? 2,
+    stepsPerRound: manifest.train.stepsPerRound,
+    strict: options.strict ?? manifest.train.strict ?? false,
+    swapsPerRound: options.swapsPerRound ?? manifest.gossip.swapsPerRound,
+    rounds: options.rounds,
+    swap: options.swap ?? true,
+    random: options.random,
+    freshNonce: options.freshNonce,
+    resumed: ready.resumed
+      ? { steps: ready.steps, rounds: ready.rounds, outcomes: ready.outcomes, adopt: options.adopt ?? false }
+      : undefined,
+  })
+
+  const network = await joinNetwork({
+    libp2p,
+    genesis,
+    tensors,
+    codec: codec.name,
+    onEvent: onNetwork,
+    judge,
+  })
+  const stopped = Promise.withResolvers<void>()
+  learner.listen(onLearner)
+  const introducing = keepIntroducing()
+  dispatch({ type: 'joined' })
+
+  return {
+    reports: queue.reports,
+    view: peer.view,
+    traffic: network.traffic,
+    pause: () => dispatch({ type: 'pause' }),
+    resume: () => dispatch({ type: 'resume' }),
+    finish: () => dispatch({ type: 'finish' }),
+    leave(reason) {
+      dispatch({ type: 'leave', reason })
+      return stopped.promise
+    },
+  }
+
+  // The pump ---------------------------------------------------------------------------------------------------------
+
+  function dispatch(event: PeerEvent): void {
+    if (over) return
+    for (const effect of peer.handle(event, clock.now())) run(effect)
+  }
+
+  function run(effect: PeerEffect): void {
+    switch (effect.type) {
+      case 'send':
+        return network.send(effect.to, effect.message, given.get(effect.message.nonce))
+      case 'train':
+        return learner.send({ type: 'train', steps: effect.steps })
+      case 'give':
+        if (effect.what === 'state') return learner.send({ type: 'give-state', nonce: effect.nonce })
+        return learner.send({ type: 'give', nonce: effect.nonce, codec: effect.codec })
+      case 'settle':
+        return settle(effect)
+      case 'adopt':
+        return adopt(effect.nonce, effect.steps)
+      case 'evaluate':
+        return evaluate(effect.at, effect.round)
+      case 'close':
+        return network.close(effect.nonce)
+      case 'release':
+        given.delete(effect.nonce)
+        received.delete(effect.nonce)
+        return
+      case 'dial':
+        void network.dial(effect.peer, addresses.get(effect.peer) ?? [], closing.signal)
+        return
+      case 'hang-up':
+        return network.hangUp(effect.peer)
+      case 'publish':
+        void publish(effect.card)
+        return
+      case 'timer':
+        callOff()
+        callOff = clock.alarm(effect.at, () => dispatch({ type: 'tick' }))
+        return
+      case 'report':
+        return queue.push(effect.report)
+      case 'stop':
+        stopReason ??= effect.reason
+        void close()
+    }
+  }
+
+  // The learner ------------------------------------------------------------------------------------------------------
+
+  function settle({ nonce, role, received: from }: Extract<PeerEffect, { type: 'settle' }>): void {
+    const sent = role === 'puller' ? undefined : given.get(nonce)
+    const copies = from.map((source) => received.get(source)!)
+    given.delete(nonce)
+    for (const source of from) received.delete(source)
+    learner.send({ type: 'settle', nonce, role, codec: codec.name, ...(sent && { sent }), received: copies })
+  }
+
+  function adopt(nonce: Nonce, steps: number): void {
+    const bytes = received.get(nonce)
+    received.delete(nonce)
+    if (bytes) learner.send({ type: 'adopt', nonce, bytes, steps })
+  }
+
+  function onLearner(event: WorkerEvent): void {
+    switch (event.type) {
+      case 'trained':
+        return dispatch(event)
+      case 'gave':
+      case 'gave-state': {
+        given.set(event.nonce, event.bytes)
+        const digest = toString(event.digest, 'hex')
+        const steps = event.type === 'gave-state' ? event.steps : peer.view.steps
+        return dispatch({ type: 'gave', nonce: event.nonce, digest, bytes: event.bytes.length, steps })
+      }
+      case 'settled':
+        return dispatch(event)
+      case 'adopted':
+        return dispatch(event)
+      case 'evaluated':
+        return evaluated(event)
+      case 'failed':
+        return fail(event)
+      case 'stopped':
+        return stopped.resolve()
+      default:
+        return
+    }
+  }
+
+  function fail({ detail }: Extract<WorkerEvent, { type: 'failed' }>): void {
+    over = true
+    queue.fail(new Fault(detail))
+    stopped.resolve()
+    void network.leave()
+    closing.abort()
+    callOff()
+  }
+
+  /** Evaluations run in the worker between rounds; a large model skips some rather than slow its training. */
+  function evaluate(at: 'trained' | 'averaged', round: number): void {
+    const now = clock.now()
+    const isDue = evaluation.spentMs <= EVALUATION_SHARE * (now - evaluation.since)
+    if (!isDue && evaluation.rounds.length === 0 && at === 'trained') return
+    if (!isDue || evaluation.rounds.length > 1) return
+    evaluation.rounds.push(round)
+    evaluation.askedAt = now
+    learner.send({ type: 'evaluate', at })
+  }
+
+  function evaluated({ at, metrics, examples, ms }: Extract<WorkerEvent, { type: 'evaluated' }>): void {
+    const round = evaluation.rounds.shift() ?? peer.view.round
+    evaluation.spentMs += ms
+    queue.push({ ev: 'eval', round, at, metrics, examples })
+  }
+
+  // The network ------------------------------------------------------------------------------------------------------
+
+  function onNetwork(event: NetworkEvent): void {
+    switch (event.type) {
+      case 'message':
+        return onMessage(event.from, event.message)
+      case 'copy':
+        received.set(event.nonce, event.bytes)
+        return dispatch({
+          type: 'received',
+          nonce: event.nonce,
+          digest: event.digest,
+          bytes: event.bytes.length,
+        })
+      case 'announced':
+        void onAnnounced(event.bytes)
+        return
+      default:
+        return dispatch(event)
+    }
+  }
+
+  function onMessage(from: PeerId, message: Message): void {
+    const event = eventOf(from, message)
+    if (event) dispatch(event)
+  }
+
+  // Cards ------------------------------------------------------------------------------------------------------------
+
+  async function judge(_from: PeerId, bytes: Uint8Array): Promise<'accept' | 'ignore' | 'reject'> {
+    const card = await readCard(bytes, clock.date())
+    if (!isRejection(card)) return (sequences.get(card.peer) ?? -1) < card.sequence ? 'accept' : 'ignore'
+    if (card.type === 'expired') return 'ignore'
+    const listing = await readListing(bytes, clock.date())
+    return isRejection(listing) ? 'reject' : 'accept'
+  }
+
+  async function onAnnounced(bytes: Uint8Array): Promise<void> {
+    const card = await readCard(bytes, clock.date())
+    if (!isRejection(card)) return hear(card)
+    const listing = await readListing(bytes, clock.date())
+    if (isRejection(listing) || listing.genesis !== genesis || listing.owner !== manifest.owner) return
+    queue.push({ ev: 'release', version: listing.manifestVersion, cid: listing.version })
+    options.onRelease?.(listing, bytes)
+  }
+
+  function hear(card: Card): void {
+    if (card.peer === self || card.genesis !== genesis) return
+    if ((sequences.get(card.peer) ?? -1) >= card.sequence) return
+    sequences.set(card.peer, card.sequence)
+    addresses.set(card.peer, card.addresses)
+    dispatch({ type: 'card', card })
+    network.admit(card.peer)
+  }
+
+  async function publish(state: CardState): Promise<void> {
+    sequence += 1
+    const card: Card = {
+      ...state,
+      peer: self,
+      genesis,
+      version: options.version,
+      codecs: [codec.name],
+      addresses: libp2p.getMultiaddrs().map(String).slice(0, ADDRESSES_SAID),
+      sequence,
+      expiresAt: Math.round(clock.date()) + CARD_MS,
+    }
+    const bytes = await signCard(card, options.key)
+    await Promise.all([
+      network.publish(bytes).catch(() => {}),
+      introductions.putCard(bytes).catch(() => {}),
+    ])
+  }
+
+  async function keepIntroducing(): Promise<void> {
+    while (!closing.signal.aborted) {
+      const found = await introductions.cards(genesis).catch(() => [])
+      for (const { card } of found) hear(card)
+      dispatch({ type: 'reachable', count: introductions.reachable() })
+      const wait = peer.view.links < 3 ? INTRODUCE_MS : INTRODUCE_LATER_MS
+      await sleep(clock, wait, closing.signal)
+    }
+  }
+
+  // The end ----------------------------------------------------------------------------------------------------------
+
+  async function close(): Promise<void> {
+    if (over) return
+    over = true
+    callOff()
+    const view = peer.view
+    learner.send({ type: 'stop' })
+    await Promise.race([stopped.promise, sleep(clock, STOP_MS, new AbortController().signal)])
+    closing.abort()
+    await introducing
+    await network.leave()
+    queue.push({
+      ev: 'stopped',
+      reason: stopReason ?? 'left',
+      rounds: view.round,
+      bytesUp: network.traffic.up,
+      bytesDown: network.traffic.down,
+    })
+    queue.end()
+    stopped.resolve()
+  }
+}
+
+/** Addresses a card has room for. */
+const ADDRESSES_SAID = 8
+
+/** What a received message means to the Peer; `params` means nothing by itself, the copy that follows does. */
+export function eventOf(from: PeerId, message: Message): PeerEvent | undefined {
+  const { nonce } = message
+  switch (message.type) {
+    case 'offer':
+      return { type: 'offered', from, nonce, codec: message.codec as CodecName, steps: message.steps }
+    case 'accept':
+      return { type: 'accepted', from, nonce, steps: message.steps }
+    case 'busy':
+      return { type: 'declined', from, nonce, reason: message.reason }
+    case 'ready':
+      return { type: 'ready', from, nonce, digest: message.digest }
+    case 'commit':
+      return { type: 'committed', from, nonce, digest: message.digest }
+    case 'ask':
+      return { type: 'asked', from, nonce }
+    case 'told':
+      return { type: 'told', from, nonce, outcome: message.outcome }
+    case 'pull':
+      return { type: 'pull-asked', from, nonce, what: message.what, codec: message.codec as CodecName }
+    case 'grant':
+      return { type: 'granted', from, nonce, steps: message.steps }
+    case 'params':
+      return undefined
+  }
+}
+
+function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve()
+    const callOff = clock.alarm(clock.now() + ms, done)
+    function done() {
+      callOff()
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    signal.addEventListener('abort', done)
+  })
+}
+
+/** Reports wait here for their reader; a fault is thrown at it after what came before. */
+function reportQueue() {
+  const waiting: Report[] = []
+  let wake = () => {}
+  let over = false
+  let fault: Fault | undefined
+  const close = (why?: Fault) => {
+    fault = why
+    over = true
+    wake()
+  }
+  async function* reports(): AsyncGenerator<Report> {
+    for (;;) {
+      while (waiting.length > 0) yield waiting.shift()!
+      if (fault) throw fault
+      if (over) return
+      await new Promise<void>((resolve) => {
+        wake = resolve
+      })
+    }
+  }
+  return {
+    reports: reports(),
+    push(report: Report) {
+      waiting.push(report)
+      wake()
+    },
+    end: () => close(),
+    fail: (why: Fault) => close(why),
+  }
+}
