@@ -25,7 +25,11 @@ export interface Opened {
 }
 
 /** The signed bytes of `payload` for one `domain`, such as `mlstore/listing/1`. */
-export async function seal(domain: string, payload: Uint8Array, key: PrivateKey): Promise<Uint8Array> {
+export async function seal(
+  domain: string,
+  payload: Uint8Array,
+  key: PrivateKey,
+): Promise<Uint8Array> {
   invariant(key.type === 'Ed25519', `an envelope is signed with an Ed25519 key, not ${key.type}`)
   const record = { domain, codec: PAYLOAD_TYPE, marshal: () => payload, equals: () => false }
   return (await RecordEnvelope.seal(record, key)).marshal()
@@ -37,7 +41,10 @@ export async function open(domain: string, bytes: Uint8Array): Promise<Opened | 
   if (!envelope) return malformed(`got ${bytes.length} bytes that are no signed envelope`)
   const { publicKey, payload } = envelope
   if (publicKey.type !== 'Ed25519') {
-    return { type: 'wrong-key', message: `got an envelope signed with ${publicKey.type}, expected Ed25519` }
+    return {
+      type: 'wrong-key',
+      message: `got an envelope signed with ${publicKey.type}, expected Ed25519`,
+    }
   }
   if (!equals(envelope.payloadType, PAYLOAD_TYPE)) {
     return malformed('got an envelope of an unknown payload type, expected dag-cbor')
@@ -46,7 +53,10 @@ export async function open(domain: string, bytes: Uint8Array): Promise<Opened | 
     return malformed(`got an envelope of ${bytes.length} bytes that is not in its one encoding`)
   }
   if (!(await isSigned(envelope, domain))) {
-    return { type: 'bad-signature', message: `the signature of ${publicKey} for ${domain} does not hold` }
+    return {
+      type: 'bad-signature',
+      message: `the signature of ${publicKey} for ${domain} does not hold`,
+    }
   }
   return { signer: publicKey.toString(), payload: payload.slice() }
 }

@@ -51,7 +51,12 @@ const TAGS_LIMIT = 32
 const LABELS_LIMIT = 256
 
 const text = (least: number, most: number) =>
-  v.pipe(v.string(), v.minLength(least), v.maxLength(most), v.regex(/^[^\p{Cc}]*$/u, 'has control characters'))
+  v.pipe(
+    v.string(),
+    v.minLength(least),
+    v.maxLength(most),
+    v.regex(/^[^\p{Cc}]*$/u, 'has control characters'),
+  )
 const count = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER))
 const link = v.pipe(
   v.custom<CID>((value) => CID.asCID(value) !== null, 'is no CID'),
@@ -77,7 +82,11 @@ const schema = v.object({
  * The signed bytes of a listing, at most LISTING_BYTES_LIMIT. Tags and labels serve the search: the ones that do not
  * fit are left out. Throws Fault `wrong-listing` when the draft is not one that readListing() would take.
  */
-export async function signListing(draft: ListingDraft, key: PrivateKey, now: number): Promise<Uint8Array> {
+export async function signListing(
+  draft: ListingDraft,
+  key: PrivateKey,
+  now: number,
+): Promise<Uint8Array> {
   const { labels, ...line } = {
     ...draft,
     tags: draft.tags.slice(0, TAGS_LIMIT),
@@ -102,7 +111,10 @@ export async function signListing(draft: ListingDraft, key: PrivateKey, now: num
 /** The listing in `bytes`, checked with its signature and dates at `now`, or why it is none. Never throws. */
 export async function readListing(bytes: Uint8Array, now: number): Promise<Listing | Rejection> {
   if (bytes.length > LISTING_BYTES_LIMIT) {
-    return rejection('oversized', `got a listing of ${bytes.length} bytes, expected at most ${LISTING_BYTES_LIMIT}`)
+    return rejection(
+      'oversized',
+      `got a listing of ${bytes.length} bytes, expected at most ${LISTING_BYTES_LIMIT}`,
+    )
   }
   const opened = await open(LISTING_DOMAIN, bytes)
   if (!('signer' in opened)) return opened
@@ -125,14 +137,18 @@ function wrongDates({ name, issuedAt, expiresAt }: Listing, now: number): Reject
     return rejection('expired', `listing of ${name} expired ${new Date(expiresAt).toISOString()}`)
   }
   if (issuedAt > now + CLOCK_SKEW_MS || expiresAt > now + LISTING_LIFE_MS + CLOCK_SKEW_MS) {
-    return rejection('wrong-dates', `listing of ${name} is dated more than a day ahead of ${new Date(now).toISOString()}`)
+    return rejection(
+      'wrong-dates',
+      `listing of ${name} is dated more than a day ahead of ${new Date(now).toISOString()}`,
+    )
   }
 }
 
 /** The encoded payload with as many of the labels as fit the limit. */
 function fitting(line: object, labels: string[]): Uint8Array {
   const payload = dagCbor.encode({ ...line, labels })
-  if (payload.length + ENVELOPE_OVERHEAD <= LISTING_BYTES_LIMIT || labels.length === 0) return payload
+  if (payload.length + ENVELOPE_OVERHEAD <= LISTING_BYTES_LIMIT || labels.length === 0)
+    return payload
   return fitting(line, labels.slice(0, Math.floor(labels.length / 2)))
 }
 

@@ -22,6 +22,7 @@ import {
   type Swaps,
   answer,
   expire,
+  knows,
   newSwaps,
   nextDeadline,
   offer,
@@ -188,6 +189,7 @@ interface Joining {
   since: number
   tried: Set<PeerId>
   firstDonorAt: number
+  /** When donors that were busy are asked again. */
   againAt: number
   pull: { nonce: Nonce; from: PeerId; deadline: number; steps: number; received: boolean } | undefined
 }
@@ -230,9 +232,11 @@ function react(state: State, event: PeerEvent, now: number): PeerEffect[] {
     case 'trained':
       return trained(state, event, now)
     case 'offered':
-      return after(state, answer(state.swaps, state.context, event, refusal(state), state.view.steps, now), now)
+      // Rounds are over, and with them their budget: others may still need us to agree.
+      if (state.settling) state.swaps.budget = Math.max(state.swaps.budget, 1)
+      return after(state, answer(state.swaps, state.context, event, refusal(state, event), state.view.steps, now), now)
     case 'pull-asked':
-      return servePull(state.pulls, event, pullRefusal(state), 2 * state.options.pullFrom, now)
+      return servePull(state.pulls, event, pullRefusal(state, event), 2 * state.options.pullFrom, now)
     case 'gave':
       return gave(state, event, now)
     case 'granted':
@@ -274,7 +278,7 @@ function joined(state: State, now: number): PeerEffect[] {
     since: now,
     tried: new Set(),
     firstDonorAt: Number.POSITIVE_INFINITY,
-    againAt: now,
+    againAt: Number.POSITIVE_INFINITY,
     pull: undefined,
   }
   return [publish(state, now)]
@@ -293,10 +297,10 @@ function tryToJoin(state: State, now: number): PeerEffect[] {
   const waited = now - joining.since
   const ahead = [...state.links.known.values()].some(({ steps, phase }) => steps > 0 && phase !== 'joining')
   if (waited >= (ahead ? JOIN_LIMIT_MS : JOIN_MS)) return begin(state)
+  if (now >= joining.againAt) joining.tried.clear()
   const donor = chooseDonor(state.links, joining.tried)
   if (donor) joining.firstDonorAt = Math.min(joining.firstDonorAt, now)
-  if (now < joining.againAt || now < joining.firstDonorAt + DONOR_GATHER_MS) return []
-  return donor ? pullFrom(state, donor.peer, now) : askAgainLater(joining, now)
+  return donor && now >= joining.firstDonorAt + DONOR_GATHER_MS ? pullFrom(state, donor.peer, now) : []
 }
 
 function pullFrom(state: State, from: PeerId, now: number): PeerEffect[] {
@@ -310,12 +314,6 @@ function pullFrom(state: State, from: PeerId, now: number): PeerEffect[] {
   return [{ type: 'send', to: from, message }]
 }
 
-function askAgainLater(joining: Joining, now: number): PeerEffect[] {
-  joining.againAt = now + DONOR_AGAIN_MS
-  joining.tried.clear()
-  return []
-}
-
 function expirePull(state: State, now: number): PeerEffect[] {
   const { pull } = state.joining!
   if (!pull || pull.received || now <= pull.deadline) return []
@@ -326,7 +324,7 @@ function pullFailed(state: State, now: number): PeerEffect[] {
   const joining = state.joining!
   const { nonce } = joining.pull!
   joining.pull = undefined
-  joining.againAt = now
+  joining.againAt = now + DONOR_AGAIN_MS
   return [{ type: 'close', nonce }, { type: 'release', nonce }]
 }
 
@@ -339,7 +337,7 @@ function granted(state: State, event: Extract<PeerEvent, { type: 'granted' }>): 
 function adopted(state: State, event: Extract<PeerEvent, { type: 'adopted' }>, now: number): PeerEffect[] {
   const nonce = state.joining?.pull?.nonce
   if (!nonce || nonce !== event.nonce) return []
-  state.view.steps = event.steps
+  addSteps(state.view, event.steps - state.view.steps)
   return [{ type: 'close', nonce }, { type: 'release', nonce }, ...begin(state), publish(state, now)]
 }
 
@@ -357,7 +355,7 @@ function trained(state: State, event: Extract<PeerEvent, { type: 'trained' }>, n
   const first = view.steps === 0
   state.training = false
   view.round += 1
-  view.steps += event.steps
+  addSteps(view, event.steps)
   if (state.roundsLeft !== undefined) state.roundsLeft -= 1
   learnPace(state, event.ms / Math.max(1, event.steps))
   // A bucket, so that a round nobody was free in is made up for by the next.
@@ -373,6 +371,11 @@ function trained(state: State, event: Extract<PeerEvent, { type: 'trained' }>, n
   // Now that there is something to pull, newcomers should know.
   if (first) effects.push(publish(state, now))
   return [...effects, ...meet(state, now)]
+}
+
+/** A donor may have claimed any count; ours stays one that neighbours can read. */
+function addSteps(view: PeerView, steps: number): void {
+  view.steps = Math.min(Number.MAX_SAFE_INTEGER, view.steps + steps)
 }
 
 function learnPace(state: State, ms: number): void {
@@ -446,13 +449,15 @@ function settle(state: State, now: number): PeerEffect[] {
     view.stage = 'done'
     return [publish(state, now)]
   }
-  if (view.stage === 'done') return othersDone(state, now) ? finish(state) : []
-  return keepSwapping(state, now)
+  // Offers of others are answered as long as we are here.
+  state.swaps.budget = Math.max(state.swaps.budget, 1)
+  if (view.stage === 'settling') return keepSwapping(state, now)
+  state.retryAt = Number.POSITIVE_INFINITY
+  return othersDone(state, now) ? finish(state) : []
 }
 
 function keepSwapping(state: State, now: number): PeerEffect[] {
   if (isMeeting(state) && now < state.retryAt) return []
-  state.swaps.budget = Math.max(state.swaps.budget, 1)
   state.swaps.tried.clear()
   const effects = meet(state, now)
   if (!isMeeting(state)) pause(state, now)
@@ -464,9 +469,11 @@ function pause(state: State, now: number): void {
   state.retryAt = now + SETTLE_PACE_MS * (1 + state.options.random())
 }
 
-function caughtUp(state: State, now: number): boolean {
-  if (now - state.settling!.since > SETTLE_LIMIT_MS) return true
-  return meanSteps(state.links, state.view.steps) >= state.view.steps
+/** The swarm's mean steps have reached ours, or will not: nobody that we know of still trains. */
+function caughtUp({ settling, links, view }: State, now: number): boolean {
+  if (now - settling!.since > SETTLE_LIMIT_MS) return true
+  if (meanSteps(links, view.steps) >= view.steps) return true
+  return ![...links.known.values()].some(({ phase }) => phase === 'training')
 }
 
 /** A peer that is done goes on answering until nobody near is still settling. */
@@ -506,15 +513,23 @@ function stop(state: State, reason: string): PeerEffect[] {
 
 // Meetings -----------------------------------------------------------------------------------------------------------
 
-function refusal({ options, view, paused, joining }: State): BusyReason | undefined {
+function refusal(
+  { options, view, paused, joining, pulls }: State,
+  { nonce }: Extract<PeerEvent, { type: 'offered' }>,
+): BusyReason | undefined {
   if (!options.swap || options.meets !== 'swap') return 'no-swap'
   if (paused) return 'paused'
+  if (pulls.serving.has(nonce)) return 'busy'
   if (joining || view.stage === 'joining' || view.stage === 'leaving') return 'busy'
   return undefined
 }
 
-function pullRefusal({ options, view, joining }: State): BusyReason | undefined {
+function pullRefusal(
+  { options, view, joining, swaps }: State,
+  { nonce }: Extract<PeerEvent, { type: 'pull-asked' }>,
+): BusyReason | undefined {
   if (!options.swap) return 'no-swap'
+  if (knows(swaps, nonce)) return 'busy'
   return joining || view.stage === 'leaving' || view.steps === 0 ? 'busy' : undefined
 }
 
@@ -527,26 +542,30 @@ function after(state: State, step: Step, now: number): PeerEffect[] {
 
 function ended(state: State, ending: Ending, now: number): PeerEffect[] {
   const { view } = state
-  if (ending.type === 'declined') return tryAnother(state, now)
+  if (ending.type === 'declined') {
+    tryAnother(state, now)
+    return []
+  }
   if (ending.type === 'failed') {
     view.failedSwaps += 1
     const report: Report = { ev: 'swap-failed', round: view.round, with: ending.with, reason: ending.reason }
-    return [{ type: 'report', report }, ...tryAnother(state, now)]
+    tryAnother(state, now)
+    return [{ type: 'report', report }]
   }
   const { swap, distance, late } = ending
   view.swaps += 1
   view.bytesUp += swap.bytesUp
   view.bytesDown += swap.bytesDown
   if (!late && 'role' in swap && swap.role === 'accepter') countServed(state, now, now - swap.startedAt)
-  // An offer of our own that had to wait for a swap we were asked into is made now.
-  if (state.swaps.tried.size === 0 && state.swaps.budget >= 1) state.retryAt = now
+  // What is left of the budget is offered now, to three links again; both of us have just become free, so not in step.
+  state.swaps.tried.clear()
+  if (state.swaps.budget >= 1) tryAnother(state, now)
   return [{ type: 'report', report: swapReport(state, swap, distance) }, evaluateAveraged(state)]
 }
 
-function tryAnother(state: State, now: number): PeerEffect[] {
+function tryAnother(state: State, now: number): void {
   // A little chance keeps two crowds that always find each other busy from staying in step.
   state.retryAt = now + SETTLE_PACE_MS * state.options.random()
-  return []
 }
 
 function swapReport(
@@ -660,6 +679,7 @@ function refresh(state: State, now: number): PeerEffect[] {
   if (state.view.stage === 'stopped') return effects
   if (now >= state.tendAt) {
     state.tendAt = now + TEND_MS
+    if (!state.training) state.pulls.copiesServed = 0
     effects.push(...tend(state.links, now, state.options.random).filter((effect) => !hangsUpOnSwap(state, effect)))
   }
   if (now >= state.cardAt) effects.push(publish(state, now))
@@ -667,7 +687,8 @@ function refresh(state: State, now: number): PeerEffect[] {
 }
 
 function hangsUpOnSwap({ swaps }: State, effect: PeerEffect): boolean {
-  return effect.type === 'hang-up' && effect.peer === swaps.current?.with
+  if (effect.type !== 'hang-up') return false
+  return [swaps.current, ...swaps.doubts.values()].some((swap) => swap?.with === effect.peer)
 }
 
 function sayPeers(state: State): PeerEffect[] {
@@ -706,7 +727,7 @@ function nextTick(state: State, now: number): number {
 }
 
 function joiningTick({ since, pull, firstDonorAt, againAt }: Joining, now: number): number {
-  if (pull) return pull.deadline + 1
+  if (pull) return pull.received ? Number.POSITIVE_INFINITY : pull.deadline + 1
   const marks = [since + JOIN_MS, since + JOIN_LIMIT_MS, firstDonorAt + DONOR_GATHER_MS, againAt]
   return Math.min(...marks.filter((at) => at > now))
 }

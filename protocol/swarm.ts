@@ -108,8 +108,10 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
   const addresses = new Map<PeerId, string[]>()
   const sequences = new Map<PeerId, number>()
   const closing = new AbortController()
-  const evaluation = { spentMs: 0, askedAt: 0, since: clock.now(), rounds: [] as number[] }
-  let sequence = clock.date()
+  const evaluation = { spentMs: 0, since: clock.now(), rounds: [] as number[], last: () => {} }
+  const events: PeerEvent[] = []
+  let isPumping = false
+  let sequence = Math.round(clock.date())
   let callOff = () => {}
   let stopReason: string | undefined
   let over = false
@@ -161,9 +163,15 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
 
   // The pump ---------------------------------------------------------------------------------------------------------
 
+  /** Events wait for the effects of those before them: an effect may answer at once. */
   function dispatch(event: PeerEvent): void {
-    if (over) return
-    for (const effect of peer.handle(event, clock.now())) run(effect)
+    events.push(event)
+    if (isPumping) return
+    isPumping = true
+    for (let next = events.shift(); next && !over; next = events.shift()) {
+      for (const effect of peer.handle(next, clock.now())) run(effect)
+    }
+    isPumping = false
   }
 
   function run(effect: PeerEffect): void {
@@ -209,12 +217,13 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
 
   // The learner ------------------------------------------------------------------------------------------------------
 
-  function settle({ nonce, role, received: from }: Extract<PeerEffect, { type: 'settle' }>): void {
+  function settle(effect: Extract<PeerEffect, { type: 'settle' }>): void {
+    const { nonce, role, codec, received: from } = effect
     const sent = role === 'puller' ? undefined : given.get(nonce)
     const copies = from.map((source) => received.get(source)!)
     given.delete(nonce)
     for (const source of from) received.delete(source)
-    learner.send({ type: 'settle', nonce, role, codec: codec.name, ...(sent && { sent }), received: copies })
+    learner.send({ type: 'settle', nonce, role, codec, ...(sent && { sent }), received: copies })
   }
 
   function adopt(nonce: Nonce, steps: number): void {
@@ -265,7 +274,6 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     if (!isDue && evaluation.rounds.length === 0 && at === 'trained') return
     if (!isDue || evaluation.rounds.length > 1) return
     evaluation.rounds.push(round)
-    evaluation.askedAt = now
     learner.send({ type: 'evaluate', at })
   }
 
@@ -273,6 +281,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     const round = evaluation.rounds.shift() ?? peer.view.round
     evaluation.spentMs += ms
     queue.push({ ev: 'eval', round, at, metrics, examples })
+    if (evaluation.rounds.length === 0) evaluation.last()
   }
 
   // The network ------------------------------------------------------------------------------------------------------
@@ -361,11 +370,21 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
 
   // The end ----------------------------------------------------------------------------------------------------------
 
+  /** What the run came to, measured after its last swap. */
+  async function lastEvaluation(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    evaluation.last = resolve
+    evaluation.rounds.push(peer.view.round)
+    learner.send({ type: 'evaluate', at: 'averaged' })
+    await Promise.race([promise, stopped.promise, sleep(clock, STOP_MS, closing.signal)])
+  }
+
   async function close(): Promise<void> {
     if (over) return
     over = true
     callOff()
     const view = peer.view
+    if (stopReason !== 'interrupted') await lastEvaluation()
     learner.send({ type: 'stop' })
     await Promise.race([stopped.promise, sleep(clock, STOP_MS, new AbortController().signal)])
     closing.abort()

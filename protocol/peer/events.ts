@@ -47,7 +47,7 @@ export type PeerEffect =
   /** Worker: run so many steps; encode a copy; move by what came; take over another's state. */
   | { type: 'train'; steps: number }
   | { type: 'give'; nonce: Nonce; what: 'copy' | 'state'; codec: CodecName }
-  | { type: 'settle'; nonce: Nonce; role: SettleRole; received: Nonce[] }
+  | { type: 'settle'; nonce: Nonce; role: SettleRole; codec: CodecName; received: Nonce[] }
   | { type: 'adopt'; nonce: Nonce; steps: number }
   | { type: 'evaluate'; at: 'trained' | 'averaged'; round: number }
   /** Close the stream of this nonce; `release` also forgets its copies. */

@@ -9,6 +9,8 @@ import type { PeerEffect } from './events.ts'
  */
 export interface Links {
   known: Map<PeerId, Neighbour>
+  /** What live() last found; undefined when a path or phase has changed since. */
+  near: readonly Neighbour[] | undefined
   /** Settled swaps since a link was last exchanged for another. */
   swapsSinceRotation: number
 }
@@ -41,12 +43,13 @@ const DIAL_MS = 10_000
 const KNOWN_LIMIT = 4096
 
 export function newLinks(): Links {
-  return { known: new Map(), swapsSinceRotation: 0 }
+  return { known: new Map(), near: undefined, swapsSinceRotation: 0 }
 }
 
 /** Takes in a card. Returns whether its peer is new to us. */
 export function hear(links: Links, card: Card, now: number, lifetimeMs: number): boolean {
   const before = links.known.get(card.peer)
+  if (before?.path && before.phase !== card.phase) links.near = undefined
   if (card.phase === 'leaving') {
     if (before?.path) before.phase = 'leaving'
     else links.known.delete(card.peer)
@@ -65,6 +68,7 @@ export function hear(links: Links, card: Card, now: number, lifetimeMs: number):
 
 export function linked(links: Links, peer: PeerId, path: Path, now: number): void {
   const neighbour = links.known.get(peer) ?? stranger(peer, now)
+  links.near = undefined
   neighbour.path = path
   neighbour.heardAt = now
   if (neighbour.failures === 0) neighbour.notBefore = now
@@ -75,6 +79,7 @@ export function linked(links: Links, peer: PeerId, path: Path, now: number): voi
 export function unlinked(links: Links, peer: PeerId): void {
   const neighbour = links.known.get(peer)
   if (!neighbour) return
+  links.near = undefined
   neighbour.path = undefined
   if (neighbour.phase === 'leaving') links.known.delete(peer)
 }
@@ -85,11 +90,10 @@ export function toldSteps(links: Links, peer: PeerId, steps: number): void {
   if (neighbour && steps > neighbour.steps) neighbour.steps = steps
 }
 
-/** Peers we can swap with now. */
-export function live(links: Links): Neighbour[] {
-  const found: Neighbour[] = []
-  for (const neighbour of links.known.values()) if (canSwap(neighbour)) found.push(neighbour)
-  return found
+/** Peers we can swap with now; borrowed. Asked after every event, so it is kept until a link or phase changes. */
+export function live(links: Links): readonly Neighbour[] {
+  links.near ??= [...links.known.values()].filter(canSwap)
+  return links.near
 }
 
 /** A random live peer that is not backed off and not among `tried`. */
@@ -150,7 +154,7 @@ export function meanSteps(links: Links, own: number): number {
 
 function rotate(
   links: Links,
-  near: Neighbour[],
+  near: readonly Neighbour[],
   strangers: Neighbour[],
   now: number,
   random: Random,

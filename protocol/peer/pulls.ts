@@ -12,7 +12,7 @@ import { type Links, type Neighbour, backOff, live } from './links.ts'
  */
 export interface Pulls {
   /** Copies asked for this round, by nonce; settled together when each has come or failed. */
-  round: { nonce: Nonce; asked: Map<Nonce, PulledCopy>; deadline: number; settling: boolean } | undefined
+  round: PullRound | undefined
   /** Copies that we are encoding or sending for others, by nonce. */
   serving: Map<Nonce, { to: PeerId; what: 'state' | 'copy'; since: number }>
   /** A newcomer's pull is served once in STATE_EVERY_MS. */
@@ -20,6 +20,15 @@ export interface Pulls {
   /** Copies served since the last round of ours, bounded as our own pulls are. */
   copiesServed: number
   pace: Pace
+}
+
+interface PullRound {
+  nonce: Nonce
+  codec: CodecName
+  asked: Map<Nonce, PulledCopy>
+  startedAt: number
+  deadline: number
+  settling: boolean
 }
 
 interface PulledCopy {
@@ -62,14 +71,15 @@ export function startRound(
     return { type: 'send', to: peer, message }
   })
   const deadline = now + allowanceMs(pulls.pace, options.copyBytes)
-  pulls.round = { nonce: options.freshNonce(), asked, deadline, settling: false }
+  const { codec } = options
+  pulls.round = { nonce: options.freshNonce(), codec, asked, startedAt: now, deadline, settling: false }
   return effects
 }
 
 /** A copy of the round came. */
 export function copyReceived(pulls: Pulls, nonce: Nonce, bytes: number, now: number): PeerEffect[] {
   const copy = pulls.round?.asked.get(nonce)
-  if (!copy || pulls.round!.settling) return [{ type: 'release', nonce }]
+  if (!copy || pulls.round!.settling) return []
   copy.received = true
   copy.bytes = bytes
   return maybeSettle(pulls, now)
@@ -109,8 +119,9 @@ function maybeSettle(pulls: Pulls, now: number): PeerEffect[] {
     return []
   }
   round.settling = true
-  remember(pulls.pace, Math.max(1, now - (round.deadline - allowanceMs(pulls.pace, 0))))
-  return [{ type: 'settle', nonce: round.nonce, role: 'puller', received: [...round.asked.keys()] }]
+  remember(pulls.pace, now - round.startedAt)
+  const { nonce, codec, asked } = round
+  return [{ type: 'settle', nonce, role: 'puller', codec, received: [...asked.keys()] }]
 }
 
 /** Answers a pull: why not, or the effects that serve it. */

@@ -20,8 +20,8 @@ export interface Swaps {
   current: Swap | undefined
   /** Accepted, READY said, COMMIT not heard: by nonce. */
   doubts: Map<Nonce, Doubt>
-  /** Swaps that we offered and applied, newest last; the worker keeps the same list in its checkpoint. */
-  outcomes: Nonce[]
+  /** Swaps that we offered and applied, newest last; the worker keeps the newest 64 in its checkpoint. */
+  outcomes: Set<Nonce>
   /** What may still be offered or accepted in this round. */
   budget: number
   /** Links tried since the last round ended. */
@@ -38,6 +38,8 @@ interface SwapBase {
   deadline: number
 }
 interface Exchange extends SwapBase {
+  /** How both copies are encoded: as the offer said. */
+  codec: CodecName
   given: Digest | undefined
   received: Digest | undefined
   bytesUp: number
@@ -81,7 +83,8 @@ export interface SwapContext {
 
 /** First link and two others. */
 export const LINKS_TRIED = 3
-export const OUTCOMES_KEPT = 64
+/** Offers that we applied, remembered for longer than any accepter asks: ten minutes at four swaps a second and more. */
+export const OUTCOMES_KEPT = 4096
 const DOUBTS_AT_ONCE = 4
 /** An accepter in doubt asks this long, then drops the swap and counts it. */
 const DOUBT_LIMIT_MS = 10 * 60_000
@@ -93,7 +96,7 @@ export function newSwaps(outcomes: readonly Nonce[] = []): Swaps {
   return {
     current: undefined,
     doubts: new Map(),
-    outcomes: [...outcomes],
+    outcomes: new Set(outcomes),
     budget: 0,
     tried: new Set(),
     pace: newPace(),
@@ -133,6 +136,7 @@ export function answer(
     role: 'accepter',
     ...begin(swaps, context, from, nonce, now),
     ...nothingYet,
+    codec: event.codec,
   }
   return {
     effects: [
@@ -179,7 +183,7 @@ export function expire(swaps: Swaps, context: SwapContext, now: number): Step {
   if (current && current.state !== 'settling' && now > current.deadline) {
     append(step, broken(swaps, context, current.nonce, 'no answer before its deadline', now))
   }
-  for (const doubt of swaps.doubts.values()) append(step, tendDoubt(swaps, doubt, now))
+  for (const doubt of swaps.doubts.values()) append(step, tendDoubt(swaps, context.links, doubt, now))
   return step
 }
 
@@ -196,9 +200,14 @@ function begin(swaps: Swaps, context: SwapContext, peer: PeerId, nonce: Nonce, n
   return { with: peer, nonce, startedAt: now, deadline }
 }
 
-/** A nonce is used once; a second swap of that name could undo the first. */
-function knows(swaps: Swaps, nonce: Nonce): boolean {
-  return swaps.current?.nonce === nonce || swaps.doubts.has(nonce) || swaps.outcomes.includes(nonce)
+/** A nonce is used once; a second swap or pull of that name could undo the first. */
+export function knows(swaps: Swaps, nonce: Nonce): boolean {
+  return isHeld(swaps, nonce) || swaps.outcomes.has(nonce)
+}
+
+/** Whether copies under this nonce are still needed. */
+function isHeld(swaps: Swaps, nonce: Nonce): boolean {
+  return swaps.current?.nonce === nonce || swaps.doubts.has(nonce)
 }
 
 const nothingYet = { given: undefined, received: undefined, bytesUp: 0, bytesDown: 0 }
@@ -232,8 +241,9 @@ function accepted(
   toldSteps(context.links, from, steps)
   if (current?.state !== 'offering' || current.nonce !== nonce || current.with !== from) return close(nonce)
   swaps.budget -= 1
-  swaps.current = { ...current, state: 'exchanging', ready: undefined, ...nothingYet }
-  return { effects: [{ type: 'give', nonce, what: 'copy', codec: context.codec }], endings: [] }
+  const { codec } = context
+  swaps.current = { ...current, state: 'exchanging', ready: undefined, ...nothingYet, codec }
+  return { effects: [{ type: 'give', nonce, what: 'copy', codec }], endings: [] }
 }
 
 function declined(swaps: Swaps, { from, nonce, reason }: Extract<PeerEvent, { type: 'declined' }>): Step {
@@ -246,6 +256,7 @@ function declined(swaps: Swaps, { from, nonce, reason }: Extract<PeerEvent, { ty
 function copied(swaps: Swaps, event: Extract<PeerEvent, { type: 'gave' | 'received' }>): Step {
   const { current } = swaps
   if (!current || current.nonce !== event.nonce || current.state !== 'exchanging') {
+    if (isHeld(swaps, event.nonce)) return nothing()
     return { effects: [{ type: 'release', nonce: event.nonce }], endings: [] }
   }
   const step = nothing()
@@ -282,11 +293,11 @@ function readied(swaps: Swaps, { from, nonce, digest }: Extract<PeerEvent, { typ
 function maybeSettle(swaps: Swaps): Step {
   const { current } = swaps
   if (current?.role !== 'offerer' || current.state !== 'exchanging') return nothing()
-  const { given, received, ready, nonce } = current
+  const { given, received, ready, nonce, codec } = current
   if (!given || !received || !ready) return nothing()
   if (ready !== given) return fail(swaps, 'READY names another copy than the one we sent')
   swaps.current = { ...current, state: 'settling' }
-  return { effects: [{ type: 'settle', nonce, role: 'offerer', received: [nonce] }], endings: [] }
+  return { effects: [{ type: 'settle', nonce, role: 'offerer', codec, received: [nonce] }], endings: [] }
 }
 
 function committed(swaps: Swaps, { from, nonce, digest }: Extract<PeerEvent, { type: 'committed' }>): Step {
@@ -295,7 +306,8 @@ function committed(swaps: Swaps, { from, nonce, digest }: Extract<PeerEvent, { t
   // A COMMIT of another copy than ours is no answer: the swap goes on being in doubt, and we ask.
   if (digest !== current.given) return close(nonce)
   swaps.current = { ...current, state: 'settling' }
-  return { effects: [{ type: 'settle', nonce, role: 'accepter', received: [nonce] }], endings: [] }
+  const { codec } = current
+  return { effects: [{ type: 'settle', nonce, role: 'accepter', codec, received: [nonce] }], endings: [] }
 }
 
 function settled(
@@ -351,7 +363,8 @@ function doubt(swaps: Swaps, current: Exchange, now: number): Step {
   }
 }
 
-function tendDoubt(swaps: Swaps, held: Doubt, now: number): Step {
+/** Asks how it ended, or reaches out to whom we could ask. */
+function tendDoubt(swaps: Swaps, links: Links, held: Doubt, now: number): Step {
   if (held.settling || now < held.askAt) return nothing()
   if (now - held.since > DOUBT_LIMIT_MS) {
     swaps.doubts.delete(held.nonce)
@@ -360,7 +373,9 @@ function tendDoubt(swaps: Swaps, held: Doubt, now: number): Step {
   }
   held.askAt = now + Math.min(ASK_MAX_MS, ASK_MS * 2 ** held.asks)
   held.asks += 1
-  return { effects: [{ type: 'send', to: held.with, message: { type: 'ask', nonce: held.nonce } }], endings: [] }
+  const { with: peer, nonce } = held
+  if (!links.known.get(peer)?.path) return { effects: [{ type: 'dial', peer }], endings: [] }
+  return { effects: [{ type: 'send', to: peer, message: { type: 'ask', nonce } }], endings: [] }
 }
 
 /** Asked by an accepter in doubt. What we have not applied by now, we never will. */
@@ -374,7 +389,7 @@ function asked(swaps: Swaps, { from, nonce }: Extract<PeerEvent, { type: 'asked'
 }
 
 function outcomeOf(swaps: Swaps, nonce: Nonce, ours: boolean): Outcome {
-  if (swaps.outcomes.includes(nonce)) return 'committed'
+  if (swaps.outcomes.has(nonce)) return 'committed'
   return ours && swaps.current?.state === 'settling' ? 'pending' : 'aborted'
 }
 
@@ -389,7 +404,10 @@ function told(
   if (outcome === 'committed') {
     held.settling = true
     return {
-      effects: [{ type: 'close', nonce }, { type: 'settle', nonce, role: 'accepter', received: [nonce] }],
+      effects: [
+        { type: 'close', nonce },
+        { type: 'settle', nonce, role: 'accepter', codec: held.codec, received: [nonce] },
+      ],
       endings: [],
     }
   }
@@ -407,8 +425,10 @@ function settledLate(swaps: Swaps, held: Doubt, distance: number): Step {
 }
 
 function keepOutcome(swaps: Swaps, nonce: Nonce): void {
-  swaps.outcomes.push(nonce)
-  if (swaps.outcomes.length > OUTCOMES_KEPT) swaps.outcomes.shift()
+  swaps.outcomes.add(nonce)
+  if (swaps.outcomes.size <= OUTCOMES_KEPT) return
+  const [oldest] = swaps.outcomes
+  swaps.outcomes.delete(oldest!)
 }
 
 function busy(to: PeerId, nonce: Nonce, reason: BusyReason): PeerEffect {

@@ -92,6 +92,8 @@ interface Session {
   announced: Digest | undefined
   /** The last transfer we began; close() waits for it. */
   sending: Promise<void>
+  /** The gate's work on what came. */
+  checking: Promise<void>
   closed: boolean
 }
 
@@ -138,6 +140,7 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
       codec,
       announced: undefined,
       sending: Promise.resolve(),
+      checking: Promise.resolve(),
       closed: false,
     }
     sessions.set(key, session)
@@ -152,11 +155,17 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
         if (message.type === 'params') return expectCopy(session, message)
         onEvent({ type: 'message', from: session.peer, message })
       },
-      data: (bytes) => void checkCopy(session, bytes as Uint8Array<ArrayBuffer>),
+      data: (bytes) => {
+        session.checking = checkCopy(session, bytes as Uint8Array<ArrayBuffer>)
+      },
       end: (reason) => {
         if (sessions.get(session.key) === session) sessions.delete(session.key)
-        if (session.closed || isQuestion(session)) return
-        onEvent({ type: 'broken', nonce: session.nonce, reason: reason ?? 'closed by the other side' })
+        if (isQuestion(session)) return
+        // A copy that came whole is told before its stream's end: a donor closes right behind it.
+        void session.checking.then(() => {
+          if (session.closed) return
+          onEvent({ type: 'broken', nonce: session.nonce, reason: reason ?? 'closed by the other side' })
+        })
       },
     }
   }

@@ -107,6 +107,13 @@ export function openChannel(stream: Stream, connection: Connection, events: Chan
     credit.owed.delete(acknowledge)
     wake(credit)
     events.end(reason)
+    // The other side said its last word; a stream that we left half open would count against both of us.
+    void close()
+  }
+
+  async function close(): Promise<void> {
+    if (stream.writeStatus !== 'writable') return
+    await stream.close({ signal: AbortSignal.timeout(STALL_LIMIT_MS) }).catch(() => abort('could not close'))
   }
 
   function abort(reason: string): void {
@@ -172,10 +179,7 @@ export function openChannel(stream: Stream, connection: Connection, events: Chan
       target = into
       filled = 0
     },
-    async close() {
-      if (stream.writeStatus !== 'writable') return
-      await stream.close({ signal: AbortSignal.timeout(STALL_LIMIT_MS) }).catch(() => abort('could not close'))
-    },
+    close,
     abort,
   }
 

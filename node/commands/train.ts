@@ -1,0 +1,281 @@
+import { randomBytes } from 'node:crypto'
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Fault, type Learner, type Report, phaseReport, randomFrom } from '../../protocol/index.ts'
+import { type CommandSpec, type Context, readChoice, readCount, readDuration, shared } from '../command.ts'
+import type { Host } from '../host.ts'
+import type { LearnerHandle } from '../learner.ts'
+import type { StoredVersion } from '../../protocol/ports/store.ts'
+import type { WorkerEvent } from '../../protocol/ports/trainer/commands.ts'
+
+/** `mlstore train`: one peer of a swarm, from the model's name to the last checkpoint. */
+export const train: CommandSpec = {
+  arguments: '<model>',
+  options: [
+    { flags: '--data <path>', text: 'a folder with one folder per label, or a CSV file with a header', required: true },
+    { flags: '--rounds <n>', text: 'stop after n rounds of training', read: readCount(1) },
+    { flags: '--for <time>', text: 'stop training after a while: 90s, 10m, 2h', read: readDuration },
+    { flags: '--no-swap', text: 'train alone, without averaging: a control' },
+    { flags: '--swaps-per-round <n>', text: 'swaps offered and accepted per round (default: the recipe)', read: readCount(1) },
+    {
+      flags: '--backend <name>',
+      text: 'auto, wasm or cpu',
+      read: readChoice(['auto', 'wasm', 'cpu']),
+      default: 'auto',
+    },
+    { flags: '--max-memory <MB>', text: 'refuse a model that needs more (default: half of what is free)', read: readCount(1) },
+    { flags: '--seed <n>', text: 'seed of the order of your data (default: at random)', read: readCount(0) },
+    { flags: '--fresh', text: 'start anew instead of from the checkpoint' },
+    { flags: '--listen <addr>', text: 'where to listen (default: any free port); may be repeated', many: true },
+    shared.join,
+    shared.home,
+    shared.timeout,
+  ],
+  examples: [
+    'mlstore train digits --data ./my-digits --join /ip4/127.0.0.1/tcp/4001/p2p/12D3...',
+    'mlstore train digits --data digits.csv --for 10m',
+    'mlstore train bafybei... --data digits.csv --rounds 50 --json',
+  ],
+  async run(context) {
+    const { options, print, signal } = context
+    const { createLive } = await import('../live.ts')
+    const live = createLive(print)
+    const show = (report: Report) => {
+      print.event(report)
+      live.take(report)
+    }
+    const data = await existing(String(options.data))
+    show(phaseReport('checking-device'))
+    const { homeDir, openHome } = await import('../home.ts')
+    const { startHost } = await import('../host.ts')
+    const home = await openHome(homeDir(options.home))
+    const host = await startHost({
+      home,
+      join: (options.join as string[] | undefined) ?? [],
+      ...(options.listen ? { listen: options.listen as string[] } : {}),
+      signal,
+    })
+    try {
+      await trainOn(context, host, data, show)
+    } finally {
+      live.end()
+      await host.close()
+    }
+  },
+}
+
+/** Registries are asked for cards, and given ours, within this. */
+const INTRODUCTION_MS = 8000
+/** A run that was away for more than this many rounds' time pulls a live peer's state. */
+const ROUNDS_AWAY = 20
+const ROUND_MS = 250
+/** The learner loads data and measures a step within this, or something is wrong with it. */
+const READY_MS = 10 * 60_000
+/** Its last checkpoint. */
+const GOODBYE_MS = 30_000
+
+async function trainOn(context: Context, host: Host, data: string, show: (report: Report) => void): Promise<void> {
+  const { args, options, print, signal } = context
+  const version = await fetchModel(context, host, show)
+  const { manifest, checked, cid } = version
+  const genesis = manifest.genesis ?? cid
+  const checkpointPath = join(host.home.checkpoints, genesis)
+  const awayMs = await ageOf(checkpointPath)
+  const evalFiles = await evalFilesOf(version)
+  const { startLearner } = await import('../learner.ts')
+  const { learner, handle, ready } = await startWorker(startLearner, {
+    manifest,
+    genesis,
+    version: cid,
+    modelJson: checked.modelJson,
+    params: checked.params,
+    data: { path: data },
+    evalFiles,
+    seed: (options.seed as number | undefined) ?? randomBytes(4).readUInt32LE(),
+    checkpointPath,
+    resume: options.fresh !== true,
+    backend: options.backend as 'auto',
+  })
+  try {
+    signal.throwIfAborted()
+    const { read, skippedCount, labels, train: training, validation, skipped } = ready.data
+    show({ ev: 'data', read, skipped: skippedCount, labels, train: training, validation })
+    print.note(`data      ${data}: ${read} examples (${training} to train, ${validation} to validate), ${skippedCount} skipped`)
+    for (const { item, reason } of skipped.slice(0, 5)) print.note(`          skipped ${item}: ${reason}`)
+    print.note(`device    ${ready.backend}, ${ready.msPerStep.toFixed(1)} ms a step${ready.resumed ? `; goes on from round ${ready.rounds}` : ''}`)
+    show({
+      ev: 'joined',
+      run: randomBytes(4).toString('hex'),
+      peer: host.libp2p.peerId.toString(),
+      model: String(args[0]),
+      version: cid,
+    })
+    await swarmOn(context, host, { version, genesis, learner, ready, awayMs, checkpointPath }, show)
+  } finally {
+    await Promise.race([handle.ended, new Promise((resolve) => setTimeout(resolve, GOODBYE_MS).unref())])
+    await handle.close()
+  }
+}
+
+interface Run {
+  version: StoredVersion
+  genesis: string
+  learner: Learner
+  ready: Extract<WorkerEvent, { type: 'ready' }>
+  awayMs: number
+  checkpointPath: string
+}
+
+async function swarmOn({ options, signal, print }: Context, host: Host, run: Run, show: (report: Report) => void) {
+  const { joinSwarm, systemClock } = await import('../../protocol/index.ts')
+  const { manifest } = run.version
+  const roundMs = Math.max(ROUND_MS, manifest.train.stepsPerRound * run.ready.msPerStep)
+  const swarm = await joinSwarm({
+    manifest,
+    genesis: run.genesis,
+    version: run.version.cid,
+    libp2p: host.libp2p,
+    introductions: {
+      cards: (genesis) => host.registry.cards(genesis, { signal: AbortSignal.timeout(INTRODUCTION_MS) }),
+      putCard: (bytes) => host.registry.putCard(bytes, { signal: AbortSignal.timeout(INTRODUCTION_MS) }),
+      reachable: () => host.registry.registries().length,
+    },
+    learner: run.learner,
+    ready: run.ready,
+    clock: systemClock,
+    random: randomFrom(randomBytes(6).readUIntLE(0, 6)),
+    freshNonce: () => randomBytes(16).toString('hex'),
+    key: host.home.peerKey,
+    rounds: options.rounds as number | undefined,
+    swap: options.swap !== false,
+    adopt: run.awayMs > ROUNDS_AWAY * roundMs,
+    swapsPerRound: options.swapsPerRound as number | undefined,
+    onRelease: (listing, bytes) => void keepRelease(host, listing, bytes, print),
+  })
+  const onSignal = () => void swarm.leave('interrupted')
+  if (signal.aborted) onSignal()
+  signal.addEventListener('abort', onSignal, { once: true })
+  const limit = options.for as number | undefined
+  const timer = limit === undefined ? undefined : setTimeout(() => swarm.finish(), limit)
+  try {
+    for await (const report of swarm.reports) {
+      show(report.ev === 'stopped' ? { ...report, checkpoint: run.checkpointPath } : report)
+      if (report.ev === 'stopped') show(phaseReport('stopped'))
+    }
+  } finally {
+    clearTimeout(timer)
+    signal.removeEventListener('abort', onSignal)
+  }
+}
+
+/** A release by the model's owner: peers who train keep it and serve it, and pass its listing on. */
+async function keepRelease(host: Host, listing: { version: string; genesis: string }, bytes: Uint8Array, print: Context['print']) {
+  try {
+    await host.book.put(bytes, Date.now())
+    await host.store.fetchVersion(listing.version, { signal: AbortSignal.timeout(READY_MS) })
+    print.note(`keeps and serves the release ${listing.version}`)
+  } catch (error) {
+    print.note(`could not fetch the release ${listing.version}: ${(error as Error).message}`)
+  }
+}
+
+async function fetchModel({ args, options, print, signal }: Context, host: Host, show: (report: Report) => void) {
+  const { NETWORK_LIMIT_MS, fetchResolved, resolveModel } = await import('../resolve.ts')
+  const model = String(args[0])
+  const timeoutMs = (options.timeout as number | undefined) ?? NETWORK_LIMIT_MS
+  show(phaseReport('fetching'))
+  const found = await print.waiting(`a bootstrap or peer that knows ${model}`, resolveModel(model, host, { timeoutMs, signal }))
+  let saidBytes = -1
+  const version = await print.waiting(
+    `the files of ${found.cid}`,
+    fetchResolved(host, found, {
+      signal,
+      ...(options.maxMemory === undefined ? {} : { memoryBytes: Number(options.maxMemory) * 2 ** 20 }),
+      onProgress({ bytes, total, providers }) {
+        if (bytes === saidBytes) return
+        saidBytes = bytes
+        show({ ev: 'fetch', bytes, total, providers })
+        print.progress('fetching ', bytes, total)
+      },
+    }),
+  )
+  const { title, version: number, license, owner } = version.manifest
+  const { plain } = await import('../print.ts')
+  print.note(`model     ${plain(title)} ${number}  ${version.cid}`)
+  print.note(`          ${plain(license)}, signed by …${owner.slice(-8)}`)
+  return version
+}
+
+type Start = typeof import('../learner.ts').startLearner
+
+/** The worker, once it is ready: the swarm listens from there on. */
+async function startWorker(startLearner: Start, init: Parameters<Start>[0]) {
+  const { promise, resolve, reject } = Promise.withResolvers<Extract<WorkerEvent, { type: 'ready' }>>()
+  let listener: ((event: WorkerEvent) => void) | undefined
+  const early: WorkerEvent[] = []
+  const handle: LearnerHandle = startLearner(init, (event) => {
+    if (event.type === 'ready') return resolve(event)
+    if (event.type === 'failed') reject(new Fault(event.detail))
+    if (listener) listener(event)
+    else early.push(event)
+  })
+  const learner: Learner = {
+    send: (command) => handle.send(command),
+    listen(next) {
+      listener = next
+      for (const event of early.splice(0)) next(event)
+    },
+  }
+  const timer = setTimeout(() => reject(notReady()), READY_MS)
+  try {
+    return { learner, handle, ready: await promise }
+  } catch (error) {
+    await handle.close()
+    throw error
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+function notReady(): Fault {
+  return new Fault({
+    kind: 'unexpected',
+    type: 'worker-not-ready',
+    message: `the training thread was not ready after ${READY_MS / 60_000} minutes`,
+    hint: 'try less data, or a smaller model',
+  })
+}
+
+/** What the version brings to measure on, where it names a path inside itself. */
+async function evalFilesOf(version: StoredVersion): Promise<{ path: string; bytes: Uint8Array }[]> {
+  const named = version.manifest.data.eval
+  const paths = version.manifest.files
+    .map(({ path }) => path)
+    .filter((path) => path === named || (named !== undefined && path.startsWith(`${named}/`)))
+  return Promise.all(paths.map(async (path) => ({ path, bytes: await version.read(path) })))
+}
+
+/** Milliseconds since a checkpoint was written; 0 when there is none. */
+async function ageOf(path: string): Promise<number> {
+  const times = await Promise.all([path, `${path}.old`].map((file) => stat(file).then(({ mtimeMs }) => mtimeMs, () => 0)))
+  const newest = Math.max(...times)
+  return newest === 0 ? 0 : Date.now() - newest
+}
+
+async function existing(path: string): Promise<string> {
+  try {
+    await stat(path)
+    return path
+  } catch (error) {
+    throw new Fault(
+      {
+        kind: 'data',
+        type: 'data-not-found',
+        path,
+        message: `--data got ${JSON.stringify(path)}, where nothing is; expected a folder with one folder per label, or a CSV file`,
+        hint: 'check the path',
+      },
+      error,
+    )
+  }
+}

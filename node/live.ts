@@ -1,0 +1,135 @@
+import logUpdate from 'log-update'
+import { type Report, phaseSentences } from '../protocol/index.ts'
+import { type Print, plain, sizeText } from './print.ts'
+
+/**
+ * The live block of a training run, redrawn in place on a terminal; elsewhere one line now and then. It is a fold over
+ * reports: what it shows follows from them alone.
+ */
+export interface Live {
+  take(report: Report): void
+  /** Leaves the last picture standing. */
+  end(): void
+}
+
+/** Off a terminal a line is said this often. */
+const LINE_EVERY_MS = 5000
+/** On one, the block is drawn this often at most. */
+const DRAW_EVERY_MS = 100
+const PEERS_SHOWN = 8
+
+interface State {
+  phase: string
+  round: number
+  loss: number | undefined
+  trained: number | undefined
+  averaged: number | undefined
+  peers: number
+  direct: number
+  swaps: number
+  failed: number
+  up: number
+  down: number
+  partners: Map<string, { path: string; swaps: number; at: number }>
+}
+
+export function createLive(print: Print, now: () => number = () => performance.now()): Live {
+  const state: State = {
+    phase: phaseSentences['checking-device'],
+    round: 0,
+    loss: undefined,
+    trained: undefined,
+    averaged: undefined,
+    peers: 0,
+    direct: 0,
+    swaps: 0,
+    failed: 0,
+    up: 0,
+    down: 0,
+    partners: new Map(),
+  }
+  let saidAt = Number.NEGATIVE_INFINITY
+  let phaseSaid = ''
+  const every = print.live ? DRAW_EVERY_MS : LINE_EVERY_MS
+  return {
+    take(report) {
+      fold(state, report, now())
+      if (print.quiet || print.json) return
+      const isNews = !print.live && state.phase !== phaseSaid
+      if (!isNews && now() - saidAt < every) return
+      saidAt = now()
+      phaseSaid = state.phase
+      if (print.live) logUpdate(blockOf(state, now()))
+      else print.note(lineOf(state))
+    },
+    end() {
+      if (!print.live) return
+      logUpdate(blockOf(state, now()))
+      logUpdate.done()
+    },
+  }
+}
+
+function fold(state: State, report: Report, now: number): void {
+  switch (report.ev) {
+    case 'phase':
+      state.phase = report.text
+      return
+    case 'round':
+      state.round = report.round
+      state.loss = report.loss
+      return
+    case 'eval':
+      state[report.at] = report.metrics.accuracy
+      return
+    case 'peers':
+      state.peers = report.count
+      state.direct = report.direct
+      return
+    case 'swap': {
+      const partner = state.partners.get(report.with) ?? { path: '', swaps: 0, at: 0 }
+      state.partners.set(report.with, { path: report.path, swaps: partner.swaps + 1, at: now })
+      state.swaps += 1
+      state.up += report.bytesUp
+      state.down += report.bytesDown
+      return
+    }
+    case 'swap-failed':
+      state.failed += 1
+      return
+    default:
+      return
+  }
+}
+
+/** One line: what a log shows. */
+export function lineOf(state: State): string {
+  const parts = [
+    `round ${state.round}`,
+    state.loss === undefined ? '' : `loss ${state.loss.toFixed(3)}`,
+    accuracyText(state),
+    `peers ${state.direct} direct of ${state.peers}`,
+    `swaps ${state.swaps}`,
+    `sent ${sizeText(state.up)}, received ${sizeText(state.down)}`,
+  ]
+  return `${state.phase} · ${parts.filter(Boolean).join(' · ')}`
+}
+
+function blockOf(state: State, now: number): string {
+  const rows = [
+    state.phase,
+    `  round ${state.round}${state.loss === undefined ? '' : `   loss ${state.loss.toFixed(4)}`}   ${accuracyText(state)}`,
+    `  peers ${state.direct} direct of ${state.peers} known   swaps ${state.swaps}${state.failed > 0 ? `, ${state.failed} given up` : ''}   ↑ ${sizeText(state.up)}  ↓ ${sizeText(state.down)}`,
+  ]
+  const partners = [...state.partners].sort(([, a], [, b]) => b.at - a.at).slice(0, PEERS_SHOWN)
+  for (const [peer, { path, swaps, at }] of partners) {
+    rows.push(`    …${plain(peer).slice(-8)}  ${path.padEnd(13)} ${swaps} swaps, last ${Math.round((now - at) / 1000)} s ago`)
+  }
+  return rows.join('\n')
+}
+
+function accuracyText({ trained, averaged }: State): string {
+  if (trained === undefined && averaged === undefined) return ''
+  const text = (value: number | undefined) => (value === undefined ? '—' : `${(100 * value).toFixed(1)} %`)
+  return `accuracy ${text(trained)} → ${text(averaged)} averaged`
+}

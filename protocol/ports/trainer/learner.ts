@@ -1,0 +1,426 @@
+import { sha256 } from 'multiformats/hashes/sha2'
+import type { AggregatorState } from '../../aggregate/aggregator.ts'
+import { adoptMomentum, stepped } from '../../aggregate/momentum.ts'
+import { aggregators } from '../../aggregate/table.ts'
+import { diverged } from '../../codec/float32.ts'
+import { codecs } from '../../codec/table.ts'
+import { Fault, faultFrom, invariant } from '../../errors.ts'
+import { allFinite, sizeOf } from '../../params.ts'
+import type { DataReport, Examples, Split } from '../examples.ts'
+import { affineOf } from '../preprocess.ts'
+import { type Batches, createBatches, type Place } from './batches.ts'
+import { breathe } from './breathe.ts'
+import { type Checkpoint, type CheckpointFile, encodeCheckpoint, readCheckpoint } from './checkpoint.ts'
+import type { Command, WorkerEvent, WorkerInit } from './commands.ts'
+import { allRows, evaluate } from './evaluate.ts'
+import { createOptimizer, type Optimizer } from './optimizer.ts'
+import type { Trainer } from './trainer.ts'
+
+/**
+ * The learner: what both hosts' workers run. It owns the live params and moves them by data (Trainer, Optimizer) and by
+ * neighbours (Aggregator); commands come in, events go out, and every command is served between two steps.
+ *
+ * The same seed, data and order of commands between steps give the same params to the last bit.
+ */
+export interface Learner {
+  /** Takes a command; answers come as events. After `stop` all are ignored. */
+  receive(command: Command): void
+  /** Resolves after `stopped` or `failed`. */
+  ended: Promise<void>
+}
+
+/** What a host brings. */
+export interface LearnerPorts {
+  createTrainer(init: WorkerInit): Promise<Trainer>
+  /** Reads and splits the user's data, and reads the version's. Throws Fault data. */
+  loadData(init: WorkerInit, seed: number): Promise<LearnerData>
+  checkpoints: CheckpointFile
+  send(event: WorkerEvent, transfer: ArrayBuffer[]): void
+  /** Milliseconds, monotonic. */
+  now(): number
+}
+
+export interface LearnerData {
+  /** The user's, and its rows for training and validation. */
+  examples: Examples
+  split: Split
+  report: DataReport
+  /** What the version brought to measure on. */
+  evaluation: Examples | undefined
+}
+
+/** A checkpoint is written after this many settled swaps, or this long after the last one, whichever comes first. */
+const SWAPS_PER_CHECKPOINT = 20
+const CHECKPOINT_EVERY_MS = 60_000
+/** An offerer answers for this many of its last swaps. */
+const OUTCOMES_KEPT = 64
+/** Steps timed before the first round, of which the quickest counts: the first compiles. */
+const WARM_UP_STEPS = 3
+
+/**
+ * Builds the trainer, reads data and checkpoint, says `ready` and serves. Errors come as `failed`, never as a throw. Takes over
+ * `init`: its bytes are let go once they are read.
+ */
+export function runLearner(init: WorkerInit, ports: LearnerPorts): Learner {
+  const queue: Command[] = []
+  let wake = () => {}
+  const woken = (limitMs: number) =>
+    new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, limitMs)
+      wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  return {
+    receive(command) {
+      queue.push(command)
+      wake()
+    },
+    ended: live(init, ports, { queue, woken }),
+  }
+}
+
+interface Mailbox {
+  queue: Command[]
+  /** Resolves at the next command, or after the limit. */
+  woken(limitMs: number): Promise<void>
+}
+
+async function live(init: WorkerInit, ports: LearnerPorts, mailbox: Mailbox): Promise<void> {
+  let mind: Mind | undefined
+  try {
+    mind = await awaken(init, ports)
+    await serveAll(mind, mailbox)
+    await save(mind)
+    ports.send({ type: 'stopped' }, [])
+  } catch (thrown) {
+    ports.send({ type: 'failed', detail: faultFrom(thrown).detail }, [])
+  } finally {
+    mind?.trainer.close()
+  }
+}
+
+/** All state there is. */
+interface Mind {
+  init: WorkerInit
+  ports: LearnerPorts
+  trainer: Trainer
+  data: LearnerData
+  batches: Batches | undefined
+  state: AggregatorState
+  optimizer: Optimizer
+  gradient: Float32Array
+  seed: number
+  steps: number
+  rounds: number
+  swaps: number
+  outcomes: string[]
+  place: Place
+  /** Swaps settled since the last checkpoint, when that was, and whether anything has moved since. */
+  unsaved: number
+  savedAt: number
+  moved: boolean
+}
+
+async function awaken(init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
+  const trainer = await ports.createTrainer(init)
+  const found = init.resume
+    ? await readCheckpoint(ports.checkpoints, init.genesis, sizeOf(trainer.tensors))
+    : undefined
+  const seed = found?.facts.seed ?? init.seed
+  const data = await ports.loadData(init, seed)
+  const mind = newMind(init, ports, trainer, data, seed)
+  Object.assign(init, { params: new Uint8Array(0), evalFiles: [] }) // read: nothing holds them any longer
+  if (found) restore(mind, found)
+  const msPerStep = warmUp(mind)
+  const { steps, rounds, swaps, outcomes } = mind
+  const resumed = found !== undefined
+  const ready = { steps, rounds, swaps, outcomes, resumed, data: data.report, msPerStep }
+  ports.send({ type: 'ready', backend: trainer.backend, ...ready }, [])
+  return mind
+}
+
+function newMind(
+  init: WorkerInit,
+  ports: LearnerPorts,
+  trainer: Trainer,
+  data: LearnerData,
+  seed: number,
+): Mind {
+  const { train, gossip } = init.manifest
+  const { tensors } = trainer
+  const params = floatsFrom(init.params, sizeOf(tensors))
+  const momentum = init.noMomentum ? 0 : train.momentum
+  const rows = data.split.train
+  const options = { batchSize: train.batchSize, seed }
+  return {
+    init,
+    ports,
+    trainer,
+    data,
+    batches: rows.length > 0 ? createBatches(data.examples, rows, affineOf(init.manifest), options) : undefined,
+    state: aggregators[gossip.rule].init(params, { tensors, momentum }),
+    optimizer: createOptimizer(train.optimizer, tensors),
+    gradient: new Float32Array(params.length),
+    seed,
+    steps: 0,
+    rounds: 0,
+    swaps: 0,
+    outcomes: [],
+    place: { epoch: 0, position: 0 },
+    unsaved: 0,
+    savedAt: ports.now(),
+    moved: false,
+  }
+}
+
+/** Times a step on a copy of params, so that nothing is learned from it. */
+function warmUp({ trainer, batches, state, gradient, place, ports }: Mind): number {
+  if (!batches) return 0
+  const params = state.params.slice()
+  const times = Array.from({ length: WARM_UP_STEPS }, () => {
+    const startedAt = ports.now()
+    trainer.gradientInto(gradient, params, batches.take(place, 0).batch)
+    return ports.now() - startedAt
+  })
+  return Math.min(...times)
+}
+
+/** Commands in order, until `stop`. */
+async function serveAll(mind: Mind, mailbox: Mailbox): Promise<void> {
+  for (;;) {
+    const command = mailbox.queue.shift()
+    if (command?.type === 'stop') return
+    if (command?.type === 'train') await train(mind, mailbox, command.steps)
+    else if (command?.type === 'evaluate') await measure(mind, mailbox, command)
+    else if (command) await serve(mind, command)
+    else await mailbox.woken(msToCheckpoint(mind))
+    await saveIfDue(mind)
+  }
+}
+
+/**
+ * Between two steps: lets messages in and serves those that do not wait for the running job. Answers whether to go on; after
+ * `stop` the job is dropped, and so are the jobs behind it, once what came before the stop has been served.
+ */
+async function pause(mind: Mind, { queue }: Mailbox): Promise<boolean> {
+  await breathe()
+  const stop = queue.findIndex(({ type }) => type === 'stop')
+  const came = stop < 0 ? queue.splice(0) : queue.splice(0, stop)
+  for (const command of came) {
+    if (command.type !== 'train' && command.type !== 'evaluate') await serve(mind, command)
+    else if (stop < 0) queue.push(command)
+  }
+  await saveIfDue(mind)
+  return stop < 0
+}
+
+async function train(mind: Mind, mailbox: Mailbox, steps: number): Promise<void> {
+  let done = 0
+  let loss = 0
+  let samples = 0
+  let ms = 0
+  for (let goOn = true; goOn && done < steps; goOn = await pause(mind, mailbox)) {
+    const startedAt = mind.ports.now()
+    const { batch } = takeStep(mind)
+    loss += batch.loss
+    samples += batch.size
+    done++
+    ms += mind.ports.now() - startedAt
+  }
+  checkFinite(mind)
+  mind.rounds++
+  const facts = { steps: done, totalSteps: mind.steps, loss: loss / Math.max(1, done), samples, ms }
+  mind.ports.send({ type: 'trained', ...facts }, [])
+}
+
+function takeStep(mind: Mind): { batch: { loss: number; size: number } } {
+  const { trainer, batches, state, optimizer, gradient } = mind
+  if (!batches) throw noData(mind)
+  const { batch, next } = batches.take(mind.place, dropoutSeed(mind))
+  const loss = trainer.gradientInto(gradient, state.params, batch)
+  if (!Number.isFinite(loss)) throw lossDiverged(mind.steps, loss)
+  optimizer.step(state.params, gradient, state.momentum?.direction, state.momentum?.mu)
+  stepped(state, optimizer.rate)
+  mind.place = next
+  mind.steps++
+  mind.moved = true
+  return { batch: { loss, size: batch.size } }
+}
+
+async function measure(
+  mind: Mind,
+  mailbox: Mailbox,
+  { at, on }: Extract<Command, { type: 'evaluate' }>,
+): Promise<void> {
+  const { data, init, trainer, state } = mind
+  const own = on === 'validation' || (on === undefined && data.evaluation === undefined)
+  const examples = own ? data.examples : (data.evaluation ?? { ...data.examples, size: 0 })
+  const rows = own ? data.split.validation : allRows(examples)
+  const affine = affineOf(init.manifest)
+  const startedAt = mind.ports.now()
+  const metrics = await evaluate(trainer, state.params, examples, rows, affine, () => pause(mind, mailbox))
+  const ms = mind.ports.now() - startedAt
+  if (metrics) mind.ports.send({ type: 'evaluated', at, metrics, examples: rows.length, ms }, [])
+}
+
+type Served = Exclude<Command, { type: 'train' | 'evaluate' | 'stop' }>
+
+async function serve(mind: Mind, command: Command): Promise<void> {
+  const handler = handlers[command.type as Served['type']] as (mind: Mind, command: Command) => Promise<void>
+  await handler(mind, command)
+}
+
+const handlers: { [T in Served['type']]: (mind: Mind, command: Extract<Command, { type: T }>) => Promise<void> } = {
+  async give({ state, init, ports }, { nonce, codec }) {
+    const params = aggregators[init.manifest.gossip.rule].give(state)
+    const bytes = codecs[codec].encode(params, state.tensors)
+    ports.send({ type: 'gave', nonce, bytes, digest: await digestOf(bytes) }, [bytes.buffer])
+  },
+
+  async settle(mind, { nonce, role, codec: name, sent, received }) {
+    const codec = codecs[name]
+    const rule = aggregators[mind.init.manifest.gossip.rule]
+    const distance = rule.settle(
+      mind.state,
+      sent && { codec, bytes: sent },
+      received.map((bytes) => ({ codec, bytes })),
+    )
+    mind.swaps++
+    mind.unsaved++
+    mind.moved = true
+    if (role === 'offerer') mind.outcomes = [...mind.outcomes, nonce].slice(-OUTCOMES_KEPT)
+    mind.ports.send({ type: 'settled', nonce, distance }, [])
+  },
+
+  async 'give-state'({ state, steps, ports }, { nonce }) {
+    const { tensors, params, momentum } = state
+    const size = codecs.float32.sizeBytes(tensors)
+    const bytes = new Uint8Array(2 * size)
+    bytes.set(codecs.float32.encode(params, tensors))
+    if (momentum) bytes.set(codecs.float32.encode(momentum.direction, tensors), size)
+    ports.send({ type: 'gave-state', nonce, bytes, digest: await digestOf(bytes), steps }, [bytes.buffer])
+  },
+
+  async adopt(mind, { nonce, bytes, steps }) {
+    const { state } = mind
+    const size = state.params.length
+    state.params.set(floatsFrom(bytes.subarray(0, 4 * size), size))
+    adoptMomentum(state, floatsFrom(bytes.subarray(4 * size), size))
+    mind.steps = steps
+    mind.moved = true
+    mind.ports.send({ type: 'adopted', nonce, steps }, [])
+  },
+
+  async checkpoint(mind) {
+    await save(mind)
+  },
+
+  async version({ state, ports }) {
+    const bytes = codecs.float32.encode(state.params, state.tensors)
+    ports.send({ type: 'version-params', bytes }, [bytes.buffer])
+  },
+}
+
+async function saveIfDue(mind: Mind): Promise<void> {
+  const due = mind.unsaved >= SWAPS_PER_CHECKPOINT || msToCheckpoint(mind) <= 0
+  if (mind.moved && due) await save(mind)
+}
+
+/** How long until a checkpoint is due; without anything to save, a whole period. */
+function msToCheckpoint({ moved, savedAt, ports }: Mind): number {
+  return moved ? Math.max(0, savedAt + CHECKPOINT_EVERY_MS - ports.now()) : CHECKPOINT_EVERY_MS
+}
+
+/** Params that left the range of numbers are never written: the checkpoint before them is worth more. */
+async function save(mind: Mind): Promise<void> {
+  checkFinite(mind)
+  const startedAt = mind.ports.now()
+  const parts = await encodeCheckpoint(checkpointOf(mind))
+  await mind.ports.checkpoints.write(parts)
+  mind.savedAt = mind.ports.now()
+  mind.unsaved = 0
+  mind.moved = false
+  const bytes = parts.reduce((sum, part) => sum + part.length, 0)
+  mind.ports.send({ type: 'checkpointed', ms: mind.savedAt - startedAt, bytes }, [])
+}
+
+function checkpointOf({ init, state, optimizer, place, ...mind }: Mind): Checkpoint {
+  const { params, momentum } = state
+  const { seed, steps, rounds, swaps, outcomes } = mind
+  return {
+    facts: {
+      genesis: init.genesis,
+      version: init.version,
+      ...{ seed, steps, rounds, swaps, outcomes },
+      ...place,
+      optimizer: { name: optimizer.name, steps: optimizer.steps },
+      momentum: momentum ? { rateSum: momentum.rateSum, steps: momentum.steps } : null,
+    },
+    arrays: {
+      params,
+      ...(momentum && { direction: momentum.direction, anchor: momentum.anchor }),
+      ...Object.fromEntries(optimizer.slots.map((slot, i) => [`slot${i}`, slot])),
+    },
+  }
+}
+
+/** Takes over all that still fits: a newer recipe may have another optimizer or no momentum. */
+function restore(mind: Mind, { facts, arrays }: Checkpoint): void {
+  const { state, optimizer } = mind
+  const { steps, rounds, swaps, outcomes, epoch, position } = facts
+  Object.assign(mind, { steps, rounds, swaps, outcomes, place: { epoch, position } })
+  state.params.set(arrays.params!)
+  if (state.momentum) {
+    state.momentum.direction.set(arrays.direction ?? state.momentum.direction)
+    state.momentum.anchor.set(arrays.anchor ?? state.params)
+    Object.assign(state.momentum, facts.momentum ?? {})
+  }
+  if (facts.optimizer.name !== optimizer.name) return
+  optimizer.steps = facts.optimizer.steps
+  optimizer.slots.forEach((slot, i) => slot.set(arrays[`slot${i}`] ?? slot))
+}
+
+function checkFinite({ state: { params } }: Mind): void {
+  if (allFinite(params)) return
+  const index = params.findIndex((value) => !Number.isFinite(value))
+  throw diverged(index, params[index]!)
+}
+
+function lossDiverged(step: number, loss: number): Fault {
+  return new Fault({
+    kind: 'diverged',
+    type: 'diverged',
+    step,
+    message: `training diverged: the loss at step ${step} is ${loss}, expected a finite number`,
+    hint: "lower the recipe's learning rate, or check the data's scale",
+  })
+}
+
+function noData({ data, init }: Mind): Fault {
+  const came = init.data ? `${data.split.train.length} examples to train on` : 'no data'
+  return new Fault({
+    kind: 'data',
+    type: 'no-data',
+    message: `cannot train: got ${came}, expected at least 1 example`,
+    hint: 'give data with --data',
+  })
+}
+
+/** Dropout draws by the step, so a resumed run drops what it would have dropped. */
+function dropoutSeed({ seed, steps }: Mind): number {
+  return (seed + 7919 * steps) % 2 ** 31
+}
+
+/** float32 little-endian bytes, at any alignment, as an array of our own. */
+export function floatsFrom(bytes: Uint8Array, size: number): Float32Array {
+  invariant(bytes.length === 4 * size, `${size} float32 values take ${4 * size} bytes, got ${bytes.length}`)
+  const values = new Float32Array(size)
+  codecs.float32.decodeBlockInto(values, bytes, 0, size, 0)
+  return values
+}
+
+async function digestOf(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+  return (await sha256.digest(bytes)).digest.slice()
+}

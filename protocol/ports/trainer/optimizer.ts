@@ -1,0 +1,134 @@
+import { forEachTensor, sizeOf, type TensorSpec } from '../../params.ts'
+
+/**
+ * Optimizers over one flat array: params −= rate · (what the gradient asks for), for trainable tensors alone.
+ *
+ *   params, gradient, direction   Float32Array[d]
+ *   direction   quasi-global momentum's m (aggregate/momentum.ts); the gradient followed is gradient + mu · direction
+ *
+ * sgd     x −= rate · g                                                      weightDecay adds weightDecay · x to g
+ * adam    Kingma and Ba 2015, algorithm 1, with bias correction              as above
+ * adamw   Loshchilov and Hutter 2019, algorithm 2: x −= rate · weightDecay · x besides, out of the moments
+ */
+export interface Optimizer {
+  readonly name: OptimizerName
+  readonly rate: number
+  /** Steps taken, which bias correction needs; saved with `slots`. */
+  steps: number
+  /** Float32Array[d] each: first and second moment of adam and adamw, none of sgd. */
+  readonly slots: readonly Float32Array[]
+  /** Moves `params` in place. */
+  step(params: Float32Array, gradient: Float32Array, direction?: Float32Array, mu?: number): void
+}
+
+export type OptimizerName = 'sgd' | 'adam' | 'adamw'
+
+/** As the manifest's recipe has it. */
+export interface OptimizerRecipe {
+  name: OptimizerName
+  learningRate: number
+  beta1?: number | undefined
+  beta2?: number | undefined
+  epsilon?: number | undefined
+  weightDecay?: number | undefined
+}
+
+const BETA_1 = 0.9
+const BETA_2 = 0.999
+/** Keras' choice, which tfjs shares; PyTorch has 1e-8. */
+const EPSILON = 1e-7
+/** PyTorch's choice for adamw; the others decay nothing unless told. */
+const ADAMW_DECAY = 0.01
+
+export function createOptimizer(recipe: OptimizerRecipe, tensors: readonly TensorSpec[]): Optimizer {
+  const ranges = trainableRanges(tensors)
+  return recipe.name === 'sgd' ? sgd(recipe, ranges) : adam(recipe, ranges, tensors)
+}
+
+function sgd({ learningRate: rate, weightDecay = 0 }: OptimizerRecipe, ranges: Range[]): Optimizer {
+  return {
+    name: 'sgd',
+    rate,
+    steps: 0,
+    slots: [],
+    step(params, gradient, direction, mu = 0) {
+      this.steps++
+      for (const [start, end] of ranges) {
+        if (direction && mu > 0) followInto(params, rate, gradient, mu, direction, weightDecay, start, end)
+        else descendInto(params, rate, gradient, weightDecay, start, end)
+      }
+    },
+  }
+}
+
+function adam(recipe: OptimizerRecipe, ranges: Range[], tensors: readonly TensorSpec[]): Optimizer {
+  const { name, learningRate: rate, beta1 = BETA_1, beta2 = BETA_2, epsilon = EPSILON } = recipe
+  const decay = recipe.weightDecay ?? (name === 'adamw' ? ADAMW_DECAY : 0)
+  const inGradient = name === 'adam' ? decay : 0
+  const keep = name === 'adamw' ? 1 - rate * decay : 1
+  const first = new Float32Array(sizeOf(tensors))
+  const second = new Float32Array(sizeOf(tensors))
+  return {
+    name,
+    rate,
+    steps: 0,
+    slots: [first, second],
+    step(params, gradient) {
+      this.steps++
+      const stepRate = rate / (1 - beta1 ** this.steps)
+      const correction = 1 / (1 - beta2 ** this.steps)
+      for (const [start, end] of ranges) {
+        for (let i = start; i < end; i++) {
+          const g = gradient[i]! + inGradient * params[i]!
+          const m = beta1 * first[i]! + (1 - beta1) * g
+          const v = beta2 * second[i]! + (1 - beta2) * g * g
+          first[i] = m
+          second[i] = v
+          params[i] = keep * params[i]! - (stepRate * m) / (Math.sqrt(v * correction) + epsilon)
+        }
+      }
+    },
+  }
+}
+
+type Range = [start: number, end: number]
+
+/** Where params are trainable; neighbouring tensors make one range. */
+function trainableRanges(tensors: readonly TensorSpec[]): Range[] {
+  const ranges: Range[] = []
+  forEachTensor(tensors, (tensor, start, end) => {
+    if (tensor.role !== 'trainable') return
+    const last = ranges.at(-1)
+    if (last?.[1] === start) last[1] = end
+    else ranges.push([start, end])
+  })
+  return ranges
+}
+
+function descendInto(
+  params: Float32Array,
+  rate: number,
+  gradient: Float32Array,
+  decay: number,
+  start: number,
+  end: number,
+): void {
+  for (let i = start; i < end; i++) {
+    params[i] = params[i]! - rate * (gradient[i]! + decay * params[i]!)
+  }
+}
+
+function followInto(
+  params: Float32Array,
+  rate: number,
+  gradient: Float32Array,
+  mu: number,
+  direction: Float32Array,
+  decay: number,
+  start: number,
+  end: number,
+): void {
+  for (let i = start; i < end; i++) {
+    params[i] = params[i]! - rate * (gradient[i]! + mu * direction[i]! + decay * params[i]!)
+  }
+}

@@ -1,0 +1,192 @@
+import * as tf from '@tensorflow/tfjs-core'
+// Brings the gradients of tfjs-core's operations, which Node's build of tfjs-core leaves out; nothing else of it is used.
+import '@tensorflow/tfjs-layers'
+import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm'
+import { Fault } from '../../errors.ts'
+import { forEachTensor } from '../../params.ts'
+import { type Context, forwards } from './layers.ts'
+import type { Layer, Topology } from './topology.ts'
+import type { Batch, Trainer } from './trainer.ts'
+import { registerQuickMatMul } from './matmul.ts'
+
+export interface TfjsOptions {
+  /** `auto` takes wasm, and cpu where wasm does not start. */
+  backend: 'auto' | 'wasm' | 'cpu'
+  /** Folder (path or URL, with its last slash) of tfjs-backend-wasm*.wasm. */
+  wasmFolder: string
+}
+
+/**
+ * A trainer over TensorFlow.js. One process has one backend: the first trainer chooses it.
+ *
+ * Each step makes the model's tensors anew and disposes the last ones, so their count is steady. (Writing into the storage of those
+ * there are would be quicker and wrong: XNNPACK keeps a packed copy of what it has multiplied by.) The loss is categorical cross-entropy on the logits of the last layer, whose softmax is
+ * fused with it: log-sum-exp never overflows where a softmax followed by a logarithm would.
+ * Throws Fault `no-backend` when a backend asked for does not start, `wrong-output` when the model ends in anything but a softmax.
+ */
+export async function createTfjsTrainer(topology: Topology, options: TfjsOptions): Promise<Trainer> {
+  const layers = withoutSoftmax(topology.layers)
+  const backend = await startBackend(options)
+  const { tensors, inputShape, outputUnits } = topology
+  const inputSize = inputShape.reduce((a, b) => a * b, 1)
+  let held: tf.Tensor[] = []
+
+  const load = (params: Float32Array) => {
+    tf.dispose(held)
+    held = []
+    forEachTensor(tensors, ({ shape }, start, end) => {
+      // A copy: the cpu backend keeps the array it is given, and params move on.
+      held.push(tf.keep(tf.tensor(params.slice(start, end), [...shape])))
+    })
+  }
+
+  const logitsOf = (inputs: Float32Array, size: number, training?: Context['training']) => {
+    const weight = (layer: Layer, name: string) => held[layer.weights[name]!]
+    const context: Context = training ? { weight, training } : { weight }
+    const x: tf.Tensor = tf.tensor(inputs.subarray(0, size * inputSize), [size, ...inputShape])
+    return layers.reduce((value, layer) => forwards[layer.className]!(value, layer, context), x)
+  }
+
+  return {
+    backend,
+    tensors,
+    inputSize,
+    outputSize: outputUnits,
+    load,
+
+    gradientInto(gradient, params, batch) {
+      load(params)
+      const statistics: Statistic[] = []
+      const loss = tf.tidy(() => {
+        const targets = oneHot(batch, outputUnits)
+        const training = trainingOf(batch, layers, statistics)
+        const lossOf = () => crossEntropy(logitsOf(batch.inputs, batch.size, training), targets)
+        const trainable = held.filter((_, i) => tensors[i]!.role === 'trainable')
+        const { value, grads } = tf.engine().gradients(lossOf, trainable)
+        let next = 0
+        forEachTensor(tensors, ({ role }, start, end) => {
+          if (role === 'trainable') gradient.set(storageOf(grads[next++]!), start)
+          else gradient.fill(0, start, end)
+        })
+        return storageOf(value)[0]!
+      })
+      for (const statistic of statistics) followInto(params, topology, statistic)
+      return loss
+    },
+
+    predict(inputs, size) {
+      return tf.tidy(() => storageOf(tf.softmax(logitsOf(inputs, size) as tf.Tensor2D)).slice())
+    },
+
+    close() {
+      tf.dispose(held)
+      held = []
+    },
+  }
+}
+
+/** Tensors alive in this process: steady from step to step, or something leaks. */
+export function tensorCount(): number {
+  return tf.memory().numTensors
+}
+
+async function startBackend({ backend, wasmFolder }: TfjsOptions): Promise<string> {
+  tf.enableProdMode() // no banner about another package, no checks of what our own tests check
+  const names = backend === 'auto' ? (['wasm', 'cpu'] as const) : [backend]
+  for (const name of names) {
+    if (await started(name, wasmFolder)) return name
+  }
+  throw new Fault({
+    kind: 'resource',
+    type: 'no-backend',
+    message: `the backend ${backend} did not start; TensorFlow.js offers ${tf.getBackend() ?? 'none'}`,
+    hint: 'try --backend auto',
+  })
+}
+
+/** TensorFlow.js may quietly take another backend than the one asked for, so the answer is what it really has. */
+async function started(name: 'wasm' | 'cpu', wasmFolder: string): Promise<boolean> {
+  if (name === 'cpu') await import('@tensorflow/tfjs-backend-cpu')
+  else await importWasm(wasmFolder)
+  try {
+    return (await tf.setBackend(name)) && tf.getBackend() === name
+  } catch {
+    return false
+  }
+}
+
+let wasmImported = false
+
+async function importWasm(folder: string): Promise<void> {
+  if (wasmImported) return
+  wasmImported = true
+  const wasm = await import('@tensorflow/tfjs-backend-wasm')
+  // Threads gain nothing on the small models of a swarm, and need a page that is cross-origin isolated.
+  tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false)
+  wasm.setWasmPaths(folder)
+  registerQuickMatMul()
+}
+
+/**
+ * The live storage of a tensor, not a copy: valid until the next operation, since wasm memory may move. The cpu backend's
+ * dataSync gives the storage itself; wasm's would copy.
+ */
+function storageOf(tensor: tf.Tensor): Float32Array {
+  const backend = tf.backend() as Partial<BackendWasm>
+  if (backend.typedArrayFromHeap) return backend.typedArrayFromHeap(tensor) as Float32Array
+  return tensor.dataSync() as Float32Array
+}
+
+function crossEntropy(logits: tf.Tensor, targets: tf.Tensor): tf.Scalar {
+  const chosen = tf.sum(tf.mul(targets, tf.logSoftmax(logits)))
+  return tf.div(chosen, -targets.shape[0]!)
+}
+
+function oneHot({ labels, size }: Batch, classes: number): tf.Tensor {
+  const values = new Float32Array(size * classes)
+  for (let i = 0; i < size; i++) values[i * classes + labels[i]!] = 1
+  return tf.tensor2d(values, [size, classes])
+}
+
+/** What one BatchNorm layer saw in a batch. */
+interface Statistic {
+  layer: Layer
+  mean: Float32Array
+  variance: Float32Array
+}
+
+/** A prime apart, so that two dropout layers of one step draw differently. */
+const SEED_STRIDE = 104_729
+
+function trainingOf(batch: Batch, layers: Layer[], statistics: Statistic[]): Context['training'] {
+  return {
+    seedOf: (layer) => batch.seed + SEED_STRIDE * (1 + layers.indexOf(layer)),
+    observe: (layer, mean, variance) =>
+      statistics.push({ layer, mean: storageOf(mean).slice(), variance: storageOf(variance).slice() }),
+  }
+}
+
+/** moving ← momentum · moving + (1 − momentum) · batch, Ioffe and Szegedy 2015 as Keras has it. */
+function followInto(params: Float32Array, { tensors }: Topology, { layer, mean, variance }: Statistic): void {
+  const momentum = layer.config.momentum as number
+  forEachTensor(tensors, (_, start, end, i) => {
+    const seen = i === layer.weights.moving_mean ? mean : i === layer.weights.moving_variance ? variance : undefined
+    if (!seen) return
+    for (let j = start; j < end; j++) params[j] = momentum * params[j]! + (1 - momentum) * seen[j - start]!
+  })
+}
+
+/** The layers up to the logits: the last one's softmax belongs to the loss. */
+function withoutSoftmax(layers: readonly Layer[]): Layer[] {
+  const last = layers.at(-1)!
+  const activation = last.config.activation ?? 'nothing'
+  if (activation !== 'softmax') {
+    throw new Fault({
+      kind: 'verification',
+      type: 'wrong-output',
+      message: `model.json ends in ${last.className} with activation ${activation}, expected softmax`,
+      hint: 'end the model in a Dense or Activation layer with softmax: labels are classes',
+    })
+  }
+  return [...layers.slice(0, -1), { ...last, config: { ...last.config, activation: 'linear' } }]
+}

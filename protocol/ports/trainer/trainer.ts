@@ -1,0 +1,47 @@
+import type { TensorSpec } from '../../params.ts'
+
+/**
+ * A trainer: params and a batch → a gradient. It keeps no params of its own between calls: the one live copy belongs
+ * to the learner, which moves it by this gradient and by neighbours.
+ *
+ *   params, gradient   Float32Array[d]  in the order of `tensors`
+ *   d = sizeOf(tensors)
+ */
+export interface Trainer {
+  /** What really computes, e.g. `wasm`: the backend asked for may be missing. */
+  readonly backend: string
+  readonly tensors: readonly TensorSpec[]
+  /** Values per example. */
+  readonly inputSize: number
+  /** Classes. */
+  readonly outputSize: number
+  /**
+   * Writes the gradient of the batch's mean loss at `params` to `gradient` (zero for BatchNorm statistics) and returns
+   * that loss. The new BatchNorm statistics, if the model has any, go straight into `params`.
+   */
+  gradientInto(gradient: Float32Array, params: Float32Array, batch: Batch): number
+  /** Takes a copy of `params` for the `predict` calls that follow; the next gradient ends its life. */
+  load(params: Float32Array): void
+  /** Probabilities Float32Array[size × outputSize] of `size` examples, by the params last loaded; a fresh array. */
+  predict(inputs: Float32Array, size: number): Float32Array
+  /** Frees everything it holds; idempotent. */
+  close(): void
+}
+
+/** Examples as the model takes them. Arrays may be longer than `size` needs: they are reused. */
+export interface Batch {
+  /** Float32Array[size × inputSize], row by row. */
+  inputs: Float32Array
+  /** Int32Array[size], the index of each example's class. */
+  labels: Int32Array
+  size: number
+  /** What dropout draws from: the same seed drops the same units. */
+  seed: number
+}
+
+export interface Metrics {
+  /** Share of examples whose largest probability is at their label, 0 to 1. */
+  accuracy: number
+  /** Mean categorical cross-entropy in nats. */
+  loss: number
+}
