@@ -1,7 +1,7 @@
 import type { CodecName } from './codec/codec.ts'
 import type { BusyReason, Card, Nonce, PeerId } from './message.ts'
 import { CARD_LIFETIME_MS } from './message.ts'
-import { allowanceMs } from './peer/deadline.ts'
+import { allowanceMs, usualMs } from './peer/deadline.ts'
 import type { CardState, PeerEffect, PeerEvent } from './peer/events.ts'
 import { type Links, hear, linked, live, meanSteps, newLinks, tend, unlinked } from './peer/links.ts'
 import {
@@ -359,7 +359,7 @@ function trained(state: State, event: Extract<PeerEvent, { type: 'trained' }>, n
   if (state.roundsLeft !== undefined) state.roundsLeft -= 1
   learnPace(state, event.ms / Math.max(1, event.steps))
   // A bucket, so that a round nobody was free in is made up for by the next.
-  state.swaps.budget = Math.min(options.swapsPerRound + 1, state.swaps.budget + options.swapsPerRound)
+  state.swaps.budget = Math.min(2 * options.swapsPerRound, state.swaps.budget + options.swapsPerRound)
   state.swaps.tried.clear()
   state.pulls.copiesServed = 0
   const { steps, loss, samples } = event
@@ -559,13 +559,13 @@ function ended(state: State, ending: Ending, now: number): PeerEffect[] {
   if (!late && 'role' in swap && swap.role === 'accepter') countServed(state, now, now - swap.startedAt)
   // What is left of the budget is offered now, to three links again; both of us have just become free, so not in step.
   state.swaps.tried.clear()
-  if (state.swaps.budget >= 1) tryAnother(state, now)
+  if (state.swaps.budget >= 1) state.retryAt = now + SETTLE_PACE_MS * state.options.random()
   return [{ type: 'report', report: swapReport(state, swap, distance) }, evaluateAveraged(state)]
 }
 
 function tryAnother(state: State, now: number): void {
-  // A little chance keeps two crowds that always find each other busy from staying in step.
-  state.retryAt = now + SETTLE_PACE_MS * state.options.random()
+  // Who is busy is free after a swap's time at most; chance keeps crowds that find each other busy from staying in step.
+  state.retryAt = now + Math.max(SETTLE_PACE_MS, usualMs(state.swaps.pace)) * state.options.random()
 }
 
 function swapReport(

@@ -333,8 +333,8 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
   function hear(card: Card): void {
     if (card.peer === self || card.genesis !== genesis) return
     if ((sequences.get(card.peer) ?? -1) >= card.sequence) return
-    sequences.set(card.peer, card.sequence)
-    addresses.set(card.peer, card.addresses)
+    keep(sequences, card.peer, card.sequence)
+    keep(addresses, card.peer, card.addresses)
     dispatch({ type: 'card', card })
     network.admit(card.peer)
   }
@@ -404,6 +404,16 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
 
 /** Addresses a card has room for. */
 const ADDRESSES_SAID = 8
+/** Peers whose card is remembered; a flood of identities pushes out the oldest. */
+const CARDS_KEPT = 8192
+
+function keep<T>(heard: Map<PeerId, T>, peer: PeerId, value: T): void {
+  heard.delete(peer)
+  heard.set(peer, value)
+  if (heard.size <= CARDS_KEPT) return
+  const [oldest] = heard.keys()
+  heard.delete(oldest!)
+}
 
 /** What a received message means to the Peer; `params` means nothing by itself, the copy that follows does. */
 export function eventOf(from: PeerId, message: Message): PeerEvent | undefined {

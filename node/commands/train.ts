@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Fault, type Learner, type Report, phaseReport, randomFrom } from '../../protocol/index.ts'
+import { createInterface } from 'node:readline'
+import { Fault, type Learner, type Report, type Swarm, phaseReport, randomFrom } from '../../protocol/index.ts'
 import { type CommandSpec, type Context, readChoice, readCount, readDuration, shared } from '../command.ts'
 import type { Host } from '../host.ts'
 import type { LearnerHandle } from '../learner.ts'
@@ -26,7 +27,7 @@ export const train: CommandSpec = {
     { flags: '--max-memory <MB>', text: 'refuse a model that needs more (default: half of what is free)', read: readCount(1) },
     { flags: '--seed <n>', text: 'seed of the order of your data (default: at random)', read: readCount(0) },
     { flags: '--fresh', text: 'start anew instead of from the checkpoint' },
-    { flags: '--listen <addr>', text: 'where to listen (default: any free port); may be repeated', many: true },
+    shared.listen,
     shared.join,
     shared.home,
     shared.timeout,
@@ -37,7 +38,7 @@ export const train: CommandSpec = {
     'mlstore train bafybei... --data digits.csv --rounds 50 --json',
   ],
   async run(context) {
-    const { options, print, signal } = context
+    const { options, print } = context
     const { createLive } = await import('../live.ts')
     const live = createLive(print)
     const show = (report: Report) => {
@@ -46,20 +47,11 @@ export const train: CommandSpec = {
     }
     const data = await existing(String(options.data))
     show(phaseReport('checking-device'))
-    const { homeDir, openHome } = await import('../home.ts')
-    const { startHost } = await import('../host.ts')
-    const home = await openHome(homeDir(options.home))
-    const host = await startHost({
-      home,
-      join: (options.join as string[] | undefined) ?? [],
-      ...(options.listen ? { listen: options.listen as string[] } : {}),
-      signal,
-    })
+    const { withHost } = await import('../open.ts')
     try {
-      await trainOn(context, host, data, show)
+      await withHost(context, (host) => trainOn(context, host, data, show))
     } finally {
       live.end()
-      await host.close()
     }
   },
 }
@@ -76,12 +68,13 @@ const GOODBYE_MS = 30_000
 
 async function trainOn(context: Context, host: Host, data: string, show: (report: Report) => void): Promise<void> {
   const { args, options, print, signal } = context
-  const version = await fetchModel(context, host, show)
+  const version = await fetchVersion(context, host, show)
   const { manifest, checked, cid } = version
   const genesis = manifest.genesis ?? cid
   const checkpointPath = join(host.home.checkpoints, genesis)
   const awayMs = await ageOf(checkpointPath)
-  const evalFiles = await evalFilesOf(version)
+  const { evalFilesOf } = await import('../measure.ts')
+  const evalFiles = await evalFilesOf(checked, version)
   const { startLearner } = await import('../learner.ts')
   const { learner, handle, ready } = await startWorker(startLearner, {
     manifest,
@@ -155,6 +148,7 @@ async function swarmOn({ options, signal, print }: Context, host: Host, run: Run
   const onSignal = () => void swarm.leave('interrupted')
   if (signal.aborted) onSignal()
   signal.addEventListener('abort', onSignal, { once: true })
+  const ears = listenToWords(swarm)
   const limit = options.for as number | undefined
   const timer = limit === undefined ? undefined : setTimeout(() => swarm.finish(), limit)
   try {
@@ -164,7 +158,32 @@ async function swarmOn({ options, signal, print }: Context, host: Host, run: Run
     }
   } finally {
     clearTimeout(timer)
+    ears.close()
     signal.removeEventListener('abort', onSignal)
+  }
+}
+
+/** What another program may ask of a run, one word a line on its stdin: pause, resume, finish, leave. */
+function listenToWords(swarm: Swarm): { close(): void } {
+  if (process.stdin.isTTY) return { close: () => {} }
+  const words: Record<string, () => void> = {
+    pause: swarm.pause,
+    resume: swarm.resume,
+    finish: swarm.finish,
+    leave: () => void swarm.leave('asked to leave'),
+  }
+  const lines = createInterface({ input: process.stdin })
+  lines.on('line', (line) => {
+    const word = line.trim()
+    if (Object.hasOwn(words, word)) words[word]!()
+  })
+  // A closed stdin is no wish: many programs are started with none.
+  process.stdin.on('error', () => {})
+  return {
+    close() {
+      lines.close()
+      process.stdin.unref?.()
+    },
   }
 }
 
@@ -179,28 +198,22 @@ async function keepRelease(host: Host, listing: { version: string; genesis: stri
   }
 }
 
-async function fetchModel({ args, options, print, signal }: Context, host: Host, show: (report: Report) => void) {
-  const { NETWORK_LIMIT_MS, fetchResolved, resolveModel } = await import('../resolve.ts')
-  const model = String(args[0])
-  const timeoutMs = (options.timeout as number | undefined) ?? NETWORK_LIMIT_MS
-  show(phaseReport('fetching'))
-  const found = await print.waiting(`a bootstrap or peer that knows ${model}`, resolveModel(model, host, { timeoutMs, signal }))
-  let saidBytes = -1
-  const version = await print.waiting(
-    `the files of ${found.cid}`,
-    fetchResolved(host, found, {
-      signal,
-      ...(options.maxMemory === undefined ? {} : { memoryBytes: Number(options.maxMemory) * 2 ** 20 }),
-      onProgress({ bytes, total, providers }) {
-        if (bytes === saidBytes) return
-        saidBytes = bytes
-        show({ ev: 'fetch', bytes, total, providers })
-        print.progress('fetching ', bytes, total)
-      },
-    }),
-  )
-  const { title, version: number, license, owner } = version.manifest
+/** Finds and fetches the version, as reports; what it is goes to the person. */
+async function fetchVersion(context: Context, host: Host, show: (report: Report) => void): Promise<StoredVersion> {
+  const { args, options, print } = context
+  const { fetchModel } = await import('../open.ts')
   const { plain } = await import('../print.ts')
+  show(phaseReport('fetching'))
+  let said = -1
+  const { version } = await fetchModel(context, host, String(args[0]), {
+    ...(options.maxMemory !== undefined && { memoryBytes: Number(options.maxMemory) * 2 ** 20 }),
+    onProgress({ bytes, total, providers }) {
+      if (bytes === said) return
+      said = bytes
+      show({ ev: 'fetch', bytes, total, providers })
+    },
+  })
+  const { title, version: number, license, owner } = version.manifest
   print.note(`model     ${plain(title)} ${number}  ${version.cid}`)
   print.note(`          ${plain(license)}, signed by …${owner.slice(-8)}`)
   return version
@@ -244,15 +257,6 @@ function notReady(): Fault {
     message: `the training thread was not ready after ${READY_MS / 60_000} minutes`,
     hint: 'try less data, or a smaller model',
   })
-}
-
-/** What the version brings to measure on, where it names a path inside itself. */
-async function evalFilesOf(version: StoredVersion): Promise<{ path: string; bytes: Uint8Array }[]> {
-  const named = version.manifest.data.eval
-  const paths = version.manifest.files
-    .map(({ path }) => path)
-    .filter((path) => path === named || (named !== undefined && path.startsWith(`${named}/`)))
-  return Promise.all(paths.map(async (path) => ({ path, bytes: await version.read(path) })))
 }
 
 /** Milliseconds since a checkpoint was written; 0 when there is none. */

@@ -24,18 +24,26 @@ export function addDifferenceInto(
   return squared
 }
 
-/** As addDifferenceInto, with the live params themselves in place of a sent copy. */
-export function pullTowardsInto(
+/**
+ * params ← the equal-share average of the live params and the received copies, block by block. Variances as above.
+ * Returns the sum over copies of ‖received − params‖², before the move.
+ */
+export function averageInto(
   params: Float32Array,
-  rate: number,
-  received: Copy,
+  received: readonly Copy[],
   tensors: readonly TensorSpec[],
 ): number {
   const theirs = new Float32Array(BLOCK)
+  const ours = new Float32Array(BLOCK)
+  const share = 1 / (received.length + 1)
   let squared = 0
-  forEachBlock(tensors, (start, length, index) => {
-    received.codec.decodeBlockInto(theirs, received.bytes, start, length, index)
-    squared += moveBlock(params, rate, theirs, params.subarray(start, start + length), start, length)
+  forEachBlock(tensors, (start, length, index, tensor) => {
+    ours.set(params.subarray(start, start + length))
+    for (const copy of received) {
+      copy.codec.decodeBlockInto(theirs, copy.bytes, start, length, index)
+      squared += moveBlock(params, share, theirs, ours, start, length)
+    }
+    if (tensor.role === 'variance') keepAboveZero(params, start, length)
   })
   return squared
 }

@@ -20,7 +20,7 @@ export function stepped(state: AggregatorState, rate: number): void {
  */
 export function follow(state: AggregatorState): void {
   const { momentum, params } = state
-  if (!momentum || momentum.steps === 0) return
+  if (!momentum || momentum.rateSum === 0) return
   followInto(momentum, state)
   momentum.anchor.set(params)
   momentum.rateSum = 0

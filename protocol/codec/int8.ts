@@ -9,7 +9,8 @@ const SCALE_FLOOR = 1e-36
 
 /**
  * int8: each block of 256 values as one float32 scale (largest magnitude / 127, little-endian) and one signed byte a
- * value, blocks restarting at each tensor. 1.016 bytes a param; each value within scale / 2 of the original.
+ * value, blocks restarting at each tensor. 1.016 bytes a param; each value within scale / 2 of the original, where scale
+ * is the largest magnitude of its block / 127 (a block whose values all lie below 1.3e-34 becomes zero).
  * Source: block-wise absmax quantisation, Dettmers et al. 2022 (8-bit optimizers), with linear levels.
  */
 export const int8: Codec = {

@@ -34,6 +34,11 @@ export function allowanceMs(pace: Pace, bytes: number): number {
   return Math.max(FLOOR_MS, 3 * middle + 4 * spread)
 }
 
+/** What a transfer usually takes, milliseconds; 0 before any was measured. */
+export function usualMs({ recent }: Pace): number {
+  return recent.length === 0 ? 0 : median(recent)
+}
+
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b)
   return sorted[sorted.length >> 1]!

@@ -78,6 +78,9 @@ const verdicts = {
   reject: TopicValidatorResult.Reject,
 } as const
 
+/** Peers of this swarm that we would report a link of. */
+const ADMITTED_LIMIT = 8192
+
 const QUESTION = '?'
 
 interface Session {
@@ -151,7 +154,9 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
   function handlerOf(session: Session): ChannelHandler {
     return {
       message: (message) => {
+        if (session.closed) return
         if (message.nonce !== session.nonce) return breakOff(session, 'a message named another swap', true)
+        if (opens(message)) return breakOff(session, `got another ${message.type} on a stream that has one`, true)
         if (message.type === 'params') return expectCopy(session, message)
         onEvent({ type: 'message', from: session.peer, message })
       },
@@ -201,6 +206,7 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
   /** The gate: hash, then length and values. */
   async function checkCopy(session: Session, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     const digest = await digestOf(bytes)
+    if (session.closed) return
     if (digest !== session.announced) return breakOff(session, 'a copy whose hash is not the announced one', true)
     const rejection = session.what === 'state' ? checkState(bytes, tensors) : codecs[session.codec].check(bytes, tensors)
     if (rejection) return breakOff(session, rejection.message, true)
@@ -252,7 +258,14 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
   function admit(peer: PeerId): void {
     if (peer === self || admitted.has(peer)) return
     admitted.add(peer)
+    if (admitted.size > ADMITTED_LIMIT) forget()
     refreshLink(peer)
+  }
+
+  /** The oldest stranger goes: peers that we hold a link to stay. */
+  function forget(): void {
+    const oldest = [...admitted].find((peer) => !linkedPaths.has(peer))
+    if (oldest) admitted.delete(oldest)
   }
 
   function refreshLink(peer: PeerId): void {
@@ -360,6 +373,11 @@ function isQuestion({ key }: Session): boolean {
   return key.startsWith(QUESTION)
 }
 
+/** Only the first message of a stream offers, asks or pulls. */
+function opens({ type }: Message): boolean {
+  return type === 'offer' || type === 'ask' || type === 'pull'
+}
+
 /** Registers both protocols on a node once, and hands each stream to the swarm that its first message names. */
 async function switchboardOf(libp2p: Node): Promise<Map<string, Swarmer>> {
   const existing = switchboards.get(libp2p)
@@ -382,9 +400,12 @@ function receive(
   connection: Connection,
 ): void {
   let handler: ChannelHandler | undefined
+  let isOpened = false
   const channel = openChannel(stream, connection, {
     message(message) {
       if (handler) return handler.message(message)
+      if (isOpened) return channel.abort(`got ${message.type} on a stream that was refused`)
+      isOpened = true
       clearTimeout(timer)
       if (!types.includes(message.type) || !('genesis' in message)) {
         return channel.abort(`got ${message.type} first, expected ${types.join(' or ')}`)

@@ -28,6 +28,8 @@ export interface FleetOptions extends LinkOptions {
   /** Milliseconds of one local step: the fastest and slowest peer. */
   stepMs: readonly [number, number]
   learningRate: number
+  /** How far apart params start: standard deviation of each. */
+  spread: number
   /** Peers that a card reaches by gossip. */
   cardReach: number
   /** Options of every Peer that a scenario changes. */
@@ -60,6 +62,7 @@ type Happening =
   | { type: 'give'; to: number; effect: Extract<PeerEffect, { type: 'give' }> }
   | { type: 'settle'; to: number; effect: Extract<PeerEffect, { type: 'settle' }> }
   | { type: 'adopt'; to: number; nonce: string; steps: number }
+  | { type: 'effects'; to: number; effects: PeerEffect[] }
   | { type: 'call'; call: () => void }
 
 const defaults: FleetOptions = {
@@ -71,6 +74,7 @@ const defaults: FleetOptions = {
   momentum: 0.9,
   stepMs: [20, 40],
   learningRate: 0.01,
+  spread: 0,
   latencyMs: [20, 100],
   bandwidth: 1000,
   lossRate: 0,
@@ -83,6 +87,8 @@ export interface Fleet {
   readonly now: number
   /** Events handled so far. */
   readonly handled: number
+  /** What swaps moved that only one side has applied so far, by nonce: Float32Array[params] each. */
+  readonly halves: ReadonlyMap<string, Float32Array>
   /** Runs until virtual time `ms`, or until nothing is left to happen. */
   runUntil(ms: number): void
   /** Runs until every living peer has done `rounds` rounds (at most `limitMs` of virtual time). */
@@ -95,7 +101,7 @@ export interface Fleet {
   join(): Member
   /** Calls back at a time of the run. */
   at(ms: number, call: () => void): void
-  /** Called before each effect of each peer; what it returns false for does not happen. */
+  /** Called before each effect of each peer; what it returns false for does not happen. It may kill or freeze the peer. */
   intercept: (member: Member, effect: PeerEffect) => boolean
 }
 
@@ -107,6 +113,7 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
   const byId = new Map<string, Member>()
   const streams = new Map<string, Set<number>>()
   const frozen = new Map<number, number>()
+  const halves = new Map<string, Float32Array>()
   const tensors: TensorSpec[] = [{ name: 'w', shape: [options.params], role: 'trainable' }]
   const codec = codecs[options.codec]
   const rule = aggregators[options.rule]
@@ -115,6 +122,7 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
 
   const fleet: Fleet = {
     members,
+    halves,
     get now() {
       return now
     },
@@ -123,7 +131,14 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     },
     runUntil: (ms) => runWhile(() => true, ms),
     runRounds(rounds, limitMs = 3_600_000) {
-      runWhile(() => members.some(({ alive, peer }) => alive && peer.view.round < rounds), now + limitMs)
+      // The first that lags: the others are looked at when it no longer does.
+      let lagging: Member | undefined
+      const lags = ({ alive, peer }: Member) => alive && peer.view.round < rounds
+      const goOn = () => {
+        if (!lagging || !lags(lagging)) lagging = members.find(lags)
+        return lagging !== undefined
+      }
+      runWhile(goOn, now + limitMs)
     },
     kill: (index) => kill(members[index]!),
     freeze(index, forMs) {
@@ -151,6 +166,7 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     const own = randomFrom(options.seed * 1_000_003 + index)
     const params = new Float32Array(options.params)
     const target = Float32Array.from(params, () => 1 + normal(own))
+    if (options.spread > 0) params.forEach((_, i) => (params[i] = options.spread * normal(own)))
     const id = `peer-${String(index).padStart(6, '0')}`
     const state = rule.init(params, { tensors, momentum: options.momentum })
     const [fastest, slowest] = options.stepMs
@@ -220,6 +236,8 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
         return item.timer === member.timer ? dispatch(member, { type: 'tick' }) : undefined
       case 'event':
         return dispatch(member, item.event)
+      case 'effects':
+        return runAll(member, item.effects)
       case 'copy':
         return takeCopy(member, item.nonce, item.bytes)
       case 'stepped':
@@ -235,9 +253,18 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
 
   function dispatch(member: Member, event: PeerEvent): void {
     handled++
-    for (const effect of member.peer.handle(event, now)) {
-      if (fleet.intercept(member, effect)) run(member, effect)
+    runAll(member, member.peer.handle(event, now))
+  }
+
+  /** Effects in order; a peer that freezes or dies between two of them goes on with the rest later, or never. */
+  function runAll(member: Member, effects: PeerEffect[]): void {
+    for (const [done, effect] of effects.entries()) {
       if (!member.alive) return
+      const thaw = frozen.get(member.index)
+      if (thaw !== undefined && thaw > now) {
+        return schedule.push(thaw, { type: 'effects', to: member.index, effects: effects.slice(done) })
+      }
+      if (fleet.intercept(member, effect)) run(member, effect)
     }
   }
 
@@ -416,10 +443,15 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     dispatch(member, { type: 'received', nonce, digest: fingerprint(bytes), bytes: bytes.length })
   }
 
-  function settle(member: Member, { nonce, role, received }: Extract<PeerEffect, { type: 'settle' }>): void {
-    const sent = member.given.get(nonce)
+  function settle(member: Member, effect: Extract<PeerEffect, { type: 'settle' }>): void {
+    const { nonce, role, received } = effect
+    const codec = codecs[effect.codec]
+    const { params } = member.state
+    const before = params.slice()
+    const sent = role === 'puller' ? undefined : { codec, bytes: member.given.get(nonce)! }
     const copies = received.map((source) => ({ codec, bytes: member.received.get(source)! }))
-    const distance = rule.settle(member.state, role === 'puller' ? undefined : { codec, bytes: sent! }, copies)
+    const distance = rule.settle(member.state, sent, copies)
+    if (sent && !halves.delete(nonce)) halves.set(nonce, params.map((value, i) => value - before[i]!))
     dispatch(member, { type: 'settled', nonce, distance })
   }
 

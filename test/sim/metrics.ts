@@ -23,13 +23,16 @@ export function consensusDistance(members: readonly Member[]): number {
   return sum / members.length
 }
 
-/** Swaps that settled at both ends, over those that the budgets of all rounds had room for. */
+/**
+ * Swaps that happened, over those that were possible: the budgets of all rounds but each peer's last, which it has
+ * not had the time to spend, at two shares a swap.
+ */
 export function swapShare(fleet: Fleet, swapsPerRound: number): number {
   let settled = 0
   let possible = 0
   for (const { peer } of fleet.members) {
     settled += peer.view.swaps / 2
-    possible += (peer.view.round * swapsPerRound) / 2
+    possible += (Math.max(0, peer.view.round - 1) * swapsPerRound) / 2
   }
   return settled / possible
 }

@@ -36,7 +36,8 @@ export function createBatches(
   let order: Uint32Array | undefined
   let shuffledEpoch = -1
   const orderOf = (epoch: number) => {
-    if (!order || epoch !== shuffledEpoch) order = shuffle(randomFrom(seedOf(options.seed, epoch)), rows.slice())
+    if (!order || epoch !== shuffledEpoch)
+      order = shuffle(randomFrom(seedOf(options.seed, epoch)), rows.slice())
     shuffledEpoch = epoch
     return order
   }

@@ -3,7 +3,9 @@
  * microtasks run before any message is delivered.
  */
 export const breathe: () => Promise<void> =
-  typeof setImmediate === 'function' ? () => new Promise((resolve) => setImmediate(resolve)) : byChannel()
+  typeof setImmediate === 'function'
+    ? () => new Promise((resolve) => setImmediate(resolve))
+    : byChannel()
 
 function byChannel(): () => Promise<void> {
   const { port1, port2 } = new MessageChannel()

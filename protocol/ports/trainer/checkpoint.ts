@@ -67,14 +67,16 @@ export async function encodeCheckpoint({ facts, arrays }: Checkpoint): Promise<U
 
 /** A checkpoint, or why these bytes are none: truncated, changed, or of another version. Arrays may be views of `bytes`. */
 export async function decodeCheckpoint(bytes: Uint8Array): Promise<Checkpoint | BrokenCheckpoint> {
-  if (bytes.length < HEADER_BYTES || !MAGIC.every((byte, i) => bytes[i] === byte)) return broken('no header')
+  if (bytes.length < HEADER_BYTES || !MAGIC.every((byte, i) => bytes[i] === byte))
+    return broken('no header')
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   const version = view.getUint32(8, true)
   if (version !== VERSION) return broken(`version ${version}, expected ${VERSION}`)
   const length = view.getUint32(12, true)
   const json = bytes.subarray(HEADER_BYTES, HEADER_BYTES + length)
   if (length > MAX_JSON_BYTES || json.length < length) return broken('cut short in its facts')
-  if (hex(await digestOf(json)) !== hex(bytes.subarray(16, HEADER_BYTES))) return broken('its facts have changed')
+  if (hex(await digestOf(json)) !== hex(bytes.subarray(16, HEADER_BYTES)))
+    return broken('its facts have changed')
   const { facts, arrays: list } = JSON.parse(new TextDecoder().decode(json))
   const arrays: Record<string, Float32Array> = {}
   let at = HEADER_BYTES + length
@@ -104,7 +106,8 @@ export async function readCheckpoint(
   for await (const bytes of file.read()) {
     const read = await decodeCheckpoint(bytes)
     if ('type' in read) continue
-    if (read.facts.genesis !== genesis) throw wrongCheckpoint(`model ${read.facts.genesis}`, `model ${genesis}`)
+    if (read.facts.genesis !== genesis)
+      throw wrongCheckpoint(`model ${read.facts.genesis}`, `model ${genesis}`)
     const params = read.arrays.params?.length
     if (params !== size) throw wrongCheckpoint(`${params} params`, `${size} params`)
     return read

@@ -24,8 +24,12 @@ export const forwards: Record<string, Forward> = {
 
   Dense(x, layer, { weight }) {
     const bias = weight(layer, 'bias')
-    const product = tf.matMul(tf.reshape(x, [-1, layer.inputShape.at(-1)!]), weight(layer, 'kernel') as tf.Tensor2D)
-    const shaped = layer.outputShape.length === 1 ? product : tf.reshape(product, [-1, ...layer.outputShape])
+    const product = tf.matMul(
+      tf.reshape(x, [-1, layer.inputShape.at(-1)!]),
+      weight(layer, 'kernel') as tf.Tensor2D,
+    )
+    const shaped =
+      layer.outputShape.length === 1 ? product : tf.reshape(product, [-1, ...layer.outputShape])
     return activate(bias ? tf.add(shaped, bias) : shaped, layer)
   },
 

@@ -10,7 +10,12 @@ import type { DataReport, Examples, Split } from '../examples.ts'
 import { affineOf } from '../preprocess.ts'
 import { type Batches, createBatches, type Place } from './batches.ts'
 import { breathe } from './breathe.ts'
-import { type Checkpoint, type CheckpointFile, encodeCheckpoint, readCheckpoint } from './checkpoint.ts'
+import {
+  type Checkpoint,
+  type CheckpointFile,
+  encodeCheckpoint,
+  readCheckpoint,
+} from './checkpoint.ts'
 import type { Command, WorkerEvent, WorkerInit } from './commands.ts'
 import { allRows, evaluate } from './evaluate.ts'
 import { createOptimizer, type Optimizer } from './optimizer.ts'
@@ -159,7 +164,10 @@ function newMind(
     ports,
     trainer,
     data,
-    batches: rows.length > 0 ? createBatches(data.examples, rows, affineOf(init.manifest), options) : undefined,
+    batches:
+      rows.length > 0
+        ? createBatches(data.examples, rows, affineOf(init.manifest), options)
+        : undefined,
     state: aggregators[gossip.rule].init(params, { tensors, momentum }),
     optimizer: createOptimizer(train.optimizer, tensors),
     gradient: new Float32Array(params.length),
@@ -260,7 +268,9 @@ async function measure(
   const rows = own ? data.split.validation : allRows(examples)
   const affine = affineOf(init.manifest)
   const startedAt = mind.ports.now()
-  const metrics = await evaluate(trainer, state.params, examples, rows, affine, () => pause(mind, mailbox))
+  const metrics = await evaluate(trainer, state.params, examples, rows, affine, () =>
+    pause(mind, mailbox),
+  )
   const ms = mind.ports.now() - startedAt
   if (metrics) mind.ports.send({ type: 'evaluated', at, metrics, examples: rows.length, ms }, [])
 }
@@ -268,11 +278,16 @@ async function measure(
 type Served = Exclude<Command, { type: 'train' | 'evaluate' | 'stop' }>
 
 async function serve(mind: Mind, command: Command): Promise<void> {
-  const handler = handlers[command.type as Served['type']] as (mind: Mind, command: Command) => Promise<void>
+  const handler = handlers[command.type as Served['type']] as (
+    mind: Mind,
+    command: Command,
+  ) => Promise<void>
   await handler(mind, command)
 }
 
-const handlers: { [T in Served['type']]: (mind: Mind, command: Extract<Command, { type: T }>) => Promise<void> } = {
+const handlers: {
+  [T in Served['type']]: (mind: Mind, command: Extract<Command, { type: T }>) => Promise<void>
+} = {
   async give({ state, init, ports }, { nonce, codec }) {
     const params = aggregators[init.manifest.gossip.rule].give(state)
     const bytes = codecs[codec].encode(params, state.tensors)
@@ -300,7 +315,9 @@ const handlers: { [T in Served['type']]: (mind: Mind, command: Extract<Command, 
     const bytes = new Uint8Array(2 * size)
     bytes.set(codecs.float32.encode(params, tensors))
     if (momentum) bytes.set(codecs.float32.encode(momentum.direction, tensors), size)
-    ports.send({ type: 'gave-state', nonce, bytes, digest: await digestOf(bytes), steps }, [bytes.buffer])
+    ports.send({ type: 'gave-state', nonce, bytes, digest: await digestOf(bytes), steps }, [
+      bytes.buffer,
+    ])
   },
 
   async adopt(mind, { nonce, bytes, steps }) {
@@ -415,7 +432,10 @@ function dropoutSeed({ seed, steps }: Mind): number {
 
 /** float32 little-endian bytes, at any alignment, as an array of our own. */
 export function floatsFrom(bytes: Uint8Array, size: number): Float32Array {
-  invariant(bytes.length === 4 * size, `${size} float32 values take ${4 * size} bytes, got ${bytes.length}`)
+  invariant(
+    bytes.length === 4 * size,
+    `${size} float32 values take ${4 * size} bytes, got ${bytes.length}`,
+  )
   const values = new Float32Array(size)
   codecs.float32.decodeBlockInto(values, bytes, 0, size, 0)
   return values

@@ -1,5 +1,5 @@
-import * as tf from '@tensorflow/tfjs-core'
 import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm'
+import * as tf from '@tensorflow/tfjs-core'
 
 /**
  * The wasm backend multiplies matrices at about 20 GFLOP/s, and at 1 when either is read transposed, which every gradient of a
@@ -16,7 +16,11 @@ export function registerQuickMatMul(): void {
       const { transposeA, transposeB } = attrs as { transposeA: boolean; transposeB: boolean }
       const turned: tf.TensorInfo[] = []
       const turn = (x: tf.TensorInfo) => {
-        const info = transpose.kernelFunc({ inputs: { x }, backend, attrs: { perm: turnedAxes(x) } }) as tf.TensorInfo
+        const info = transpose.kernelFunc({
+          inputs: { x },
+          backend,
+          attrs: { perm: turnedAxes(x) },
+        }) as tf.TensorInfo
         turned.push(info)
         return info
       }

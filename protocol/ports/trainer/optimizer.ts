@@ -40,7 +40,10 @@ const EPSILON = 1e-7
 /** PyTorch's choice for adamw; the others decay nothing unless told. */
 const ADAMW_DECAY = 0.01
 
-export function createOptimizer(recipe: OptimizerRecipe, tensors: readonly TensorSpec[]): Optimizer {
+export function createOptimizer(
+  recipe: OptimizerRecipe,
+  tensors: readonly TensorSpec[],
+): Optimizer {
   const ranges = trainableRanges(tensors)
   return recipe.name === 'sgd' ? sgd(recipe, ranges) : adam(recipe, ranges, tensors)
 }
@@ -54,7 +57,8 @@ function sgd({ learningRate: rate, weightDecay = 0 }: OptimizerRecipe, ranges: R
     step(params, gradient, direction, mu = 0) {
       this.steps++
       for (const [start, end] of ranges) {
-        if (direction && mu > 0) followInto(params, rate, gradient, mu, direction, weightDecay, start, end)
+        if (direction && mu > 0)
+          followInto(params, rate, gradient, mu, direction, weightDecay, start, end)
         else descendInto(params, rate, gradient, weightDecay, start, end)
       }
     },

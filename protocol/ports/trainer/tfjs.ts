@@ -5,9 +5,9 @@ import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm'
 import { Fault } from '../../errors.ts'
 import { forEachTensor } from '../../params.ts'
 import { type Context, forwards } from './layers.ts'
+import { registerQuickMatMul } from './matmul.ts'
 import type { Layer, Topology } from './topology.ts'
 import type { Batch, Trainer } from './trainer.ts'
-import { registerQuickMatMul } from './matmul.ts'
 
 export interface TfjsOptions {
   /** `auto` takes wasm, and cpu where wasm does not start. */
@@ -24,7 +24,10 @@ export interface TfjsOptions {
  * fused with it: log-sum-exp never overflows where a softmax followed by a logarithm would.
  * Throws Fault `no-backend` when a backend asked for does not start, `wrong-output` when the model ends in anything but a softmax.
  */
-export async function createTfjsTrainer(topology: Topology, options: TfjsOptions): Promise<Trainer> {
+export async function createTfjsTrainer(
+  topology: Topology,
+  options: TfjsOptions,
+): Promise<Trainer> {
   const layers = withoutSoftmax(topology.layers)
   const backend = await startBackend(options)
   const { tensors, inputShape, outputUnits } = topology
@@ -35,8 +38,9 @@ export async function createTfjsTrainer(topology: Topology, options: TfjsOptions
     tf.dispose(held)
     held = []
     forEachTensor(tensors, ({ shape }, start, end) => {
-      // A copy: the cpu backend keeps the array it is given, and params move on.
-      held.push(tf.keep(tf.tensor(params.slice(start, end), [...shape])))
+      // The cpu backend keeps the array it is given, and params move on; wasm copies by itself.
+      const values = backend === 'cpu' ? params.slice(start, end) : params.subarray(start, end)
+      held.push(tf.keep(tf.tensor(values, [...shape])))
     })
   }
 
@@ -162,17 +166,31 @@ function trainingOf(batch: Batch, layers: Layer[], statistics: Statistic[]): Con
   return {
     seedOf: (layer) => batch.seed + SEED_STRIDE * (1 + layers.indexOf(layer)),
     observe: (layer, mean, variance) =>
-      statistics.push({ layer, mean: storageOf(mean).slice(), variance: storageOf(variance).slice() }),
+      statistics.push({
+        layer,
+        mean: storageOf(mean).slice(),
+        variance: storageOf(variance).slice(),
+      }),
   }
 }
 
 /** moving ← momentum · moving + (1 − momentum) · batch, Ioffe and Szegedy 2015 as Keras has it. */
-function followInto(params: Float32Array, { tensors }: Topology, { layer, mean, variance }: Statistic): void {
+function followInto(
+  params: Float32Array,
+  { tensors }: Topology,
+  { layer, mean, variance }: Statistic,
+): void {
   const momentum = layer.config.momentum as number
   forEachTensor(tensors, (_, start, end, i) => {
-    const seen = i === layer.weights.moving_mean ? mean : i === layer.weights.moving_variance ? variance : undefined
+    const seen =
+      i === layer.weights.moving_mean
+        ? mean
+        : i === layer.weights.moving_variance
+          ? variance
+          : undefined
     if (!seen) return
-    for (let j = start; j < end; j++) params[j] = momentum * params[j]! + (1 - momentum) * seen[j - start]!
+    for (let j = start; j < end; j++)
+      params[j] = momentum * params[j]! + (1 - momentum) * seen[j - start]!
   })
 }
 

@@ -1,0 +1,89 @@
+import { Worker } from 'node:worker_threads'
+import { Fault, faultFrom } from '../protocol/errors.ts'
+import type { Command, WorkerEvent, WorkerInit } from '../protocol/ports/trainer/commands.ts'
+
+/** A learner in a worker_thread, seen from the host's thread. */
+export interface LearnerHandle {
+  /** Sends a command and hands over its buffers: they are empty afterwards. Without effect once it has ended. */
+  send(command: Command): void
+  /** Resolves when the thread is gone; `stopped` or `failed` came before, unless it was closed. */
+  ended: Promise<void>
+  /** Ends the thread at once, without a checkpoint; idempotent. To leave gracefully send `stop` and await `ended`. */
+  close(): Promise<void>
+}
+
+/**
+ * Starts the worker. `onEvent` gets its events in order, the first of them `ready` or `failed`, and a `failed` when the thread
+ * dies by itself. The params' buffer is handed over when they fill it, else copied.
+ */
+export function startLearner(
+  init: WorkerInit,
+  onEvent: (event: WorkerEvent) => void,
+): LearnerHandle {
+  const worker = new Worker(new URL('./worker.ts', import.meta.url), { execArgv: execArgv() })
+  let over = false
+  const tell = (event: WorkerEvent) => {
+    if (over) return
+    over = event.type === 'stopped' || event.type === 'failed'
+    onEvent(event)
+  }
+  worker.on('message', tell)
+  worker.on('error', (error) => tell({ type: 'failed', detail: deathOf(error).detail }))
+  const ended = new Promise<void>((resolve) => {
+    worker.on('exit', (code) => {
+      tell({
+        type: 'failed',
+        detail: deathOf(new Error(`the training thread ended with code ${code}`)).detail,
+      })
+      resolve()
+    })
+  })
+  const params = ownBuffer(init.params)
+  worker.postMessage({ ...init, params }, [params.buffer])
+  return {
+    send(command) {
+      if (!over) worker.postMessage(command, buffersOf(command))
+    },
+    ended,
+    async close() {
+      over = true
+      await worker.terminate()
+    },
+  }
+}
+
+/** Debuggers and loaders of the main thread are not for the worker. */
+function execArgv(): string[] {
+  return process.execArgv.filter((argument) => !argument.startsWith('--inspect'))
+}
+
+function deathOf(error: Error): Fault {
+  if ((error as NodeJS.ErrnoException).code !== 'ERR_WORKER_OUT_OF_MEMORY') return faultFrom(error)
+  return new Fault(
+    {
+      kind: 'resource',
+      type: 'out-of-memory',
+      message: 'the training thread ran out of memory',
+      hint: 'close other programs, or choose a smaller model or less data',
+    },
+    error,
+  )
+}
+
+/** The buffers a command gives away. Parts of a larger buffer are copied: transferring it would empty its other owners. */
+function buffersOf(command: Command): ArrayBuffer[] {
+  if (command.type === 'adopt') return [(command.bytes = ownBuffer(command.bytes)).buffer]
+  if (command.type !== 'settle') return []
+  command.received = command.received.map(ownBuffer)
+  if (command.sent) command.sent = ownBuffer(command.sent)
+  return [...command.received, ...(command.sent ? [command.sent] : [])].map(
+    (bytes) => bytes.buffer as ArrayBuffer,
+  )
+}
+
+function ownBuffer(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const whole = bytes.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength
+  return whole && bytes.constructor === Uint8Array
+    ? (bytes as Uint8Array<ArrayBuffer>)
+    : Uint8Array.from(bytes)
+}

@@ -1,0 +1,114 @@
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { MANIFEST_FILE } from '../protocol/manifest.ts'
+import type { Examples } from '../protocol/ports/examples.ts'
+import type { Metrics, Trainer } from '../protocol/ports/trainer/trainer.ts'
+import type { CheckedVersion, VersionFiles } from '../protocol/ports/version.ts'
+import { type Context, type OptionSpec, readChoice, shared } from './command.ts'
+
+/** What `mlstore eval` and `mlstore predict` do alike: a version from the network or a folder, and a trainer for it. */
+export interface Opened {
+  /** The CID, or `name@version` of a folder. */
+  model: string
+  checked: CheckedVersion
+  /** Data that came with the version to measure it on. */
+  evalFiles: { path: string; bytes: Uint8Array }[]
+}
+
+export const measureOptions: OptionSpec[] = [
+  {
+    flags: '--backend <name>',
+    text: 'auto, wasm or cpu',
+    read: readChoice(['auto', 'wasm', 'cpu']),
+    default: 'auto',
+  },
+  shared.join,
+  shared.home,
+  shared.timeout,
+]
+
+/** A folder with a manifest is read as it is, without any network; everything else is a model's name. */
+export async function openVersion(context: Context, text: string): Promise<Opened> {
+  if (await isVersionFolder(text)) return openFolder(text)
+  const { fetchModel, withHost } = await import('./open.ts')
+  return withHost(context, async (host) => {
+    const { version } = await fetchModel(context, host, text)
+    return {
+      model: version.cid,
+      checked: version.checked,
+      evalFiles: await evalFilesOf(version.checked, version),
+    }
+  })
+}
+
+/** A trainer for the version, on the backend that --backend names, and the version's params. The caller closes it. */
+export async function openTrainer(
+  { options }: Context,
+  { modelJson, manifest, params }: CheckedVersion,
+): Promise<{ trainer: Trainer; params: Float32Array }> {
+  const [{ createTrainer }, { floatsOf }] = await Promise.all([
+    import('./trainer.ts'),
+    import('../protocol/ports/version.ts'),
+  ])
+  const backend = options.backend as 'auto' | 'wasm' | 'cpu'
+  const trainer = await createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize })
+  return { trainer, params: floatsOf(params) }
+}
+
+/** Accuracy and loss of a version's params on examples, by the code that measures in training; nothing when stopped. */
+export async function measureParams(
+  context: Context,
+  checked: CheckedVersion,
+  examples: Examples,
+): Promise<Metrics | undefined> {
+  const [{ affineOf }, { allRows, evaluate }] = await Promise.all([
+    import('../protocol/ports/preprocess.ts'),
+    import('../protocol/ports/trainer/evaluate.ts'),
+  ])
+  const { trainer, params } = await openTrainer(context, checked)
+  const goOn = async () => !context.signal.aborted
+  try {
+    return await evaluate(
+      trainer,
+      params,
+      examples,
+      allRows(examples),
+      affineOf(checked.manifest),
+      goOn,
+    )
+  } finally {
+    trainer.close()
+  }
+}
+
+async function openFolder(dir: string): Promise<Opened> {
+  const [{ filesIn }, { checkVersion }, { memoryLimit }] = await Promise.all([
+    import('./files.ts'),
+    import('../protocol/ports/version.ts'),
+    import('./memory.ts'),
+  ])
+  const files = await filesIn(dir)
+  const checked = await checkVersion(files, { memoryBytes: memoryLimit(), batchSize: 1 })
+  const { name, version } = checked.manifest
+  return { model: `${name}@${version}`, checked, evalFiles: await evalFilesOf(checked, files) }
+}
+
+/** The evaluation data that a version brings, where its manifest names some. */
+export async function evalFilesOf(
+  { manifest }: CheckedVersion,
+  files: VersionFiles,
+): Promise<Opened['evalFiles']> {
+  const { eval: place } = manifest.data
+  if (place === undefined) return []
+  const paths = manifest.files
+    .map(({ path }) => path)
+    .filter((path) => path === place || path.startsWith(`${place}/`))
+  return Promise.all(paths.map(async (path) => ({ path, bytes: await files.read(path) })))
+}
+
+async function isVersionFolder(text: string): Promise<boolean> {
+  return stat(join(text, MANIFEST_FILE)).then(
+    (found) => found.isFile(),
+    () => false,
+  )
+}

@@ -1,0 +1,343 @@
+import { existsSync } from 'node:fs'
+import { mkdir, rm } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { Fault, type Report, faultFrom } from '../protocol/index.ts'
+import { dealDigits, labelsOf, readDigits, splitDigits, take, writeDigitsCsv, writeDigitsDraft } from './samples/digits.ts'
+import { type PeerRow, block, fold, line, newRow, percent } from './start/block.ts'
+import { type Program, failed, killAll, run, start } from './start/processes.ts'
+
+/**
+ * `npm start`: a whole swarm on this machine, of real processes. A bootstrap, three peers that hold only some of the
+ * digits each, the sample model published by the first; they train, swap, agree; the first releases what they found,
+ * and a process that never trained measures it.
+ */
+const help = `npm start -- [options]
+
+Starts a bootstrap and three peers on this machine; each holds only some of the ten digits.
+They train the sample model "digits" together, and a release is made of what they found.
+
+  --rounds N   rounds of training of each peer, then end (default: until Ctrl-C)
+  --json       one JSON object at the end, on stdout
+  --no-swap    the control: the same peers, each training alone
+  --home DIR   where their homes and data are put (default: .mlstore/demo, emptied first)
+  --help       this text
+
+Ctrl-C ends the training, makes the release and prints its CID; once more stops at once.
+`
+
+const PEERS = 3
+/** Digits kept for a fourth peer who joins from another terminal. */
+const GUEST_DIGITS = 800
+/** Off a terminal a line is said this often. */
+const LINE_EVERY_MS = 5000
+const DRAW_EVERY_MS = 200
+/** Any single step but training: start, publish, release, evaluate. */
+const STEP_MS = 120_000
+
+interface Options {
+  rounds: number | undefined
+  json: boolean
+  swap: boolean
+  home: string
+}
+
+interface Demo extends Options {
+  bootstrap: Program
+  address: string
+  genesis: string
+  shares: string[]
+  labels: string[]
+  rows: PeerRow[]
+  startedAt: number
+}
+
+const stopping = new AbortController()
+
+async function main(): Promise<void> {
+  const options = readOptions()
+  if (!options) return
+  const demo = await prepare(options)
+  try {
+    const accuracy = await trainAll(demo, options.swap)
+    const seconds = (performance.now() - demo.startedAt) / 1000
+    const release = await releaseAndMeasure(demo)
+    const alone = options.swap && options.rounds !== undefined ? await measureAlone(demo) : accuracy
+    tellResult(demo, { alone, local: accuracy, released: release.accuracy }, seconds, release.cid)
+  } finally {
+    demo.bootstrap.interrupt()
+    await demo.bootstrap.ended
+    killAll()
+  }
+}
+
+function readOptions(): Options | undefined {
+  const { values } = parseArgs({
+    options: {
+      rounds: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      'no-swap': { type: 'boolean', default: false },
+      home: { type: 'string' },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  })
+  if (values.help) {
+    process.stdout.write(help)
+    return undefined
+  }
+  const rounds = values.rounds === undefined ? undefined : Number(values.rounds)
+  if (rounds !== undefined && !(Number.isSafeInteger(rounds) && rounds > 0)) {
+    throw usage(`--rounds got ${JSON.stringify(values.rounds)}, expected a whole number above 0`)
+  }
+  const home = values.home ?? fileURLToPath(new URL('../.mlstore/demo', import.meta.url))
+  return { rounds, json: values.json, swap: !values['no-swap'], home }
+}
+
+// Preparing ------------------------------------------------------------------------------------------------------------
+
+/** Deals the digits, starts the bootstrap, publishes the model. */
+async function prepare(options: Options): Promise<Demo> {
+  const { home } = options
+  await emptied(home)
+  say('dealing 7,200 handwritten digits to three peers, two kinds of pieces each ...')
+  const { train, test } = splitDigits(await readDigits())
+  const all = Array.from({ length: train.size }, (_, row) => row)
+  const guest = take(train, all.slice(0, GUEST_DIGITS))
+  const dealt = dealDigits(take(train, all.slice(GUEST_DIGITS)), PEERS)
+  const shares = dealt.map((_, index) => join(home, `digits-${index + 1}.csv`))
+  await Promise.all(dealt.map((digits, index) => writeDigitsCsv(shares[index]!, digits)))
+  await writeDigitsCsv(join(home, 'digits-guest.csv'), guest)
+  await writeDigitsDraft(join(home, 'draft'), test)
+  const bootstrap = start('the bootstrap', 'bootstrap', [
+    ...['--json', '--host', '127.0.0.1', '--ws', '0', '--tcp', '0', '--udp', '0', '--http', '0'],
+    ...['--home', join(home, 'bootstrap')],
+  ])
+  const address = await addressOf(bootstrap)
+  say(`bootstrap ${address}`)
+  const published = await run('mlstore publish', 'mlstore', [
+    ...['publish', join(home, 'draft'), '--json', '--join', address],
+    ...['--home', join(home, 'peer-1'), '--listen', '/ip4/127.0.0.1/tcp/0'],
+  ])
+  const genesis = String(published.cid)
+  say(`published digits ${genesis}`)
+  const labels = dealt.map((digits) => labelsOf(digits).join(' '))
+  const rows = labels.map((held, index) => newRow(`peer-${index + 1}`, held.replaceAll(' ', '')))
+  return { ...options, bootstrap, address, genesis, shares, labels, rows, startedAt: performance.now() }
+}
+
+/** The demonstration's own folder; anything else is left alone. */
+async function emptied(home: string): Promise<void> {
+  const marks = ['bootstrap', 'draft', 'digits-guest.csv']
+  if (existsSync(home) && !marks.some((name) => existsSync(join(home, name)))) {
+    const { readdir } = await import('node:fs/promises')
+    if ((await readdir(home)).length > 0) {
+      throw usage(`--home ${home} holds something else, expected an empty folder or one of an earlier npm start`)
+    }
+  }
+  await rm(home, { recursive: true, force: true })
+  await mkdir(home, { recursive: true })
+}
+
+async function addressOf(bootstrap: Program): Promise<string> {
+  const timer = setTimeout(() => bootstrap.kill(), STEP_MS)
+  for await (const said of bootstrap.lines) {
+    clearTimeout(timer)
+    const addresses = said.addresses as string[] | undefined
+    const tcp = addresses?.find((address) => /\/ip4\/127\.0\.0\.1\/tcp\/\d+\/p2p\//.test(address))
+    if (tcp) return tcp
+  }
+  clearTimeout(timer)
+  throw failed(bootstrap, await bootstrap.ended)
+}
+
+// Training -------------------------------------------------------------------------------------------------------------
+
+/** Trains all peers side by side; gives the mean accuracy of their own params at the end. */
+async function trainAll(demo: Demo, swap: boolean): Promise<number> {
+  const { json, rows, rounds } = demo
+  if (swap && rounds === undefined) tellGuest(demo)
+  demo.startedAt = performance.now()
+  const peers = demo.shares.map((_, index) => startPeer(demo, index, swap, ''))
+  const onStop = () => {
+    for (const peer of peers) peer.tell('finish')
+  }
+  stopping.signal.addEventListener('abort', onStop)
+  const { default: logUpdate } = await import('log-update')
+  const isLive = process.stderr.isTTY === true && !json
+  const seconds = () => (performance.now() - demo.startedAt) / 1000
+  const draw = () => {
+    if (isLive) logUpdate(block(rows, seconds()))
+    else say(line(rows, seconds()))
+  }
+  const timer = setInterval(draw, isLive ? DRAW_EVERY_MS : LINE_EVERY_MS)
+  try {
+    return await meanOf(peers.map((peer, index) => follow(peer, (report) => fold(rows[index]!, report))))
+  } finally {
+    clearInterval(timer)
+    stopping.signal.removeEventListener('abort', onStop)
+    draw()
+    if (isLive) logUpdate.done()
+  }
+}
+
+function startPeer({ address, home, rounds, shares, genesis }: Demo, index: number, swap: boolean, suffix: string): Program {
+  const name = `peer-${index + 1}${suffix}`
+  return start(name, 'mlstore', [
+    // The version by its CID: the control starts where the swarm did, not from the swarm's release.
+    ...['train', genesis, '--json', '--data', shares[index]!, '--join', address],
+    ...['--home', join(home, name), '--listen', '/ip4/127.0.0.1/tcp/0', '--seed', String(index + 1)],
+    ...(rounds === undefined ? [] : ['--rounds', String(rounds)]),
+    ...(swap ? [] : ['--no-swap']),
+  ])
+}
+
+/** Reads one peer's reports to its end; gives the last accuracy it measured, and its bytes through the row. */
+async function follow(peer: Program, take: (report: Report) => void): Promise<number> {
+  let accuracy: number | undefined
+  let last: Record<string, unknown> = {}
+  for await (const said of peer.lines) {
+    const report = said as unknown as Report
+    take(report)
+    if (report.ev === 'eval') accuracy = report.metrics.accuracy
+    last = said
+  }
+  const code = await peer.ended
+  if (code !== 0) throw failed(peer, code, last)
+  if (accuracy === undefined) throw failed(peer, code, { message: 'it never measured its model' })
+  return accuracy
+}
+
+async function meanOf(values: Promise<number>[]): Promise<number> {
+  const all = await Promise.all(values)
+  return all.reduce((sum, value) => sum + value, 0) / all.length
+}
+
+/** The control: the same peers with the same data, seeds and rounds, each in a process that never averages. */
+async function measureAlone(demo: Demo): Promise<number> {
+  say('what would each have reached alone? training the same peers without a swarm ...')
+  // They fetch the model from a peer that holds it, since the first one's home is no longer open.
+  const seeder = startSeed(demo, 2)
+  await firstLine(seeder)
+  try {
+    return await meanOf(demo.shares.map((_, index) => follow(startPeer(demo, index, false, '-alone'), () => {})))
+  } finally {
+    seeder.interrupt()
+    await seeder.ended
+  }
+}
+
+// Releasing --------------------------------------------------------------------------------------------------------------
+
+/** The owner releases; another peer holds it too; a fourth process that never trained measures what it fetched. */
+async function releaseAndMeasure(demo: Demo): Promise<{ cid: string; accuracy: number }> {
+  say('releasing ...')
+  const { address, home } = demo
+  const listen = ['--listen', '/ip4/127.0.0.1/tcp/0']
+  const seeder = start('mlstore release', 'mlstore', [
+    ...['release', 'digits', '--json', '--serve', '--join', address, '--home', join(home, 'peer-1'), ...listen],
+  ])
+  try {
+    const { cid } = await firstLine(seeder)
+    const holder = startSeed(demo, 2, String(cid))
+    await firstLine(holder)
+    holder.interrupt()
+    await holder.ended
+    const measured = await run('mlstore eval', 'mlstore', [
+      ...['eval', String(cid), '--json', '--join', address, '--home', join(home, 'visitor')],
+    ])
+    return { cid: String(cid), accuracy: (measured.metrics as { accuracy: number }).accuracy }
+  } finally {
+    seeder.interrupt()
+    await seeder.ended
+  }
+}
+
+function startSeed({ address, home, genesis }: Demo, peer: number, cid = genesis): Program {
+  return start('mlstore seed', 'mlstore', [
+    ...['seed', cid, '--json', '--join', address],
+    ...['--home', join(home, `peer-${peer}`), '--listen', '/ip4/127.0.0.1/tcp/0'],
+  ])
+}
+
+/** The first thing a program says that is no progress. */
+async function firstLine(program: Program): Promise<Record<string, unknown>> {
+  const timer = setTimeout(() => program.kill(), STEP_MS)
+  try {
+    for await (const said of program.lines) {
+      if (said.ev === 'failed') throw failed(program, Number(said.code), said)
+      if (typeof said.cid === 'string') return said
+    }
+    throw failed(program, await program.ended)
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+// Telling ----------------------------------------------------------------------------------------------------------------
+
+function tellGuest({ address, home }: Demo): void {
+  const data = relative(process.cwd(), join(home, 'digits-guest.csv'))
+  const own = relative(process.cwd(), join(home, 'guest'))
+  say('\njoin as a fourth peer from another terminal, in this folder:\n')
+  say(`  npx mlstore train digits --data ${data} --home ${own} --join ${address}\n`)
+}
+
+function tellResult(
+  demo: Demo,
+  accuracy: { alone: number; local: number; released: number },
+  seconds: number,
+  release: string,
+): void {
+  const bytesUp = demo.rows.reduce((sum, { up }) => sum + up, 0) / demo.rows.length
+  const rounds = Math.max(...demo.rows.map(({ round }) => round))
+  const rounded = (value: number) => Number(value.toFixed(4))
+  say(`\nrelease ${release}`)
+  if (demo.swap) {
+    const alone = demo.rounds === undefined ? '' : `alone ${percent(accuracy.alone)}   `
+    say(`accuracy on 500 digits that no peer trained on:  ${alone}together ${percent(accuracy.local)}   released ${percent(accuracy.released)}`)
+  } else say(`accuracy on 500 digits that no peer trained on, each peer alone: ${percent(accuracy.local)}`)
+  if (!demo.json) return
+  const result = {
+    peers: PEERS,
+    rounds,
+    accuracy: {
+      alone: rounded(accuracy.alone),
+      local: rounded(accuracy.local),
+      released: rounded(accuracy.released),
+    },
+    bytesUpPerPeer: Math.round(bytesUp),
+    seconds: Number(seconds.toFixed(1)),
+    release,
+  }
+  process.stdout.write(`${JSON.stringify(result)}\n`)
+}
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`)
+}
+
+function usage(message: string): Fault {
+  return new Fault({ kind: 'usage', type: 'usage', message, hint: 'npm start -- --help shows every option' })
+}
+
+function onSignal(): void {
+  if (stopping.signal.aborted) {
+    killAll()
+    process.exit(130)
+  }
+  say('\nstopping: the peers agree on what they have (Ctrl-C once more stops now)')
+  stopping.abort()
+}
+
+process.on('SIGINT', onSignal)
+process.on('SIGTERM', onSignal)
+process.on('exit', killAll)
+
+try {
+  await main()
+} catch (thrown) {
+  const fault = thrown instanceof TypeError && 'code' in thrown ? usage(thrown.message) : faultFrom(thrown)
+  say(`npm start: ${fault.message}${fault.detail.hint ? `; ${fault.detail.hint}` : ''}`)
+  process.exitCode = fault.exitCode
+}

@@ -1,0 +1,572 @@
+/**
+ * Store: version directories on Helia, and nothing else. Bitswap serves every block the store holds to whoever
+ * asks, so only what is meant for everyone enters it: never training data, checkpoints or drafts.
+ *
+ * A version is one UnixFS directory, CIDv1, raw leaves of 1 MiB. The reader here accepts exactly the layout the
+ * writer makes, so a hostile directory is refused by its links before its bytes are fetched.
+ */
+import { withBitswap } from '@helia/bitswap'
+import type { BlockBroker, Helia } from '@helia/interface'
+import { withLibp2pLight } from '@helia/libp2p'
+import { unixfs } from '@helia/unixfs'
+import * as dagCbor from '@ipld/dag-cbor'
+import * as dagPb from '@ipld/dag-pb'
+import type { Libp2p, PeerId, ServiceMap } from '@libp2p/interface'
+import { peerIdFromString } from '@libp2p/peer-id'
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import { createHeliaLight } from 'helia'
+import type { Blockstore } from 'interface-blockstore'
+import type { Datastore } from 'interface-datastore'
+import type { Libp2pOptions } from 'libp2p'
+import { CID } from 'multiformats/cid'
+import * as raw from 'multiformats/codecs/raw'
+import { concat, equals } from 'uint8arrays'
+import { Fault } from '../errors.ts'
+import {
+  bytesOf,
+  MANIFEST_FILE,
+  MAX_FILES,
+  MAX_MANIFEST_BYTES,
+  MAX_VERSION_BYTES,
+  type Manifest,
+  pathPattern,
+  readManifest,
+} from '../manifest.ts'
+import { type Random, shuffle } from '../random.ts'
+import type { TopologyLimits } from './trainer/topology.ts'
+import { checkModel, checkVersion, type CheckedVersion, type VersionFiles } from './version.ts'
+
+export interface Store {
+  /** Adds and keeps a version that passed checkVersion; gives its CID. Nothing of it stays when that fails. */
+  addVersion(files: ReadonlyMap<string, Uint8Array>): Promise<string>
+  /** A version from here or from peers, checked against its manifest and kept. See FetchOptions. */
+  fetchVersion(cid: string, options?: FetchOptions): Promise<StoredVersion>
+  /** One version's manifest alone: what `show` needs. Keeps nothing for good. */
+  fetchManifest(cid: string, options?: FetchOptions): Promise<Manifest>
+  /** One file outside a version, as a manifest may name by CID; `maxBytes` at most. */
+  fetchFile(cid: string, options: FetchOptions & { maxBytes: number }): Promise<Uint8Array>
+  /** A file of a version that is kept here. */
+  readFile(cid: string, path: string): Promise<Uint8Array>
+  /** Whether a version is kept here, whole. */
+  has(cid: string): Promise<boolean>
+  /** What is kept here. */
+  versions(): Promise<KeptVersion[]>
+  /** Drops a version and every block that only it needed. */
+  remove(cid: string): Promise<void>
+  /** Whether `peer` sends two random blocks of a version that we hold ourselves: what makes it a replica. */
+  answers(peer: string, cid: string, random: Random, signal?: AbortSignal): Promise<boolean>
+}
+
+export interface FetchOptions {
+  /** Addresses of peers that hold it, dialled first: bitswap never looks two hops away. */
+  providers?: readonly string[]
+  /** Refused before the download when the files are larger together. */
+  maxBytes?: number
+  /** Refused before the download when training would not fit; no limit when absent. */
+  memoryBytes?: number
+  onProgress?: (progress: FetchProgress) => void
+  signal?: AbortSignal
+}
+
+export interface FetchProgress {
+  bytes: number
+  total: number
+  /** Peers connected that could answer. */
+  providers: number
+}
+
+export interface StoredVersion extends VersionFiles {
+  cid: string
+  manifest: Manifest
+  checked: CheckedVersion
+}
+
+export interface KeptVersion {
+  cid: string
+  name: string
+  version: string
+  /** The CID that names its swarm; its own for a genesis. */
+  genesis: string
+  bytes: number
+}
+
+export interface OpenStore<S extends ServiceMap> {
+  libp2p: Libp2p<S>
+  helia: Helia
+  store: Store
+  /** Stops Helia and libp2p. Stores passed in are the caller's to close. */
+  close(): Promise<void>
+}
+
+const CHUNK_BYTES = 1024 * 1024
+/** Leaves below one file node; the importer's own limit. A file is at most 1 GiB. */
+const MAX_LEAVES = 1024
+/** bitswap's largest message, hence the largest block that can arrive. */
+const MAX_BLOCK_BYTES = 2 * 1024 * 1024
+
+/** A block that has not come after this long is asked for again, and its providers dialled again. */
+const BLOCK_LIMIT_MS = 20_000
+const BLOCK_ATTEMPTS = 3
+/** Blocks asked for at once: at the limit above, 4 MiB in 20 s is the slowest link that can fetch. */
+const BLOCKS_AT_ONCE = 4
+/** One dial of one provider. */
+const DIAL_LIMIT_MS = 10_000
+const PROVIDERS_AT_ONCE = 8
+/** One bitswap message either way; libp2p's 10 s cut off links under 2 Mbit/s. */
+const MESSAGE_LIMIT_MS = 60_000
+const ASKED_BLOCKS = 2
+/** A block asked for again this soon was sent already; Helia's 5 s would stall whoever dropped it and asks anew. */
+const RESEND_AFTER_MS = 500
+/** A peer that has not sent two blocks after this long is no replica for now. */
+const ANSWER_LIMIT_MS = 15_000
+
+/**
+ * Starts libp2p with Helia's bitswap on it. `libp2p` are complete options (libp2pDefaults); no service outside is
+ * ever dialled.
+ */
+export async function openStore<S extends ServiceMap>(init: {
+  libp2p: Libp2pOptions<S>
+  blockstore: Blockstore
+  datastore: Datastore
+}): Promise<OpenStore<S>> {
+  const { blockstore, datastore } = init
+  const light = createHeliaLight({ blockstore, datastore, codecs: [dagCbor] })
+  const helia = withBitswap(withLibp2pLight<Helia, S>(light, init.libp2p), {
+    messageReceiveTimeout: MESSAGE_LIMIT_MS,
+    messageSendTimeout: MESSAGE_LIMIT_MS,
+    sendBlocksTimeout: MESSAGE_LIMIT_MS,
+    doNotResendBlockWindow: RESEND_AFTER_MS,
+  })
+  await helia.start()
+  return {
+    libp2p: helia.libp2p,
+    helia,
+    store: storeOver(helia, helia.libp2p as Libp2p),
+    close: async () => {
+      await helia.stop()
+    },
+  }
+}
+
+/** The store over a started Helia. */
+export function storeOver(helia: Helia, libp2p: Libp2p): Store {
+  const fs = unixfs(helia)
+  const reader = (options: FetchOptions) => blockReader(helia, libp2p, options)
+  const local = (cid: CID) => collect(helia.blockstore.get(cid, { offline: true }))
+
+  const keep = async (cid: CID, manifest: Manifest) => {
+    const { name, version } = manifest
+    const metadata = { name, version, genesis: manifest.genesis ?? cid.toString(), bytes: bytesOf(manifest) }
+    if (!(await isKept(helia, cid))) for await (const _ of helia.pins.add(cid, { metadata })) continue
+  }
+
+  const store: Store = {
+    async addVersion(files) {
+      const manifest = readManifest(files.get(MANIFEST_FILE) ?? new Uint8Array())
+      try {
+        const root = await importAll(fs, files)
+        await keep(root, manifest)
+        return root.toString()
+      } catch (error) {
+        await helia.gc().catch(() => undefined)
+        throw error
+      }
+    },
+
+    async fetchVersion(cidText, options = {}) {
+      const cid = parseCid(cidText)
+      const kept = await isKept(helia, cid)
+      const report = (bytes: number, total: number) =>
+        options.onProgress?.({ bytes, total, providers: libp2p.getPeers().length })
+      try {
+        const version = await fetchTree(cid, reader(options), options, report)
+        const limits: TopologyLimits = { memoryBytes: options.memoryBytes ?? Number.POSITIVE_INFINITY, batchSize: 1 }
+        const checked = await checkVersion(version, limits)
+        await keep(cid, checked.manifest)
+        return { ...version, cid: cid.toString(), manifest: checked.manifest, checked }
+      } catch (error) {
+        if (isForeign(error) && !kept) await helia.gc()
+        throw error
+      }
+    },
+
+    async fetchManifest(cidText, options = {}) {
+      const cid = parseCid(cidText)
+      return (await fetchRoot(cid, reader(options))).manifest
+    },
+
+    async fetchFile(cidText, options) {
+      const cid = parseCid(cidText)
+      const get = reader(options)
+      const file = await fileAt(cid, get)
+      const size = file.reduce((sum, leaf) => sum + leaf.bytes, 0)
+      if (size > options.maxBytes) throw wrong('too-large', `${cid} holds ${size} bytes, expected at most ${options.maxBytes}`)
+      return concat(await Promise.all(file.map((leaf) => getLeaf(leaf, get))))
+    },
+
+    async readFile(cidText, path) {
+      const { files } = await treeOf(parseCid(cidText), local)
+      return readLeaves(files, path, local)
+    },
+
+    has: (cid) => isKept(helia, parseCid(cid)),
+
+    async versions() {
+      const kept: KeptVersion[] = []
+      for await (const { cid, metadata } of helia.pins.ls()) {
+        const { name, version, genesis, bytes } = metadata as Record<string, string | number>
+        kept.push({ cid: cid.toString(), name: `${name}`, version: `${version}`, genesis: `${genesis}`, bytes: Number(bytes) })
+      }
+      return kept
+    },
+
+    async remove(cidText) {
+      const cid = parseCid(cidText)
+      if (await isKept(helia, cid)) for await (const _ of helia.pins.rm(cid)) continue
+      await helia.gc()
+    },
+
+    async answers(peer, cidText, random, signal) {
+      const { files, nodes } = await treeOf(parseCid(cidText), local)
+      const blocks = [...nodes, ...[...files.values()].flat().map((leaf) => leaf.cid)]
+      return answersAll(helia, peerIdFromString(peer), shuffle(random, blocks).slice(0, ASKED_BLOCKS), signal)
+    },
+  }
+  return store
+}
+
+/**
+ * What failed its check is dropped, so that it is not served to others. What was interrupted, or is sound but too much
+ * for this machine, may stay: the next attempt goes on from there.
+ */
+function isForeign(error: unknown): boolean {
+  if (!(error instanceof Fault) || error.detail.kind !== 'verification') return false
+  return error.detail.type !== 'too-large' && error.detail.type !== 'too-much-memory'
+}
+
+/** A leaf of a file: where its bytes are and how many. */
+interface Leaf {
+  cid: CID
+  bytes: number
+}
+
+type GetBlock = (cid: CID) => Promise<Uint8Array>
+
+interface Tree {
+  files: Map<string, Leaf[]>
+  /** Directories and file nodes: every block that is no leaf. */
+  nodes: CID[]
+}
+
+/** UnixFS: a protobuf whose only field says directory. */
+const DIRECTORY_DATA = Uint8Array.of(8, 1)
+
+/** Everything of a version into the blockstore: manifest first, the model checked next, then the rest. */
+async function fetchTree(
+  cid: CID,
+  get: GetBlock,
+  options: FetchOptions,
+  report: (bytes: number, total: number) => void,
+): Promise<VersionFiles> {
+  const { manifest, manifestBytes } = await fetchRoot(cid, get)
+  const total = bytesOf(manifest)
+  const most = Math.min(options.maxBytes ?? MAX_VERSION_BYTES, MAX_VERSION_BYTES)
+  if (total > most) throw wrong('too-large', `version ${cid} holds ${total} bytes, expected at most ${most}`)
+  const { files } = await treeOf(cid, get)
+  checkTree(files, manifest)
+  const version = filesFrom(files, get)
+  const limits = { memoryBytes: options.memoryBytes ?? Number.POSITIVE_INFINITY, batchSize: 1 }
+  checkModel(await version.read('model.json'), manifest, limits)
+  let bytes = manifestBytes
+  const leaves = [...files].filter(([path]) => path !== MANIFEST_FILE).flatMap(([, list]) => list)
+  await inParallel(BLOCKS_AT_ONCE, leaves, async (leaf) => {
+    await getLeaf(leaf, get)
+    bytes += leaf.bytes
+    report(bytes, total + manifestBytes)
+  })
+  return version
+}
+
+/** The manifest of a version, with two blocks fetched. */
+async function fetchRoot(cid: CID, get: GetBlock): Promise<{ manifest: Manifest; manifestBytes: number }> {
+  const link = linksOf(await get(cid), cid).find(({ Name }) => Name === MANIFEST_FILE)
+  if (link === undefined) throw wrong('missing-file', `${cid} has no ${MANIFEST_FILE}, expected a version directory`)
+  const leaf = leafOf(link, cid)
+  if (leaf.bytes > MAX_MANIFEST_BYTES) {
+    throw wrong('wrong-manifest', `${MANIFEST_FILE} has ${leaf.bytes} bytes, expected at most ${MAX_MANIFEST_BYTES}`)
+  }
+  return { manifest: readManifest(await getLeaf(leaf, get)), manifestBytes: leaf.bytes }
+}
+
+/** The files of a version by their links; fetches directories and file nodes, no leaf. */
+async function treeOf(root: CID, get: GetBlock): Promise<Tree> {
+  const tree: Tree = { files: new Map(), nodes: [] }
+  await readDirectory(root, '', get, tree)
+  return tree
+}
+
+async function readDirectory(cid: CID, prefix: string, get: GetBlock, tree: Tree): Promise<void> {
+  tree.nodes.push(cid)
+  for (const link of linksOf(await get(cid), cid)) {
+    const path = `${prefix}${link.Name}`
+    const isFolderName = prefix === '' && pathPattern.test(`${link.Name}/x`)
+    if (!pathPattern.test(path) || tree.files.has(path) || tree.files.size > MAX_FILES) {
+      throw wrong('wrong-path', `${cid} holds ${JSON.stringify(path)}, expected at most ${MAX_FILES} distinct file names, one folder deep`)
+    }
+    if (link.Hash.code === raw.code) tree.files.set(path, [leafOf(link, cid)])
+    else if (isFolderName && isDirectory(await get(link.Hash))) await readDirectory(link.Hash, `${path}/`, get, tree)
+    else {
+      tree.nodes.push(link.Hash)
+      tree.files.set(path, await fileAt(link.Hash, get))
+    }
+  }
+}
+
+/** The leaves of a file: itself when it is one block, else 1 MiB each but the last. */
+async function fileAt(cid: CID, get: GetBlock): Promise<Leaf[]> {
+  if (cid.code === raw.code) return [{ cid, bytes: (await get(cid)).length }]
+  const node = decodeNode(await get(cid), cid)
+  const leaves = node.Links.map((link) => leafOf(link, cid))
+  const whole = leaves.slice(0, -1).every(({ bytes }) => bytes === CHUNK_BYTES)
+  if (isDirectory(node) || leaves.length < 2 || leaves.length > MAX_LEAVES || !whole) {
+    throw wrong('wrong-layout', `${cid} is no file of blocks of ${CHUNK_BYTES} bytes, expected 2 to ${MAX_LEAVES} of them`)
+  }
+  return leaves
+}
+
+function leafOf(link: dagPb.PBLink, parent: CID): Leaf {
+  const bytes = link.Tsize ?? -1
+  if (link.Hash.code !== raw.code || link.Hash.version !== 1 || bytes < 0 || bytes > CHUNK_BYTES) {
+    throw wrong('wrong-layout', `${parent} links ${link.Hash} of ${bytes} bytes, expected a raw block of at most ${CHUNK_BYTES}`)
+  }
+  return { cid: link.Hash, bytes }
+}
+
+async function getLeaf({ cid, bytes }: Leaf, get: GetBlock): Promise<Uint8Array> {
+  const block = await get(cid)
+  if (block.length === bytes) return block
+  throw wrong('wrong-size', `block ${cid} has ${block.length} bytes, expected ${bytes} as its link says`)
+}
+
+function linksOf(block: Uint8Array, cid: CID): dagPb.PBLink[] {
+  const node = decodeNode(block, cid)
+  if (isDirectory(node)) return node.Links
+  throw wrong('wrong-layout', `${cid} is no UnixFS directory, expected a version directory`)
+}
+
+function decodeNode(block: Uint8Array, cid: CID): dagPb.PBNode {
+  if (cid.code === dagPb.code) {
+    try {
+      return dagPb.decode(block)
+    } catch (error) {
+      throw wrong('wrong-layout', `${cid} is no dag-pb node: ${(error as Error).message}`, error)
+    }
+  }
+  throw wrong('wrong-layout', `${cid} is of codec 0x${cid.code.toString(16)}, expected a UnixFS node (0x70)`)
+}
+
+function isDirectory(node: dagPb.PBNode | Uint8Array): boolean {
+  try {
+    const { Data } = node instanceof Uint8Array ? dagPb.decode(node) : node
+    return Data !== undefined && equals(Data, DIRECTORY_DATA)
+  } catch {
+    return false
+  }
+}
+
+/** Names and sizes by links alone, before any leaf is fetched. */
+function checkTree(files: ReadonlyMap<string, Leaf[]>, manifest: Manifest): void {
+  const extra = [...files.keys()].find((path) => path !== MANIFEST_FILE && !manifest.files.some((file) => file.path === path))
+  if (extra !== undefined) throw wrong('extra-file', `${extra} is not among the files of ${MANIFEST_FILE}, expected only those`)
+  for (const { path, bytes } of manifest.files) {
+    const leaves = files.get(path)
+    if (leaves === undefined) throw wrong('missing-file', `${path} is missing, expected as ${MANIFEST_FILE} lists it`)
+    const size = leaves.reduce((sum, leaf) => sum + leaf.bytes, 0)
+    if (size !== bytes) throw wrong('wrong-size', `${path} has ${size} bytes, expected ${bytes}`)
+  }
+}
+
+function filesFrom(files: ReadonlyMap<string, Leaf[]>, get: GetBlock): VersionFiles {
+  return { paths: async () => [...files.keys()], read: (path) => readLeaves(files, path, get) }
+}
+
+async function readLeaves(files: ReadonlyMap<string, Leaf[]>, path: string, get: GetBlock): Promise<Uint8Array> {
+  const leaves = files.get(path)
+  if (leaves === undefined) throw new Fault({ kind: 'not-found', type: 'file-not-found', message: `no file ${path} in this version` })
+  const blocks: Uint8Array[] = []
+  for (const leaf of leaves) blocks.push(await getLeaf(leaf, get))
+  return blocks.length === 1 ? blocks[0]! : concat(blocks)
+}
+
+async function importAll(fs: ReturnType<typeof unixfs>, files: ReadonlyMap<string, Uint8Array>): Promise<CID> {
+  let root: CID | undefined
+  const source = [...files].map(([path, content]) => ({ path, content }))
+  for await (const { cid, path } of fs.addAll(source, { wrapWithDirectory: true, cidVersion: 1, rawLeaves: true })) {
+    if (path === '') root = cid
+  }
+  if (root === undefined) throw new Error('the importer gave no root')
+  return root
+}
+
+/**
+ * Gets blocks from here or from peers. Dials the providers when the first block is missing here; a block that does
+ * not come is asked for again. Throws Fault `no-provider` (network) when nobody can be reached, `artifact-not-found`
+ * when nobody sends it.
+ */
+function blockReader(helia: Helia, libp2p: Libp2p, options: FetchOptions): GetBlock {
+  const { providers = [], signal } = options
+  let dialled: Promise<number> | undefined
+  return async (cid) => {
+    const startedAt = performance.now()
+    for (let attempt = 0; attempt < BLOCK_ATTEMPTS; attempt++) {
+      signal?.throwIfAborted()
+      const isLast = attempt === BLOCK_ATTEMPTS - 1
+      if (await helia.blockstore.has(cid)) return collect(helia.blockstore.get(cid, { offline: true }))
+      dialled ??= dialAll(libp2p, providers, signal)
+      const reached = await dialled
+      if (reached === 0 && libp2p.getConnections().length === 0) throw noProvider(cid, providers)
+      try {
+        const limit = AbortSignal.any([AbortSignal.timeout(BLOCK_LIMIT_MS), ...(signal === undefined ? [] : [signal])])
+        const block = await collect(helia.blockstore.get(cid, { signal: limit }))
+        if (block.length <= MAX_BLOCK_BYTES) return block
+        throw wrong('wrong-size', `block ${cid} has ${block.length} bytes, expected at most ${MAX_BLOCK_BYTES}`)
+      } catch (error) {
+        if (error instanceof Fault || isStorageError(error)) throw error
+        signal?.throwIfAborted()
+        if (isLast) throw notFound(cid, libp2p, performance.now() - startedAt, error)
+        dialled = dialAll(libp2p, providers, signal)
+      }
+    }
+    throw notFound(cid, libp2p, performance.now() - startedAt)
+  }
+}
+
+/** What the store said (a full disk and its like) is no answer of the network. */
+function isStorageError(error: unknown): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause as unknown) {
+    if (cause.name === 'PutFailedError' || cause.name === 'GetFailedError' || /\bE(NOSPC|DQUOT|IO|ROFS)\b/.test(cause.message)) return true
+  }
+  return false
+}
+
+/** Dials each peer among the addresses by all of its addresses; gives how many were reached. */
+async function dialAll(libp2p: Libp2p, addresses: readonly string[], signal?: AbortSignal): Promise<number> {
+  const byPeer = new Map<string, Multiaddr[]>()
+  for (const text of addresses) {
+    const address = tryMultiaddr(text)
+    if (address === undefined) continue
+    const peer = peerOf(address) ?? text
+    if (peer === libp2p.peerId.toString()) continue
+    byPeer.set(peer, [...(byPeer.get(peer) ?? []), address])
+  }
+  let reached = 0
+  await inParallel(PROVIDERS_AT_ONCE, [...byPeer.values()], async (list) => {
+    const limit = AbortSignal.any([AbortSignal.timeout(DIAL_LIMIT_MS), ...(signal === undefined ? [] : [signal])])
+    try {
+      await libp2p.dial(list, { signal: limit })
+      reached++
+    } catch {
+      signal?.throwIfAborted()
+    }
+  })
+  return reached
+}
+
+function tryMultiaddr(text: string): Multiaddr | undefined {
+  try {
+    return multiaddr(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** The peer an address ends at: the last /p2p/ part. */
+function peerOf(address: Multiaddr): string | undefined {
+  return address.getComponents().findLast(({ name }) => name === 'p2p')?.value
+}
+
+/** Whether a peer itself sends every block; others' answers and our own copies do not count. */
+async function answersAll(helia: Helia, peer: PeerId, blocks: CID[], signal?: AbortSignal): Promise<boolean> {
+  const limit = AbortSignal.any([AbortSignal.timeout(ANSWER_LIMIT_MS), ...(signal === undefined ? [] : [signal])])
+  const session = bitswapOf(helia).createSession?.({ providers: [peer.toCID()], minProviders: 1, maxProviders: 1 })
+  try {
+    for (const cid of blocks) await session?.retrieve?.(cid, { signal: limit })
+    return session?.retrieve !== undefined
+  } catch {
+    signal?.throwIfAborted()
+    return false
+  }
+}
+
+/** Helia lists its brokers under a name it does not type: its blockstore would answer from our own copy. */
+function bitswapOf(helia: Helia): BlockBroker {
+  const { blockBrokers } = helia as unknown as { blockBrokers: BlockBroker[] }
+  const broker = blockBrokers.find(({ name }) => name === 'bitswap')
+  if (broker === undefined) throw new Error('this Helia has no bitswap')
+  return broker
+}
+
+async function isKept(helia: Helia, cid: CID): Promise<boolean> {
+  try {
+    await helia.pins.get(cid)
+    return true
+  } catch (error) {
+    if ((error as Error).name === 'NotFoundError') return false
+    throw error
+  }
+}
+
+/** A CIDv1 of dag-pb or raw blocks. Throws Fault `wrong-cid`. */
+function parseCid(text: string): CID {
+  try {
+    return CID.parse(text).toV1()
+  } catch (error) {
+    throw new Fault(
+      { kind: 'usage', type: 'wrong-cid', message: `got ${JSON.stringify(text)}, expected a CID such as bafybei...` },
+      error,
+    )
+  }
+}
+
+async function collect(chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<Uint8Array> {
+  const parts: Uint8Array[] = []
+  for await (const chunk of chunks) parts.push(chunk)
+  return parts.length === 1 ? parts[0]! : concat(parts)
+}
+
+async function inParallel<T>(width: number, list: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const rest = list.values()
+  const one = async () => {
+    for (const item of rest) await work(item)
+  }
+  await Promise.all(Array.from({ length: Math.min(width, list.length) }, one))
+}
+
+function noProvider(cid: CID, providers: readonly string[]): Fault {
+  return new Fault({
+    kind: 'network',
+    type: 'no-provider',
+    message: `none of ${providers.length} addresses of peers that hold ${cid} could be reached`,
+    hint: 'name a peer that holds it with --join, or try again later',
+  })
+}
+
+function notFound(cid: CID, libp2p: Libp2p, waitedMs: number, cause?: unknown): Fault {
+  const peers = libp2p.getPeers().length
+  return new Fault(
+    {
+      kind: 'not-found',
+      type: 'artifact-not-found',
+      message: `none of ${peers} connected peers sent block ${cid} in ${Math.round(waitedMs / 1_000)} s`,
+      hint: 'name a peer that holds it with --join, or try again later',
+      cid: cid.toString(),
+      waitedMs: Math.round(waitedMs),
+    },
+    cause,
+  )
+}
+
+function wrong(type: string, message: string, cause?: unknown): Fault {
+  const hint = 'what these peers hold is not a version; nothing of it is kept or passed on'
+  return new Fault({ kind: 'verification', type, message, hint }, cause)
+}

@@ -1,0 +1,118 @@
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { startLearner } from '../../node/learner.ts'
+import {
+  digitsCsv,
+  digitsDraft,
+  digitsModelJson,
+  digitsParams,
+  readDigits,
+  splitDigits,
+  take,
+} from '../../node/samples/digits.ts'
+import type { Manifest } from '../../protocol/manifest.ts'
+import type { WorkerInit } from '../../protocol/ports/trainer/commands.ts'
+import { tensorsOf } from '../../protocol/ports/trainer/topology.ts'
+import { mailbox, swapOnce, tools } from '../support/learners.ts'
+
+let dir = ''
+let evaluation: Uint8Array
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'mlstore-worker-'))
+  const { train, test } = splitDigits(await readDigits())
+  const rows = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i)
+  await writeFile(join(dir, 'one.csv'), digitsCsv(take(train, rows(0, 640))))
+  await writeFile(join(dir, 'two.csv'), digitsCsv(take(train, rows(640, 1280))))
+  evaluation = new TextEncoder().encode(digitsCsv(take(test, rows(0, 300))))
+})
+afterAll(() => rm(dir, { recursive: true }))
+
+const manifest = {
+  ...digitsDraft,
+  owner: '12D3KooWJDwWc1wTDhBqvcbuJ8kkFmaaoDVW6bbGkSxVyUfEsARx',
+  tensors: tensorsOf(digitsModelJson),
+  files: [],
+} as unknown as Manifest
+
+function init(name: string, changes: Partial<WorkerInit> = {}): WorkerInit {
+  return {
+    manifest,
+    genesis: 'genesis',
+    version: 'genesis',
+    modelJson: digitsModelJson,
+    params: digitsParams(),
+    data: { path: join(dir, `${name}.csv`) },
+    evalFiles: [{ path: 'eval/digits.csv', bytes: evaluation }],
+    seed: 1,
+    checkpointPath: join(dir, `${name}.checkpoint`),
+    resume: false,
+    backend: 'auto',
+    ...changes,
+  }
+}
+
+function start(name: string, changes?: Partial<WorkerInit>) {
+  const mail = mailbox()
+  const handle = startLearner(init(name, changes), mail.push)
+  return { ...handle, ...mail, ...tools(mail, handle.send) }
+}
+
+test('two workers train on real digits, swap, and resume from what they saved', async () => {
+  const [one, two] = [start('one'), start('two')]
+  const ready = await one.take('ready')
+  expect(ready.backend).toBe('wasm')
+  expect(ready.data).toMatchObject({ format: 'csv', read: 640, train: 576, validation: 64 })
+  await two.take('ready')
+  for (let round = 0; round < 3; round++) {
+    await Promise.all(
+      [one, two].map((learner) => learner.ask({ type: 'train', steps: 10 }, 'trained')),
+    )
+    await swapOnce(one, two, `swap ${round}`)
+  }
+  const measured = await one.ask({ type: 'evaluate', at: 'averaged' }, 'evaluated')
+  expect(measured.examples).toBe(300)
+  expect(measured.metrics.accuracy).toBeGreaterThan(0.6)
+  for (const learner of [one, two]) learner.send({ type: 'stop' })
+  await Promise.all([one.ended, two.ended])
+  expect(await readdir(dir)).toContain('one.checkpoint')
+
+  const again = start('one', { resume: true })
+  expect(await again.take('ready')).toMatchObject({
+    resumed: true,
+    steps: 30,
+    rounds: 3,
+    swaps: 3,
+    outcomes: ['swap 0', 'swap 1', 'swap 2'],
+  })
+  expect((await again.ask({ type: 'evaluate', at: 'averaged' }, 'evaluated')).metrics).toEqual(
+    measured.metrics,
+  )
+  await again.close()
+})
+
+test('a fault in the worker arrives as failed, and the thread ends', async () => {
+  const worker = start('nothing')
+  const { detail } = await worker.take('failed')
+  expect(detail).toMatchObject({ kind: 'data', type: 'no-such-data' })
+  await worker.ended
+})
+
+test('a buffer given to a worker is handed over, and a part of a larger one copied', async () => {
+  const whole = digitsParams()
+  const { length } = whole
+  const shared = new Uint8Array(length + 8)
+  shared.set(whole, 4)
+  const workers = [
+    start('one', { params: whole }),
+    start('one', { params: shared.subarray(4, 4 + length) }),
+  ]
+  const [a, b] = await Promise.all(
+    workers.map((worker) => worker.ask({ type: 'version' }, 'version-params')),
+  )
+  expect(whole.length).toBe(0)
+  expect(shared.length).toBe(length + 8)
+  expect(a!.bytes).toEqual(b!.bytes)
+  await Promise.all(workers.map((worker) => worker.close()))
+})

@@ -1,0 +1,339 @@
+import { sha256 } from 'multiformats/hashes/sha2'
+import { describe, expect, test } from 'vitest'
+import { codecs } from '../../../../protocol/codec/table.ts'
+import type { WorkerInit } from '../../../../protocol/ports/trainer/commands.ts'
+import {
+  memoryCheckpoints,
+  swapOnce,
+  type TestLearner,
+  testInit,
+  testLearner,
+  tinyManifest,
+  tinyTensors,
+} from '../../../support/learners.ts'
+
+const finish = async (...learners: TestLearner[]) => {
+  for (const learner of learners) learner.send({ type: 'stop' })
+  await Promise.all(learners.map(({ ended }) => ended))
+}
+
+describe('a round', () => {
+  test('lowers the loss and says what it did', async () => {
+    const learner = testLearner()
+    const ready = await learner.take('ready')
+    expect(ready).toMatchObject({
+      backend: 'wasm',
+      steps: 0,
+      rounds: 0,
+      swaps: 0,
+      resumed: false,
+      outcomes: [],
+    })
+    expect(ready.msPerStep).toBeGreaterThan(0)
+    const first = await learner.ask({ type: 'train', steps: 5 }, 'trained')
+    expect(first).toMatchObject({ steps: 5, totalSteps: 5, samples: 80 })
+    for (let round = 0; round < 8; round++)
+      await learner.ask({ type: 'train', steps: 5 }, 'trained')
+    const last = await learner.ask({ type: 'train', steps: 5 }, 'trained')
+    expect(last.totalSteps).toBe(50)
+    expect(last.loss).toBeLessThan(first.loss / 2)
+    await finish(learner)
+  })
+
+  test('learns nothing while it measures how long a step takes', async () => {
+    const learner = testLearner()
+    await learner.take('ready')
+    const bytes = codecs.float32.encode(await learner.params(), tinyTensors)
+    expect(bytes).toEqual(testInit().params)
+    await finish(learner)
+  })
+
+  test('with a loss that is no number fails with exit code 6 and writes nothing', async () => {
+    const checkpoints = memoryCheckpoints()
+    const manifest = {
+      ...tinyManifest,
+      train: { ...tinyManifest.train, optimizer: { name: 'sgd' as const, learningRate: 1e38 } },
+    }
+    const learner = testLearner({ manifest, checkpoints })
+    await learner.take('ready')
+    const failed = learner.take('failed')
+    learner.send({ type: 'train', steps: 50 })
+    expect((await failed).detail).toMatchObject({ kind: 'diverged', type: 'diverged' })
+    await learner.ended
+    expect(checkpoints.generations).toEqual([])
+  })
+
+  test('without data is refused, while giving still works', async () => {
+    const learner = testLearner({ rows: 0, init: { data: undefined } })
+    expect((await learner.take('ready')).msPerStep).toBe(0)
+    expect(
+      (await learner.ask({ type: 'give', nonce: 'n', codec: 'int8' }, 'gave')).bytes.length,
+    ).toBeGreaterThan(0)
+    const failed = learner.take('failed')
+    learner.send({ type: 'train', steps: 1 })
+    expect((await failed).detail).toMatchObject({ kind: 'data', type: 'no-data' })
+  })
+})
+
+describe('commands', () => {
+  test('are served between two steps of a round that goes on', async () => {
+    let sent = false
+    const learner = testLearner({
+      onStep: ({ send, events }) => {
+        if (sent || !events.some(({ type }) => type === 'ready')) return
+        sent = true
+        send({ type: 'give', nonce: 'midst', codec: 'float32' })
+      },
+    })
+    learner.send({ type: 'train', steps: 30 })
+    await learner.take('trained')
+    const order = learner.events.map(({ type }) => type)
+    expect(order).toContain('gave') // it was not taken, so it came before 'trained' was
+    await finish(learner)
+  })
+
+  test('give encodes the live params and their SHA-256', async () => {
+    const learner = testLearner()
+    const params = await learner.params()
+    for (const codec of ['int8', 'float32'] as const) {
+      const gave = await learner.ask({ type: 'give', nonce: 'n', codec }, 'gave')
+      expect(gave.bytes).toEqual(codecs[codec].encode(params, tinyTensors))
+      expect(gave.digest).toEqual(
+        (await sha256.digest(gave.bytes as Uint8Array<ArrayBuffer>)).digest,
+      )
+    }
+    await finish(learner)
+  })
+
+  test('settle moves both to their middle, and the sum stays while both train on', async () => {
+    const [a, b] = [testLearner({ seed: 1 }), testLearner({ seed: 2 })]
+    for (const learner of [a, b]) await learner.ask({ type: 'train', steps: 20 }, 'trained')
+    const before = [await a.params(), await b.params()]
+    await swapOnce(a, b, 'one')
+    const after = [await a.params(), await b.params()]
+    before[0]!.forEach((value, i) => {
+      expect(after[0]![i]! + after[1]![i]!).toBeCloseTo(value + before[1]![i]!, 5)
+      expect(after[0]![i]!).toBeCloseTo((value + before[1]![i]!) / 2, 1)
+    })
+    await finish(a, b)
+  })
+
+  test('settle adds the same whether training went on meanwhile or not', async () => {
+    // Without momentum a settled swap is one addition, so late it gives the same sum as at once.
+    const options = { seed: 1, init: { noMomentum: true } }
+    const [a, b] = [testLearner(options), testLearner({ ...options, seed: 2 })]
+    for (const learner of [a, b]) await learner.ask({ type: 'train', steps: 10 }, 'trained')
+    const give = { type: 'give', nonce: 'n', codec: 'int8' } as const
+    const [ours, theirs] = [await a.ask(give, 'gave'), await b.ask(give, 'gave')]
+    a.send({ type: 'train', steps: 10 })
+    await a.take('trained')
+    const before = await a.params()
+    const settled = await a.ask(
+      {
+        type: 'settle',
+        nonce: 'n',
+        role: 'offerer',
+        codec: 'int8',
+        sent: ours.bytes,
+        received: [theirs.bytes],
+      },
+      'settled',
+    )
+    const after = await a.params()
+    expect(settled.distance).toBeGreaterThan(0)
+    const moved = after.reduce((sum, value, i) => sum + (value - before[i]!) ** 2, 0)
+    expect(moved).toBeCloseTo(settled.distance / 2, 3) // ½(r − s) squared is a quarter; distance is a half
+    await finish(a, b)
+  })
+
+  test('give-state and adopt make a newcomer of the donor: params, direction and steps', async () => {
+    const [donor, newcomer] = [testLearner({ seed: 1 }), testLearner({ seed: 2 })]
+    for (let i = 0; i < 3; i++) {
+      for (const learner of [donor, newcomer])
+        await learner.ask({ type: 'train', steps: 5 }, 'trained')
+      if (i < 2) await swapOnce(donor, newcomer, `swap ${i}`)
+    }
+    const state = await donor.ask({ type: 'give-state', nonce: 'n' }, 'gave-state')
+    expect(state.steps).toBe(15)
+    const late = testLearner({ seed: 3 })
+    await late.ask(
+      { type: 'adopt', nonce: 'n', bytes: state.bytes.slice(), steps: state.steps },
+      'adopted',
+    )
+    const again = await late.ask({ type: 'give-state', nonce: 'm' }, 'gave-state')
+    expect(again.bytes).toEqual(state.bytes)
+    expect(again.digest).toEqual(state.digest)
+    expect(state.bytes.subarray(state.bytes.length / 2).some((byte) => byte !== 0)).toBe(true)
+    expect((await late.ask({ type: 'train', steps: 1 }, 'trained')).totalSteps).toBe(16)
+    await finish(donor, newcomer, late)
+  })
+
+  test('evaluate measures the validation rows, and better after training', async () => {
+    const learner = testLearner()
+    const before = await learner.ask({ type: 'evaluate', at: 'trained' }, 'evaluated')
+    expect(before.examples).toBe(40)
+    await learner.ask({ type: 'train', steps: 60 }, 'trained')
+    const after = await learner.ask({ type: 'evaluate', at: 'averaged' }, 'evaluated')
+    expect(after.at).toBe('averaged')
+    expect(after.metrics.loss).toBeLessThan(before.metrics.loss)
+    expect(after.metrics.accuracy).toBeGreaterThan(0.7)
+    await finish(learner)
+  })
+
+  test('stop finishes the step, serves what came before it, and saves', async () => {
+    const checkpoints = memoryCheckpoints()
+    const learner = testLearner({ checkpoints })
+    await learner.take('ready')
+    learner.send({ type: 'train', steps: 1_000_000 })
+    learner.send({ type: 'give', nonce: 'n', codec: 'int8' })
+    learner.send({ type: 'stop' })
+    await learner.ended
+    expect(learner.events.map(({ type }) => type)).toEqual([
+      'gave',
+      'trained',
+      'checkpointed',
+      'stopped',
+    ])
+    expect(checkpoints.generations.length).toBe(1)
+  })
+})
+
+describe('the same seed', () => {
+  test('and the same settles give the same bits', async () => {
+    const run = async () => {
+      const [a, b] = [testLearner({ seed: 5 }), testLearner({ seed: 6 })]
+      for (let i = 0; i < 4; i++) {
+        await Promise.all(
+          [a, b].map((learner) => learner.ask({ type: 'train', steps: 7 }, 'trained')),
+        )
+        await swapOnce(a, b, `swap ${i}`)
+      }
+      const params = [await a.params(), await b.params()]
+      await finish(a, b)
+      return params
+    }
+    expect(await run()).toEqual(await run())
+  })
+})
+
+describe('a checkpoint', () => {
+  test.each(['sgd', 'adam'] as const)('resumes %s where it was, to the last bit', async (name) => {
+    const train = {
+      ...tinyManifest.train,
+      optimizer: { name, learningRate: 0.01 },
+      momentum: name === 'sgd' ? 0.9 : 0,
+    }
+    const manifest = { ...tinyManifest, train }
+    const run = async (interrupted: boolean) => {
+      const checkpoints = memoryCheckpoints()
+      const options = { seed: 9, manifest, checkpoints }
+      const other = testLearner({ seed: 8, manifest })
+      let learner = testLearner(options)
+      await learner.ask({ type: 'train', steps: 25 }, 'trained')
+      await swapOnce(learner, other, 'a nonce')
+      await learner.ask({ type: 'train', steps: 4 }, 'trained')
+      if (interrupted) {
+        await finish(learner)
+        // Another seed is given; the checkpoint's own wins.
+        learner = testLearner({ ...options, seed: 1234, dataSeed: 9, init: { resume: true } })
+        const ready = await learner.take('ready')
+        expect(ready).toMatchObject({
+          resumed: true,
+          steps: 29,
+          rounds: 2,
+          swaps: 1,
+          outcomes: ['a nonce'],
+        })
+      }
+      await learner.ask({ type: 'train', steps: 10 }, 'trained')
+      await swapOnce(learner, other, 'another')
+      await learner.ask({ type: 'train', steps: 3 }, 'trained')
+      const params = await learner.params()
+      await finish(learner, other)
+      return params
+    }
+    expect(await run(true)).toEqual(await run(false))
+  })
+
+  test('is written every 20 settled swaps', async () => {
+    const checkpoints = memoryCheckpoints()
+    const [a, b] = [testLearner({ seed: 1, checkpoints }), testLearner({ seed: 2 })]
+    for (let i = 0; i < 20; i++) {
+      expect(checkpoints.generations.length).toBe(0)
+      await swapOnce(a, b, `swap ${i}`)
+    }
+    await a.take('checkpointed')
+    expect(checkpoints.generations.length).toBe(1)
+    await finish(a, b)
+  })
+
+  test('is written when 60 s have passed, while a round goes on', async () => {
+    let now = 0
+    const learner = testLearner({ now: () => now, onStep: () => (now += 7_000) })
+    await learner.take('ready')
+    learner.send({ type: 'train', steps: 10 })
+    await learner.take('checkpointed')
+    await learner.take('trained')
+    await finish(learner)
+  })
+
+  test('keeps the nonces of the last 64 swaps we offered', async () => {
+    const checkpoints = memoryCheckpoints()
+    const [a, b] = [testLearner({ seed: 1, checkpoints }), testLearner({ seed: 2 })]
+    for (let i = 0; i < 66; i++) await swapOnce(a, b, `swap ${i}`)
+    await finish(a, b)
+    const again = testLearner({ checkpoints, init: { resume: true } })
+    const { outcomes, swaps } = await again.take('ready')
+    expect(outcomes).toEqual(Array.from({ length: 64 }, (_, i) => `swap ${i + 2}`))
+    expect(swaps).toBe(66)
+    await finish(again)
+  })
+
+  test('that is broken gives way to the older one, and both broken to the version', async () => {
+    const checkpoints = memoryCheckpoints()
+    const first = testLearner({ checkpoints })
+    await first.ask({ type: 'train', steps: 3 }, 'trained')
+    await first.ask({ type: 'checkpoint' }, 'checkpointed')
+    await first.ask({ type: 'train', steps: 4 }, 'trained')
+    await finish(first)
+    const whole = checkpoints.generations[0]!
+    const resume = async () => {
+      const learner = testLearner({ checkpoints, init: { resume: true } })
+      const { steps, resumed } = await learner.take('ready')
+      learner.send({ type: 'version' }) // leave without overwriting: nothing is stopped, nothing saved
+      await learner.take('version-params')
+      return { steps, resumed }
+    }
+    expect(await resume()).toEqual({ steps: 7, resumed: true })
+    for (const broken of [
+      whole.slice(0, 30),
+      whole.slice(0, 200),
+      whole.slice(0, -1),
+      flipped(whole, 60),
+      flipped(whole, whole.length - 9),
+      new Uint8Array(0),
+      new Uint8Array([...whole, 0]),
+    ]) {
+      checkpoints.generations[0] = broken
+      expect(await resume()).toEqual({ steps: 3, resumed: true })
+    }
+    checkpoints.generations[1] = new Uint8Array(9)
+    expect(await resume()).toEqual({ steps: 0, resumed: false })
+  })
+
+  test('of another model is refused', async () => {
+    const checkpoints = memoryCheckpoints()
+    await finish(testLearner({ checkpoints }))
+    const init: Partial<WorkerInit> = { resume: true, genesis: 'another' }
+    const { detail } = await testLearner({ checkpoints, init }).take('failed')
+    expect(detail).toMatchObject({ kind: 'verification', type: 'wrong-checkpoint' })
+    expect(detail.message).toContain('genesis')
+    expect(detail.message).toContain('another')
+  })
+})
+
+function flipped(bytes: Uint8Array<ArrayBuffer>, at: number): Uint8Array<ArrayBuffer> {
+  const changed = bytes.slice()
+  changed[at]! ^= 1
+  return changed
+}

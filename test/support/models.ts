@@ -1,0 +1,126 @@
+import type { Manifest } from '../../protocol/manifest.ts'
+import { sizeOf } from '../../protocol/params.ts'
+import { readTopology, type Topology } from '../../protocol/ports/trainer/topology.ts'
+import { normal, randomFrom } from '../../protocol/random.ts'
+
+/** Small models and manifests for tests of the trainer and the learner. */
+
+interface LayerEntry {
+  class_name: string
+  config: Record<string, unknown>
+}
+
+/** A Sequential model.json of these layers, whose weights are listed by `weights`. */
+export function modelJson(
+  inputShape: number[],
+  layers: LayerEntry[],
+  weights: [name: string, shape: number[]][],
+): string {
+  const [first, ...rest] = layers
+  const named = [
+    { ...first!, config: { batch_input_shape: [null, ...inputShape], ...first!.config } },
+    ...rest,
+  ].map((layer, i) => ({ ...layer, config: { name: `layer${i}`, ...layer.config } }))
+  return JSON.stringify({
+    modelTopology: { class_name: 'Sequential', config: { layers: named } },
+    weightsManifest: [
+      {
+        paths: ['group1-shard1of1.bin'],
+        weights: weights.map(([name, shape]) => ({ name, shape, dtype: 'float32' })),
+      },
+    ],
+  })
+}
+
+/** Dense layers: `sizes` from inputs to classes, `activation` between, softmax at the end. */
+export function denseJson(sizes: number[], activation = 'relu'): string {
+  const last = sizes.length - 2
+  return modelJson(
+    [sizes[0]!],
+    sizes.slice(1).map((units, i) => ({
+      class_name: 'Dense',
+      config: { units, activation: i === last ? 'softmax' : activation },
+    })),
+    sizes.slice(1).flatMap((units, i): [string, number[]][] => [
+      [`layer${i}/kernel`, [sizes[i]!, units]],
+      [`layer${i}/bias`, [units]],
+    ]),
+  )
+}
+
+export function topologyOf(json: string): Topology {
+  return readTopology(json, { memoryBytes: 2 ** 30, batchSize: 64 })
+}
+
+/** Seeded params: small normal numbers, variances 1 and means 0. */
+export function paramsOf({ tensors }: Topology, seed = 1, spread = 0.5): Float32Array {
+  const random = randomFrom(seed)
+  const params = new Float32Array(sizeOf(tensors))
+  let at = 0
+  for (const { shape, role } of tensors) {
+    const end = at + shape.reduce((a, b) => a * b, 1)
+    for (; at < end; at++)
+      params[at] = role === 'trainable' ? spread * normal(random) : role === 'mean' ? 0 : 1
+  }
+  return params
+}
+
+/** A manifest of a table model with columns x0, x1 ... and the classes a, b ... */
+export function tableManifest(
+  json: string,
+  { inputs, classes, ...overrides }: { inputs: number; classes: number } & Partial<Manifest>,
+): Manifest {
+  return {
+    manifest: 1,
+    name: 'table',
+    version: '1.0.0',
+    title: 'A table',
+    license: 'Apache-2.0',
+    owner: '12D3KooWJDwWc1wTDhBqvcbuJ8kkFmaaoDVW6bbGkSxVyUfEsARx',
+    parents: [],
+    task: 'tabular-classification',
+    input: {
+      kind: 'table',
+      columns: Array.from({ length: inputs }, (_, i) => `x${i}`),
+      dtype: 'float32',
+    },
+    output: {
+      kind: 'classes',
+      labels: Array.from({ length: classes }, (_, i) => String.fromCharCode(97 + i)),
+    },
+    preprocess: [],
+    train: {
+      loss: 'categoricalCrossentropy',
+      optimizer: { name: 'sgd', learningRate: 0.1 },
+      momentum: 0.9,
+      batchSize: 16,
+      stepsPerRound: 5,
+      strict: true,
+      validation: 0.2,
+      seed: 1,
+      metrics: ['accuracy', 'loss'],
+    },
+    gossip: { rule: 'swap', codec: 'int8', swapsPerRound: 2 },
+    data: { accept: ['csv'] },
+    tensors: topologyOf(json).tensors.map((tensor) => ({ ...tensor, shape: [...tensor.shape] })),
+    files: [],
+    ...overrides,
+  }
+}
+
+/** A manifest of an image model with the classes a, b ... */
+export function imageManifest(
+  json: string,
+  shape: [number, number, 1 | 3 | 4],
+  overrides: Partial<Manifest> = {},
+): Manifest {
+  return tableManifest(json, {
+    inputs: 1,
+    classes: 2,
+    task: 'image-classification',
+    input: { kind: 'image', shape, dtype: 'float32' },
+    preprocess: [{ op: 'scale', multiply: 1 / 255 }],
+    data: { accept: ['imagefolder', 'csv'] },
+    ...overrides,
+  })
+}
