@@ -9,18 +9,58 @@ import { createPrint } from './print.ts'
 
 /** Name, what it does, where it lives: a new command is one line here and one file there. */
 const commands: [name: string, text: string, load: () => Promise<CommandSpec>][] = [
-  ['publish', 'make a version of a draft directory and list it', async () => (await import('./commands/publish.ts')).publish],
-  ['ls', 'list models that bootstraps and peers know', async () => (await import('./commands/ls.ts')).ls],
+  [
+    'publish',
+    'make a version of a draft directory and list it',
+    async () => (await import('./commands/publish.ts')).publish,
+  ],
+  [
+    'ls',
+    'list models that bootstraps and peers know',
+    async () => (await import('./commands/ls.ts')).ls,
+  ],
   ['show', 'what a model is, who holds it', async () => (await import('./commands/show.ts')).show],
-  ['check', 'check a directory as a peer would check a version', async () => (await import('./commands/check.ts')).check],
-  ['pull', 'fetch a version into a directory', async () => (await import('./commands/pull.ts')).pull],
-  ['train', 'train a model on your own data, together with its swarm', async () => (await import('./commands/train.ts')).train],
-  ['release', 'make a child version of the params you hold', async () => (await import('./commands/release.ts')).release],
+  [
+    'check',
+    'check a directory as a peer would check a version',
+    async () => (await import('./commands/check.ts')).check,
+  ],
+  [
+    'pull',
+    'fetch a version into a directory',
+    async () => (await import('./commands/pull.ts')).pull,
+  ],
+  [
+    'train',
+    'train a model on your own data, together with its swarm',
+    async () => (await import('./commands/train.ts')).train,
+  ],
+  [
+    'release',
+    'make a child version of the params you hold',
+    async () => (await import('./commands/release.ts')).release,
+  ],
   ['seed', 'hold a model and serve it', async () => (await import('./commands/seed.ts')).seed],
-  ['eval', 'measure a model on your data', async () => (await import('./commands/eval.ts')).evaluate],
-  ['predict', 'ask a model about files', async () => (await import('./commands/predict.ts')).predict],
-  ['doctor', 'check this machine: Node, disk, network, keys', async () => (await import('./commands/doctor.ts')).doctor],
-  ['export', 'write a model for use elsewhere', async () => (await import('./commands/export.ts')).exportModel],
+  [
+    'eval',
+    'measure a model on your data',
+    async () => (await import('./commands/eval.ts')).evaluate,
+  ],
+  [
+    'predict',
+    'ask a model about files',
+    async () => (await import('./commands/predict.ts')).predict,
+  ],
+  [
+    'doctor',
+    'check this machine: Node, disk, network, keys',
+    async () => (await import('./commands/doctor.ts')).doctor,
+  ],
+  [
+    'export',
+    'write a model for use elsewhere',
+    async () => (await import('./commands/export.ts')).exportModel,
+  ],
 ]
 
 const about = `
@@ -44,7 +84,8 @@ mlstore COMMAND --help says more.`
 await main(process.argv.slice(2))
 
 async function main(argv: string[]): Promise<void> {
-  const [first = '', ...rest] = argv[0] === 'help' && argv.length > 1 ? [argv[1] ?? '', '--help'] : argv
+  const [first = '', ...rest] =
+    argv[0] === 'help' && argv.length > 1 ? [argv[1] ?? '', '--help'] : argv
   try {
     const program = await programFor(first)
     if (first === '') program.help()
@@ -57,7 +98,9 @@ async function main(argv: string[]): Promise<void> {
 /** All commands by name for the help; only the one that runs is loaded, with its options. */
 async function programFor(name: string): Promise<Command> {
   const program = new Command('mlstore')
-    .description('An open network where anyone publishes a model and anyone trains it on data that never leaves.')
+    .description(
+      'An open network where anyone publishes a model and anyone trains it on data that never leaves.',
+    )
     .version(versionOf(), '-V, --version')
     .addHelpText('after', about)
     .usage('COMMAND [options]')
@@ -72,26 +115,39 @@ async function programFor(name: string): Promise<Command> {
 
 /** Errors are thrown to main(), which says them in our way. */
 function quietly(command: Command): Command {
-  return command.exitOverride().configureOutput({ outputError: () => undefined }).showHelpAfterError(false)
+  return command
+    .exitOverride()
+    .configureOutput({ outputError: () => undefined })
+    .showHelpAfterError(false)
 }
 
 function fill(command: Command, spec: CommandSpec): void {
   if (spec.arguments !== undefined) command.arguments(spec.arguments)
-  for (const option of [...(spec.options ?? []), shared.json, shared.quiet]) addOption(command, option)
-  command.addHelpText('after', `\nExamples:\n${spec.examples.map((line) => `  ${line}`).join('\n')}`)
+  for (const option of [...(spec.options ?? []), shared.json, shared.quiet])
+    addOption(command, option)
+  command.addHelpText(
+    'after',
+    `\nExamples:\n${spec.examples.map((line) => `  ${line}`).join('\n')}`,
+  )
   command.action(async (...given: unknown[]) => {
     const args = given.slice(0, -2) as (string | string[] | undefined)[]
     await runCommand(spec, args, command.opts())
   })
 }
 
-function addOption(command: Command, { flags, text, read, many, default: initial, required }: OptionSpec): void {
+function addOption(
+  command: Command,
+  { flags, text, read, many, default: initial, required }: OptionSpec,
+): void {
   const option = command.createOption(flags, text)
   if (initial !== undefined) option.default(initial)
   if (required === true) option.makeOptionMandatory()
   const [flag = flags] = flags.split(' ').filter((word) => word.startsWith('--'))
   if (many === true) {
-    option.argParser((value: string, before: unknown[] | undefined) => [...(before ?? []), read?.(value, flag) ?? value])
+    option.argParser((value: string, before: unknown[] | undefined) => [
+      ...(before ?? []),
+      read?.(value, flag) ?? value,
+    ])
   } else if (read !== undefined) option.argParser((value: string) => read(value, flag))
   command.addOption(option)
 }
@@ -103,8 +159,16 @@ function leave(thrown: unknown, argv: string[]): never {
 }
 
 function usageFault({ code, message }: CommanderError): Fault {
-  const text = code === 'commander.help' ? 'no command was given' : message.replace(/^error: /, '').replace(/\s+/g, ' ')
-  return new Fault({ kind: 'usage', type: 'usage', message: text, hint: 'see mlstore --help, or mlstore COMMAND --help' })
+  const text =
+    code === 'commander.help'
+      ? 'no command was given'
+      : message.replace(/^error: /, '').replace(/\s+/g, ' ')
+  return new Fault({
+    kind: 'usage',
+    type: 'usage',
+    message: text,
+    hint: 'see mlstore --help, or mlstore COMMAND --help',
+  })
 }
 
 function versionOf(): string {

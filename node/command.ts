@@ -86,7 +86,13 @@ export function tell(print: Print, thrown: unknown): number {
 /** A signal is no failure to explain, but programs that read the events hear why they end. */
 function sayInterrupted(print: Print, signal: AbortSignal): number {
   const { message, exitCode } = signal.reason as Interrupted
-  print.event({ ev: 'failed', code: exitCode, type: 'interrupted', message, hint: 'run it again to go on' })
+  print.event({
+    ev: 'failed',
+    code: exitCode,
+    type: 'interrupted',
+    message,
+    hint: 'run it again to go on',
+  })
   return exitCode
 }
 
@@ -116,7 +122,9 @@ export function systemFault(thrown: unknown): Fault {
     const known = knownErrors[codeOf(error)]
     if (known !== undefined) return known(error as NodeJS.ErrnoException, thrown)
     if (error instanceof AggregateError) {
-      const inner = error.errors.map(systemFault).find((fault) => fault.detail.type !== 'unexpected')
+      const inner = error.errors
+        .map(systemFault)
+        .find((fault) => fault.detail.type !== 'unexpected')
       if (inner !== undefined) return inner
     }
   }
@@ -188,7 +196,10 @@ function portOf(error: NodeJS.ErrnoException & { address?: string; port?: number
 export const shared = {
   json: { flags: '--json', text: 'print one JSON object, or one event a line' },
   quiet: { flags: '-q, --quiet', text: 'print ids only' },
-  home: { flags: '--home <dir>', text: 'keys, store and checkpoints (default: $MLSTORE_HOME or ~/.mlstore)' },
+  home: {
+    flags: '--home <dir>',
+    text: 'keys, store and checkpoints (default: $MLSTORE_HOME or ~/.mlstore)',
+  },
   join: {
     flags: '--join <addr>',
     text: 'a bootstrap or peer to join through; may be repeated',
@@ -201,7 +212,11 @@ export const shared = {
     many: true,
     read: readAddress,
   },
-  timeout: { flags: '--timeout <time>', text: 'how long to wait for the network', read: readDuration },
+  timeout: {
+    flags: '--timeout <time>',
+    text: 'how long to wait for the network',
+    read: readDuration,
+  },
 } satisfies Record<string, OptionSpec>
 
 /** A multiaddr that names a peer or at least a place; the library is loaded only when one is typed. */
@@ -242,7 +257,9 @@ export function readCount(least: number): (text: string, flag: string) => number
 }
 
 /** One of a few words. */
-export function readChoice<const T extends string>(choices: readonly T[]): (text: string, flag: string) => T {
+export function readChoice<const T extends string>(
+  choices: readonly T[],
+): (text: string, flag: string) => T {
   return (text, flag) => {
     const choice = choices.find((word) => word === text)
     if (choice !== undefined) return choice

@@ -26,7 +26,12 @@ export async function filesIn(dir: string): Promise<VersionFiles> {
   return {
     paths: async () => [...sizes.keys()],
     async read(path) {
-      if (!sizes.has(path)) throw new Fault({ kind: 'not-found', type: 'file-not-found', message: `no file ${path} in ${dir}` })
+      if (!sizes.has(path))
+        throw new Fault({
+          kind: 'not-found',
+          type: 'file-not-found',
+          message: `no file ${path} in ${dir}`,
+        })
       return readFile(join(root, path))
     },
   }
@@ -36,7 +41,10 @@ export async function filesIn(dir: string): Promise<VersionFiles> {
  * Writes files into a new directory: beside it first, renamed when whole, so that nothing half-written stays.
  * Throws Fault `directory-exists` (usage) when something is there already.
  */
-export async function writeDirectory(dir: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
+export async function writeDirectory(
+  dir: string,
+  files: ReadonlyMap<string, Uint8Array>,
+): Promise<void> {
   const target = resolve(dir)
   await requireAbsent(target)
   await mkdir(dirname(target), { recursive: true })
@@ -81,17 +89,19 @@ async function writeFlushed(path: string, bytes: Uint8Array): Promise<void> {
 }
 
 async function listFiles(root: string): Promise<Map<string, number>> {
-  const entries = await readdir(root, { recursive: true, withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error
-    throw new Fault(
-      {
-        kind: 'not-found',
-        type: 'directory-not-found',
-        message: `${root} is no directory, expected one with model.json and mlstore.json`,
-      },
-      error,
-    )
-  })
+  const entries = await readdir(root, { recursive: true, withFileTypes: true }).catch(
+    (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error
+      throw new Fault(
+        {
+          kind: 'not-found',
+          type: 'directory-not-found',
+          message: `${root} is no directory, expected one with model.json and mlstore.json`,
+        },
+        error,
+      )
+    },
+  )
   const sizes = new Map<string, number>()
   for (const entry of entries) {
     const path = relative(root, join(entry.parentPath, entry.name)).replaceAll('\\', '/')

@@ -52,7 +52,9 @@ export interface HomeConfig {
 
 /** Where the home is: what the user said, $MLSTORE_HOME, or ~/.mlstore. */
 export function homeDir(given: unknown): string {
-  return resolve(typeof given === 'string' ? given : process.env.MLSTORE_HOME || join(homedir(), '.mlstore'))
+  return resolve(
+    typeof given === 'string' ? given : process.env.MLSTORE_HOME || join(homedir(), '.mlstore'),
+  )
 }
 
 /**
@@ -114,7 +116,10 @@ class Blocks extends FsBlockstore {
 
 /** LevelDB's lock is the operating system's: it is gone with the process, however that ended. */
 async function openLocked(dir: string): Promise<LevelDatastore> {
-  const level = new ClassicLevel<string, Uint8Array>(join(dir, 'datastore'), { keyEncoding: 'utf8', valueEncoding: 'view' })
+  const level = new ClassicLevel<string, Uint8Array>(join(dir, 'datastore'), {
+    keyEncoding: 'utf8',
+    valueEncoding: 'view',
+  })
   try {
     await level.open()
     return new LevelDatastore(level as never)
@@ -182,7 +187,9 @@ async function readConfig(dir: string): Promise<HomeConfig> {
 function writer(dir: string): (name: string, bytes: Uint8Array | string) => Promise<void> {
   const last = new Map<string, Promise<unknown>>()
   return (name, bytes) => {
-    const next = (last.get(name) ?? Promise.resolve()).catch(() => undefined).then(() => writeWhole(join(dir, name), bytes))
+    const next = (last.get(name) ?? Promise.resolve())
+      .catch(() => undefined)
+      .then(() => writeWhole(join(dir, name), bytes))
     last.set(name, next)
     return next
   }

@@ -51,11 +51,17 @@ export interface Host {
    */
   online(timeoutMs: number, signal?: AbortSignal): Promise<void>
   /** Tells registries, now and until closed, that this peer holds a version and serves it. */
-  announce(version: { cid: string; genesis: string }): Promise<void>
+  announce(version: HeldVersion): Promise<void>
   /** Where others reach this peer, the best first. */
   addresses(): string[]
   /** Idempotent: remembers whom it met, leaves, and closes the home. */
   close(): Promise<void>
+}
+
+/** A version and the swarm it belongs to. */
+export interface HeldVersion {
+  cid: string
+  genesis: string
 }
 
 export interface HostOptions {
@@ -68,7 +74,9 @@ export interface HostOptions {
   signal?: AbortSignal
 }
 
-const defaultListen = ['/ip4/0.0.0.0/tcp/0', '/ip4/0.0.0.0/tcp/0/ws', '/ip4/0.0.0.0/udp/0/webrtc-direct']
+const ownPorts = ['/ip4/0.0.0.0/tcp/0', '/ip4/0.0.0.0/tcp/0/ws', '/ip4/0.0.0.0/udp/0/webrtc-direct']
+/** Behind a router the ports are not reached; then a relay introduces, and WebRTC opens the way. */
+const introduced = ['/p2p-circuit', '/webrtc']
 
 /** One dial of one address. */
 const DIAL_LIMIT_MS = 10_000
@@ -83,6 +91,8 @@ const DIALLED_AT_START = 8
 const CARD_EVERY_MS = CARD_LIFETIME_MS / 3
 /** A card's addresses, and their bytes together: with the rest it must stay under 4 KiB. */
 const CARD_ADDRESSES = 12
+const CARD_RELAYED = 3
+const CARD_ADDRESS_LENGTH = 512
 const CARD_ADDRESS_BYTES = 2_800
 /** Closing: a last word to registries, and streams that finish. */
 const GOODBYE_LIMIT_MS = 2_000
@@ -101,9 +111,13 @@ async function startNode(options: HostOptions): Promise<Host> {
   const joins = new Map<string, Multiaddr>()
   for (const address of options.join) joins.set(address, parseAddress(address))
   const remembered = home.config.peers.slice(0, DIALLED_AT_START)
-  const { libp2p, helia, store, close: closeStore } = await openNode(options, () =>
-    [...joins.values(), ...remembered].some(isLocal),
-  )
+  const {
+    libp2p,
+    helia,
+    store,
+    close: closeStore,
+  } = await openNode(options, () => [...joins.values(), ...remembered].some(isLocal))
+  nodesOpen++
   const node = libp2p as unknown as Node
   const plain = libp2p as unknown as Libp2p
   const closers: (() => unknown)[] = []
@@ -120,6 +134,9 @@ async function startNode(options: HostOptions): Promise<Host> {
     const book = await openBook(home, closers)
     const server = await serveRegistry(plain, book)
     closers.unshift(() => server.close())
+    const cards = announcer(plain, home, book, (card, late) =>
+      registry.putCard(card, { signal: late }),
+    )
     const preferred = () => [...joins.values()].map(peerOf).filter((peer) => peer !== undefined)
     const registry = await registryClient<Card>(plain, {
       readCard,
@@ -128,7 +145,7 @@ async function startNode(options: HostOptions): Promise<Host> {
       onRegistry: () => {
         const all = book.all(Date.now())
         void registry.replenish(all, { signal: closing.signal }).catch(() => undefined)
-        void renew()
+        void cards.renew(closing.signal)
       },
     })
     closers.unshift(() => registry.close())
@@ -138,33 +155,10 @@ async function startNode(options: HostOptions): Promise<Host> {
     const redial = () => {
       for (const address of joins.values()) if (!isConnected(plain, address)) void dial(address)
     }
-    const held = new Map<string, { cid: string; genesis: string }>()
-    const sign = (version: { cid: string; genesis: string }, phase: Card['phase']) =>
-      signCard(
-        {
-          peer: plain.peerId.toString(),
-          genesis: version.genesis,
-          version: version.cid,
-          phase,
-          round: 0,
-          steps: 0,
-          codecs: [],
-          addresses: cardAddresses(plain),
-          load: 0,
-          sequence: nextSequence(),
-          expiresAt: Date.now() + CARD_LIFETIME_MS,
-        },
-        home.peerKey,
-      )
-    const tell = async (version: { cid: string; genesis: string }, phase: Card['phase'], late: AbortSignal) => {
-      const card = await sign(version, phase)
-      await book.putCard(card, Date.now())
-      await registry.putCard(card, { signal: late })
-    }
-    const renew = async () => {
-      await Promise.all([...held.values()].map((version) => tell(version, 'seeding', closing.signal).catch(() => undefined)))
-    }
-    const timers = [setInterval(redial, REDIAL_EVERY_MS), setInterval(renew, CARD_EVERY_MS)]
+    const timers = [
+      setInterval(redial, REDIAL_EVERY_MS),
+      setInterval(() => cards.renew(closing.signal), CARD_EVERY_MS),
+    ]
     closers.unshift(() => timers.forEach(clearInterval))
     redial()
     for (const address of remembered) void dial(parseAddress(address))
@@ -186,10 +180,7 @@ async function startNode(options: HostOptions): Promise<Host> {
         const isAlone = tried.length === 0 && plain.getConnections().length === 0
         return untilOnline(registry, tried, isAlone ? 0 : timeoutMs, outer)
       },
-      async announce(version) {
-        held.set(version.genesis, version)
-        await tell(version, 'seeding', closing.signal)
-      },
+      announce: (version) => cards.announce(version, closing.signal),
       addresses: () => cardAddresses(plain),
       close() {
         closed ??= closeAll()
@@ -197,8 +188,7 @@ async function startNode(options: HostOptions): Promise<Host> {
       },
     }
     const closeAll = async () => {
-      const late = AbortSignal.timeout(GOODBYE_LIMIT_MS)
-      await Promise.all([...held.values()].map((version) => tell(version, 'leaving', late).catch(() => undefined)))
+      await cards.leave(AbortSignal.timeout(GOODBYE_LIMIT_MS))
       closing.abort(new Error('the host is closing'))
       for (const closer of closers) await Promise.resolve(closer()).catch(() => undefined)
       await closeNode(closeStore, home)
@@ -220,15 +210,19 @@ async function openNode(options: HostOptions, joinedLocal: () => boolean) {
   const last = options.listen === undefined ? options.home.config.listen : []
   if (last.length > 0) {
     try {
-      return await openNodeOn(last, options, joinedLocal)
+      return await openNodeOn([...last, ...introduced], options, joinedLocal)
     } catch (error) {
       if (!(error instanceof Fault) || error.detail.type !== 'port-in-use') throw error
     }
   }
-  return openNodeOn([...(options.listen ?? defaultListen)], options, joinedLocal)
+  return openNodeOn([...(options.listen ?? [...ownPorts, ...introduced])], options, joinedLocal)
 }
 
-async function openNodeOn(listen: string[], { home, announce = [] }: HostOptions, joinedLocal: () => boolean) {
+async function openNodeOn(
+  listen: string[],
+  { home, announce = [] }: HostOptions,
+  joinedLocal: () => boolean,
+) {
   const opened = await openStore({
     blockstore: home.blockstore,
     datastore: home.datastore,
@@ -254,11 +248,15 @@ async function openNodeOn(listen: string[], { home, announce = [] }: HostOptions
   }
 }
 
-/** A process that used WebRTC does not exit before node-datachannel's own clean-up. */
+/** Nodes of this process that may use WebRTC. */
+let nodesOpen = 0
+
+/** A process that used WebRTC does not exit before node-datachannel's own clean-up, which ends it for all nodes. */
 async function closeNode(closeStore: () => Promise<void>, home: Home): Promise<void> {
   await closeStore().catch(() => undefined)
   await home.close()
-  cleanup()
+  nodesOpen--
+  if (nodesOpen === 0) cleanup()
 }
 
 function transports(): TransportFactory[] {
@@ -277,19 +275,62 @@ function withKeychain<O extends { services?: object }>(options: O): O {
   return { ...options, services: { ...options.services, keychain: keychain() } }
 }
 
-async function openBook(home: Home, closers: (() => unknown)[]): Promise<ListingBook<Card>> {
-  let saving: Promise<void> | undefined
-  let restored = false
-  const save = () => {
-    // Many changes in one turn make one write; a change during a write makes one more.
-    saving ??= Promise.resolve()
-      .then(() => {
-        saving = undefined
-        return home.saveListings(book.snapshot())
-      })
-      .catch(() => undefined)
+/** Signs and spreads the cards that say which versions this peer serves. */
+function announcer(
+  libp2p: Libp2p,
+  home: Home,
+  book: ListingBook<Card>,
+  put: (card: Uint8Array, signal: AbortSignal) => Promise<unknown>,
+) {
+  const held = new Map<string, HeldVersion>()
+  const tell = async ({ cid, genesis }: HeldVersion, phase: Card['phase'], signal: AbortSignal) => {
+    const now = Date.now()
+    const card: Card = {
+      peer: libp2p.peerId.toString(),
+      genesis,
+      version: cid,
+      phase,
+      round: 0,
+      steps: 0,
+      codecs: [],
+      addresses: cardAddresses(libp2p),
+      load: 0,
+      sequence: nextSequence(),
+      expiresAt: now + CARD_LIFETIME_MS,
+    }
+    const signed = await signCard(card, home.peerKey)
+    await book.putCard(signed, now)
+    await put(signed, signal)
   }
-  const book: ListingBook<Card> = createListingBook<Card>({ readCard, changed: () => restored && save() })
+  /** What one registry or all of them miss now, they hear at the next turn. */
+  const tellAll = async (phase: Card['phase'], signal: AbortSignal) => {
+    await Promise.allSettled([...held.values()].map((version) => tell(version, phase, signal)))
+  }
+  return {
+    async announce(version: HeldVersion, signal: AbortSignal) {
+      held.set(version.genesis, version)
+      await tell(version, 'seeding', signal)
+    },
+    renew: (signal: AbortSignal) => tellAll('seeding', signal),
+    leave: (signal: AbortSignal) => tellAll('leaving', signal),
+  }
+}
+
+async function openBook(home: Home, closers: (() => unknown)[]): Promise<ListingBook<Card>> {
+  let isPending = false
+  let restored = false
+  // Many changes in one turn make one write.
+  const save = async () => {
+    if (isPending) return
+    isPending = true
+    await Promise.resolve()
+    isPending = false
+    await home.saveListings(book.snapshot()).catch(() => undefined)
+  }
+  const book: ListingBook<Card> = createListingBook<Card>({
+    readCard,
+    changed: () => restored && void save(),
+  })
   const snapshot = await home.readListings()
   if (snapshot !== undefined) await book.restore(snapshot, Date.now()).catch(() => undefined)
   restored = true
@@ -298,14 +339,21 @@ async function openBook(home: Home, closers: (() => unknown)[]): Promise<Listing
 }
 
 /** Whom we met and can dial again, the last met first; those we were told to join are kept in any case. */
-function rememberPeers(libp2p: Libp2p, home: Home, joins: ReadonlyMap<string, Multiaddr>, ownPorts: boolean) {
-  const listen = ownPorts ? portsOf(libp2p) : home.config.listen
+function rememberPeers(
+  libp2p: Libp2p,
+  home: Home,
+  joins: ReadonlyMap<string, Multiaddr>,
+  isOwnChoice: boolean,
+) {
+  const listen = isOwnChoice ? portsOf(libp2p) : home.config.listen
   const met = new Map<string, string[]>()
   const onIdentify = ({ detail }: CustomEvent<IdentifyResult>) => {
     if (!detail.protocols.includes(LISTING_PROTOCOL)) return
     const peer = detail.peerId.toString()
     const dialled = detail.connection.direction === 'outbound' ? [detail.connection.remoteAddr] : []
-    const addresses = [...dialled, ...detail.listenAddrs.filter(isDialable)].map((address) => withPeer(address, peer))
+    const addresses = [...dialled, ...detail.listenAddrs.filter(isDialable)].map((address) =>
+      withPeer(address, peer),
+    )
     met.delete(peer)
     met.set(peer, [...new Set(addresses)].slice(0, ADDRESSES_OF_A_PEER))
     if (met.size > REMEMBERED_PEERS) met.delete(met.keys().next().value!)
@@ -317,16 +365,21 @@ function rememberPeers(libp2p: Libp2p, home: Home, joins: ReadonlyMap<string, Mu
       const now = [...met.values()].toReversed().flat()
       const most = REMEMBERED_PEERS * ADDRESSES_OF_A_PEER
       const peers = [...new Set([...now, ...home.config.peers])].slice(0, most)
-      const joined = [...new Set([...joins.keys(), ...home.config.joined])].slice(0, REMEMBERED_PEERS)
+      const joined = [...new Set([...joins.keys(), ...home.config.joined])].slice(
+        0,
+        REMEMBERED_PEERS,
+      )
       await home.saveConfig({ ...home.config, peers, joined, listen })
     },
   }
 }
 
-/** The default addresses with the ports that were free this time. */
+/** Our own ports with the numbers that were free this time. */
 function portsOf(libp2p: Libp2p): string[] {
-  const found = libp2p.getMultiaddrs().map((address) => withoutPeer(address).replace(/\/certhash\/.*$/, ''))
-  return defaultListen.map((address) => {
+  const found = libp2p
+    .getMultiaddrs()
+    .map((address) => withoutPeer(address).replace(/\/certhash\/.*$/, ''))
+  return ownPorts.map((address) => {
     const [start, end] = address.split(/(?<=\/(?:tcp|udp)\/)0/) as [string, string]
     const carrier = start.slice(start.search(/\/(tcp|udp)\//))
     const pattern = new RegExp(`^/ip4/[^/]+${carrier}(\\d+)${end}$`)
@@ -343,7 +396,9 @@ async function untilOnline(
 ): Promise<void> {
   const limit = AbortSignal.timeout(timeoutMs)
   try {
-    await registry.waitForRegistry(AbortSignal.any([limit, ...(outer === undefined ? [] : [outer])]))
+    await registry.waitForRegistry(
+      AbortSignal.any([limit, ...(outer === undefined ? [] : [outer])]),
+    )
   } catch (error) {
     outer?.throwIfAborted()
     const seconds = Math.round(timeoutMs / 1_000)
@@ -363,22 +418,33 @@ async function untilOnline(
   }
 }
 
-/** Direct addresses first, loopback last; as many as a card of 4 KiB holds. */
+/** Direct addresses first, then ways through a relay, loopback last; as many as a card of 4 KiB holds. */
 function cardAddresses(libp2p: Libp2p): string[] {
-  const ranked = libp2p.getMultiaddrs().toSorted((a, b) => rankOf(a) - rankOf(b))
+  const all = libp2p.getMultiaddrs().toSorted((a, b) => rankOf(a) - rankOf(b))
+  const relayed = all.filter(isIntroduced).slice(0, CARD_RELAYED)
   let bytes = 0
-  return ranked
+  return all
+    .filter((address) => relayed.includes(address) || isDialable(address))
     .map((address) => address.toString())
     .filter((address, i) => {
       bytes += address.length
-      return i < CARD_ADDRESSES && address.length <= 512 && bytes <= CARD_ADDRESS_BYTES
+      return (
+        i < CARD_ADDRESSES && address.length <= CARD_ADDRESS_LENGTH && bytes <= CARD_ADDRESS_BYTES
+      )
     })
 }
 
 function rankOf(address: Multiaddr): number {
   const names = address.getComponents().map(({ name }) => name)
-  const path = ['p2p-circuit', 'webrtc-direct', 'ws', 'tcp'].findLastIndex((name) => names.includes(name))
-  return (isLoopback(address.toString()) ? 10 : 0) + (names.includes('p2p-circuit') ? 5 : 3 - path)
+  const path = ['webrtc-direct', 'ws', 'tcp'].findLastIndex((name) => names.includes(name))
+  return (
+    (isLoopback(address.toString()) ? 10 : 0) + (names.includes('p2p-circuit') ? 5 : 0) + (2 - path)
+  )
+}
+
+/** WebRTC that a relay introduces; a relayed connection alone carries no params. */
+function isIntroduced(address: Multiaddr): boolean {
+  return address.getComponents().some(({ name }) => name === 'webrtc')
 }
 
 function isLoopback(address: string): boolean {
@@ -394,7 +460,9 @@ function isConnected(libp2p: Libp2p, address: Multiaddr): boolean {
   const place = withoutPeer(address)
   return libp2p
     .getConnections()
-    .some(({ remotePeer, remoteAddr }) => (peer === undefined ? withoutPeer(remoteAddr) === place : remotePeer.toString() === peer))
+    .some(({ remotePeer, remoteAddr }) =>
+      peer === undefined ? withoutPeer(remoteAddr) === place : remotePeer.toString() === peer,
+    )
 }
 
 function peerOf(address: Multiaddr): string | undefined {

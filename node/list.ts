@@ -35,7 +35,8 @@ export async function listVersion(
     now,
   )
   await host.book.put(signed, now)
-  if (host.registry.registries().length === 0) return { accepted: [host.libp2p.peerId.toString()], signed }
+  if (host.registry.registries().length === 0)
+    return { accepted: [host.libp2p.peerId.toString()], signed }
   const { accepted, refused } = await host.registry.put(signed, { signal })
   if (accepted.length > 0) return { accepted, signed }
   throw new Fault({

@@ -1,12 +1,16 @@
 /** What commands do alike: open the home and its node, find a model, fetch it with progress, and close. */
+
+import type { FetchProgress, StoredVersion } from '../protocol/ports/store.ts'
 import type { Context } from './command.ts'
 import type { Host } from './host.ts'
 import type { Resolved } from './resolve.ts'
-import type { FetchProgress, StoredVersion } from '../protocol/ports/store.ts'
 
 /** Runs `work` with a node in the home of `--home`, joined to `--join`, and closes both whatever happens. */
 export async function withHost<T>(context: Context, work: (host: Host) => Promise<T>): Promise<T> {
-  const [{ homeDir, openHome }, { startHost }] = await Promise.all([import('./home.ts'), import('./host.ts')])
+  const [{ homeDir, openHome }, { startHost }] = await Promise.all([
+    import('./home.ts'),
+    import('./host.ts'),
+  ])
   const { options, signal, print } = context
   const home = await openHome(homeDir(options.home))
   const host = await print.waiting(
@@ -30,7 +34,10 @@ export async function fetchModel(
   context: Context,
   host: Host,
   text: string,
-  { memoryBytes, onProgress }: { memoryBytes?: number; onProgress?: (progress: FetchProgress) => void } = {},
+  {
+    memoryBytes,
+    onProgress,
+  }: { memoryBytes?: number; onProgress?: (progress: FetchProgress) => void } = {},
 ): Promise<Resolved & { version: StoredVersion }> {
   const { fetchResolved } = await import('./resolve.ts')
   const { print, signal } = context
@@ -53,16 +60,25 @@ export async function fetchModel(
 }
 
 /** Finds a model without fetching it. */
-export async function findModel({ options, print, signal }: Context, host: Host, text: string): Promise<Resolved> {
+export async function findModel(
+  { options, print, signal }: Context,
+  host: Host,
+  text: string,
+): Promise<Resolved> {
   const { NETWORK_LIMIT_MS, resolveModel } = await import('./resolve.ts')
   const timeoutMs = (options.timeout as number | undefined) ?? NETWORK_LIMIT_MS
-  return print.waiting('a bootstrap or a peer to answer', resolveModel(text, host, { timeoutMs, signal }))
+  return print.waiting(
+    'a bootstrap or a peer to answer',
+    resolveModel(text, host, { timeoutMs, signal }),
+  )
 }
 
 /** The user's signal, and --timeout where it was given. */
 function limited({ options, signal }: Context): AbortSignal {
   const timeoutMs = options.timeout as number | undefined
-  return timeoutMs === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)])
+  return timeoutMs === undefined
+    ? signal
+    : AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)])
 }
 
 /** Resolves when the user asks to stop. */

@@ -68,7 +68,8 @@ function addresses(): Plugin {
         const contents = source
           .replace(ownUrl, (_, target) => urlOf(`${entryOf(resolve(dirname(path), target))}.js`))
           .replace(packageUrl, (_, name) => `${urlOf(basename(fileOf(name)))}.href`)
-        if (contents.includes('import.meta.resolve(')) throw new Error(`${path} resolves a computed name`)
+        if (contents.includes('import.meta.resolve('))
+          throw new Error(`${path} resolves a computed name`)
         return { contents, loader: 'ts' }
       })
     },

@@ -72,7 +72,9 @@ export function createPrint({ json, quiet }: { json: boolean; quiet: boolean }):
       if (!ended && now - saidAt < (live ? REDRAW_EVERY_MS : PROGRESS_EVERY_MS)) return
       saidAt = now
       if (!live) return err(`${what} ${sizeText(done)} of ${sizeText(total)}`)
-      process.stderr.write(`\r\u001b[2K${what} ${bar(done, total)} ${sizeText(done)} of ${sizeText(total)}`)
+      process.stderr.write(
+        `\r\u001b[2K${what} ${bar(done, total)} ${sizeText(done)} of ${sizeText(total)}`,
+      )
       drawn = true
       if (ended) clear()
     },
@@ -121,7 +123,12 @@ export function table(rows: readonly (readonly string[])[]): string {
     })
   }
   return rows
-    .map((row) => row.map((cell, i) => cell.padEnd(widths[i]!)).join('  ').trimEnd())
+    .map((row) =>
+      row
+        .map((cell, i) => cell.padEnd(widths[i]!))
+        .join('  ')
+        .trimEnd(),
+    )
     .join('\n')
 }
 

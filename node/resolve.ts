@@ -75,7 +75,11 @@ export function readReference(text: string): Reference {
 }
 
 /** The version that a user means, and who holds it. Throws Faults of kind usage, network and not-found. */
-export async function resolveModel(text: string, host: Host, options: ResolveOptions): Promise<Resolved> {
+export async function resolveModel(
+  text: string,
+  host: Host,
+  options: ResolveOptions,
+): Promise<Resolved> {
   const reference = readReference(text)
   if (reference.via.length > 0) host.join(reference.via)
   const kept = await keptHere(reference, host)
@@ -83,11 +87,20 @@ export async function resolveModel(text: string, host: Host, options: ResolveOpt
   const isHere = (await keptOf(reference, host)) !== undefined
   const timeoutMs = isHere ? Math.min(options.timeoutMs, NEWER_LIMIT_MS) : options.timeoutMs
   const online = host.online(timeoutMs, options.signal)
-  if (reference.cid !== undefined && (reference.at === undefined || cidPattern.test(reference.at))) {
+  if (
+    reference.cid !== undefined &&
+    (reference.at === undefined || cidPattern.test(reference.at))
+  ) {
     const cid = reference.at ?? reference.cid
     if (!(await host.store.has(cid))) await online
     online.catch(() => undefined)
-    return { cid, providers: [...reference.via, ...(await holdersOf(host, [cid, reference.cid], options.signal))] }
+    return {
+      cid,
+      providers: [
+        ...reference.via,
+        ...(await holdersOf(host, [cid, reference.cid], options.signal)),
+      ],
+    }
   }
   const offline = await online.then(
     () => undefined,
@@ -100,7 +113,10 @@ export async function resolveModel(text: string, host: Host, options: ResolveOpt
   if (offline !== undefined) return offline
   const listing = await listingOf(reference, host, options.signal)
   const cid = await versionAt(reference.at ?? 'latest', listing, host, options.signal)
-  const providers = [...reference.via, ...(await holdersOf(host, [cid, listing.genesis], options.signal))]
+  const providers = [
+    ...reference.via,
+    ...(await holdersOf(host, [cid, listing.genesis], options.signal)),
+  ]
   return { cid, genesis: listing.genesis, listing, providers }
 }
 
@@ -111,30 +127,48 @@ export async function resolveModel(text: string, host: Host, options: ResolveOpt
 export async function fetchResolved(
   host: Host,
   { cid, listing, providers }: Resolved,
-  options: { signal?: AbortSignal; memoryBytes?: number; onProgress?: (progress: FetchProgress) => void } = {},
+  options: {
+    signal?: AbortSignal
+    memoryBytes?: number
+    onProgress?: (progress: FetchProgress) => void
+  } = {},
 ): Promise<StoredVersion> {
   const done = new AbortController()
   const signal = options.signal ? AbortSignal.any([options.signal, done.signal]) : done.signal
   const meeting = meetHolders(host, cid, listing?.genesis ?? cid, signal)
   let version: StoredVersion
   try {
-    version = await host.store.fetchVersion(cid, { memoryBytes: memoryLimit(), ...options, providers })
+    version = await host.store.fetchVersion(cid, {
+      memoryBytes: memoryLimit(),
+      ...options,
+      providers,
+    })
   } finally {
     done.abort()
     await meeting
   }
-  if (listing !== undefined) await checkOwner(version.manifest, cid, listing, host, providers, options.signal)
+  if (listing !== undefined)
+    await checkOwner(version.manifest, cid, listing, host, providers, options.signal)
   return version
 }
 
 /** While a version is fetched: connects to whoever comes to hold it, since bitswap never looks two hops away. */
-async function meetHolders(host: Host, cid: string, genesis: string, signal: AbortSignal): Promise<void> {
+async function meetHolders(
+  host: Host,
+  cid: string,
+  genesis: string,
+  signal: AbortSignal,
+): Promise<void> {
   while (!signal.aborted) {
     await sleep(MEET_EVERY_MS, undefined, { signal }).catch(() => undefined)
     if (signal.aborted) return
     const addresses = await holdersOf(host, [cid, genesis], signal).catch(() => [])
     const limit = AbortSignal.any([signal, AbortSignal.timeout(MEET_LIMIT_MS)])
-    await Promise.all(addresses.map((address) => host.libp2p.dial(parseAddress(address), { signal: limit }).catch(() => undefined)))
+    await Promise.all(
+      addresses.map((address) =>
+        host.libp2p.dial(parseAddress(address), { signal: limit }).catch(() => undefined),
+      ),
+    )
   }
 }
 
@@ -147,16 +181,27 @@ async function checkOwner(
   signal?: AbortSignal,
 ): Promise<void> {
   const genesis = swarmOf(manifest, cid)
-  if (genesis !== listing.genesis) throw wrongListing(listing, `genesis ${listing.genesis}`, genesis)
-  if (manifest.owner !== listing.owner) throw wrongListing(listing, `owner ${listing.owner}`, manifest.owner)
+  if (genesis !== listing.genesis)
+    throw wrongListing(listing, `genesis ${listing.genesis}`, genesis)
+  if (manifest.owner !== listing.owner)
+    throw wrongListing(listing, `owner ${listing.owner}`, manifest.owner)
   if (genesis === cid) return
   const owner = await ownerOf(host, genesis, providers, signal)
-  if (owner !== undefined && owner !== listing.owner) throw wrongListing(listing, `owner ${listing.owner}`, owner)
+  if (owner !== undefined && owner !== listing.owner)
+    throw wrongListing(listing, `owner ${listing.owner}`, owner)
 }
 
 /** Whom a genesis' own manifest names, or undefined when nobody has it any more. */
-async function ownerOf(host: Host, genesis: string, providers: string[], signal?: AbortSignal): Promise<string | undefined> {
-  const limit = AbortSignal.any([AbortSignal.timeout(MANIFEST_LIMIT_MS), ...(signal === undefined ? [] : [signal])])
+async function ownerOf(
+  host: Host,
+  genesis: string,
+  providers: string[],
+  signal?: AbortSignal,
+): Promise<string | undefined> {
+  const limit = AbortSignal.any([
+    AbortSignal.timeout(MANIFEST_LIMIT_MS),
+    ...(signal === undefined ? [] : [signal]),
+  ])
   try {
     return (await host.store.fetchManifest(genesis, { providers, signal: limit })).owner
   } catch {
@@ -190,7 +235,12 @@ function lineOf({ genesis, title }: Listing): string {
 }
 
 /** The listing's newest version, the one of that number among its ancestors, or the CID itself. */
-async function versionAt(at: string, listing: Listing, host: Host, signal?: AbortSignal): Promise<string> {
+async function versionAt(
+  at: string,
+  listing: Listing,
+  host: Host,
+  signal?: AbortSignal,
+): Promise<string> {
   if (cidPattern.test(at)) return at
   if (at === 'latest' || at === listing.manifestVersion) return listing.version
   let next: string | undefined = listing.version
@@ -210,14 +260,21 @@ async function versionAt(at: string, listing: Listing, host: Host, signal?: Abor
 }
 
 /** Addresses from the cards of those who hold one of the CIDs; who holds the first comes first. */
-export async function holdersOf(host: Host, cids: string[], signal?: AbortSignal): Promise<string[]> {
+export async function holdersOf(
+  host: Host,
+  cids: string[],
+  signal?: AbortSignal,
+): Promise<string[]> {
   const addresses: string[] = []
   for (const cid of new Set(cids)) {
     const cards = await host.registry.cards(cid, { signal }).catch(() => [])
     signal?.throwIfAborted()
-    const exact = cards.toSorted((a, b) => Number(b.card.version === cids[0]) - Number(a.card.version === cids[0]))
+    const exact = cards.toSorted(
+      (a, b) => Number(b.card.version === cids[0]) - Number(a.card.version === cids[0]),
+    )
     for (const { card } of exact.slice(0, PROVIDERS_LIMIT)) {
-      if (card.phase !== 'leaving') addresses.push(...card.addresses.map((address) => withPeer(address, card.peer)))
+      if (card.phase !== 'leaving')
+        addresses.push(...card.addresses.map((address) => withPeer(address, card.peer)))
     }
   }
   return [...new Set(addresses)]
@@ -232,13 +289,19 @@ async function keptHere({ name, cid, at }: Reference, host: Host): Promise<Resol
   const exact = at !== undefined && cidPattern.test(at) ? at : at === undefined ? cid : undefined
   if (exact !== undefined && (await host.store.has(exact))) return { cid: exact, providers: [] }
   if (name === undefined || at === undefined || !versionPattern.test(at)) return undefined
-  const kept = (await host.store.versions()).filter((version) => version.name === name && version.version === at)
-  return kept.length === 1 ? { cid: kept[0]!.cid, genesis: kept[0]!.genesis, providers: [] } : undefined
+  const kept = (await host.store.versions()).filter(
+    (version) => version.name === name && version.version === at,
+  )
+  return kept.length === 1
+    ? { cid: kept[0]!.cid, genesis: kept[0]!.genesis, providers: [] }
+    : undefined
 }
 
 /** The newest version here of the model that is meant, for when nobody can be asked. */
 async function keptOf({ name, cid, at }: Reference, host: Host): Promise<Resolved | undefined> {
-  const kept = (await host.store.versions()).filter((version) => version.name === name || version.genesis === cid)
+  const kept = (await host.store.versions()).filter(
+    (version) => version.name === name || version.genesis === cid,
+  )
   const isOne = new Set(kept.map(({ genesis }) => genesis)).size === 1
   if (!isOne || (at !== undefined && at !== 'latest')) return undefined
   const [newest] = kept.toSorted((a, b) => compareVersions(b.version, a.version))
@@ -247,7 +310,10 @@ async function keptOf({ name, cid, at }: Reference, host: Host): Promise<Resolve
 
 /** Orders versions by their three numbers; a pre-release comes before its release. */
 export function compareVersions(a: string, b: string): number {
-  const [partsA, partsB] = [a, b].map((text) => text.split('-')[0]!.split('.').map(Number)) as [number[], number[]]
+  const [partsA, partsB] = [a, b].map((text) => text.split('-')[0]!.split('.').map(Number)) as [
+    number[],
+    number[],
+  ]
   for (let i = 0; i < 3; i++) if (partsA[i] !== partsB[i]) return partsA[i]! - partsB[i]!
   return Number(b.includes('-')) - Number(a.includes('-'))
 }

@@ -100,7 +100,7 @@ function readOptions(): Options | undefined {
 async function prepare(options: Options): Promise<Demo> {
   const { home } = options
   await emptied(home)
-  say('dealing 7,200 handwritten digits to three peers, two kinds of pieces each ...')
+  say('dealing 7,200 handwritten digits to three peers, each gets only some of the ten ...')
   const { train, test } = splitDigits(await readDigits())
   const all = Array.from({ length: train.size }, (_, row) => row)
   const guest = take(train, all.slice(0, GUEST_DIGITS))
@@ -114,13 +114,12 @@ async function prepare(options: Options): Promise<Demo> {
     ...['--home', join(home, 'bootstrap')],
   ])
   const address = await addressOf(bootstrap)
-  say(`bootstrap ${address}`)
   const published = await run('mlstore publish', 'mlstore', [
     ...['publish', join(home, 'draft'), '--json', '--join', address],
     ...['--home', join(home, 'peer-1'), '--listen', '/ip4/127.0.0.1/tcp/0'],
   ])
   const genesis = String(published.cid)
-  say(`published digits ${genesis}`)
+  say(`published the model digits: ${genesis}`)
   const labels = dealt.map((digits) => labelsOf(digits).join(' '))
   const rows = labels.map((held, index) => newRow(`peer-${index + 1}`, held.replaceAll(' ', '')))
   return { ...options, bootstrap, address, genesis, shares, labels, rows, startedAt: performance.now() }
@@ -155,8 +154,8 @@ async function addressOf(bootstrap: Program): Promise<string> {
 
 /** Trains all peers side by side; gives the mean accuracy of their own params at the end. */
 async function trainAll(demo: Demo, swap: boolean): Promise<number> {
-  const { json, rows, rounds } = demo
-  if (swap && rounds === undefined) tellGuest(demo)
+  const { json, rows } = demo
+  if (swap) tellGuest(demo)
   demo.startedAt = performance.now()
   const peers = demo.shares.map((_, index) => startPeer(demo, index, swap, ''))
   const onStop = () => {
@@ -279,8 +278,8 @@ async function firstLine(program: Program): Promise<Record<string, unknown>> {
 function tellGuest({ address, home }: Demo): void {
   const data = relative(process.cwd(), join(home, 'digits-guest.csv'))
   const own = relative(process.cwd(), join(home, 'guest'))
-  say('\njoin as a fourth peer from another terminal, in this folder:\n')
-  say(`  npx mlstore train digits --data ${data} --home ${own} --join ${address}\n`)
+  say('\nA fourth peer joins from another terminal, in this folder, with:\n')
+  say(`  npx mlstore train digits --data ${data} --home ${own} \\\n    --join ${address}\n`)
 }
 
 function tellResult(
@@ -292,11 +291,10 @@ function tellResult(
   const bytesUp = demo.rows.reduce((sum, { up }) => sum + up, 0) / demo.rows.length
   const rounds = Math.max(...demo.rows.map(({ round }) => round))
   const rounded = (value: number) => Number(value.toFixed(4))
-  say(`\nrelease ${release}`)
-  if (demo.swap) {
-    const alone = demo.rounds === undefined ? '' : `alone ${percent(accuracy.alone)}   `
-    say(`accuracy on 500 digits that no peer trained on:  ${alone}together ${percent(accuracy.local)}   released ${percent(accuracy.released)}`)
-  } else say(`accuracy on 500 digits that no peer trained on, each peer alone: ${percent(accuracy.local)}`)
+  say(`\naccuracy on 500 digits that no peer trained on:`)
+  if (demo.swap && demo.rounds !== undefined) say(`  each alone         ${percent(accuracy.alone)}`)
+  say(`  ${demo.swap ? 'each in the swarm ' : 'each alone        '} ${percent(accuracy.local)}`)
+  say(`  the release        ${percent(accuracy.released)}   ${release}`)
   if (!demo.json) return
   const result = {
     peers: PEERS,

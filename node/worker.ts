@@ -23,5 +23,5 @@ port.once('message', (init: WorkerInit) => {
     now: () => performance.now(),
   })
   port.on('message', (command: Command) => learner.receive(command))
-  learner.ended.then(() => port.close())
+  void learner.ended.then(() => port.close()) // never rejects: what goes wrong was sent as `failed`
 })

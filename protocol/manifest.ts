@@ -26,7 +26,8 @@ const MAX_TENSORS = 512
 const SEGMENT = '(?!\\.)[A-Za-z0-9._-]{1,64}'
 export const pathPattern = new RegExp(`^${SEGMENT}(/${SEGMENT})?$`)
 const namePattern = /^[a-z0-9][a-z0-9-]{0,63}$/
-const semverPattern = /^(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-[0-9A-Za-z.-]{1,32})?$/
+const semverPattern =
+  /^(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-[0-9A-Za-z.-]{1,32})?$/
 const spdxPattern = /^[A-Za-z0-9.+() -]{1,64}$/
 const cidPattern = /^baf[a-z2-7]{56}$/
 /** An Ed25519 key as a peer id in base58: no other key is accepted anywhere. */
@@ -36,9 +37,16 @@ const sha256Pattern = /^[0-9a-f]{64}$/
 const linePattern = /^[^\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]*$/u
 
 const line = (most: number) =>
-  v.pipe(v.string(), v.minLength(1), v.maxLength(most), v.regex(linePattern, 'expected printable text'))
-const text = (pattern: RegExp, expected: string) => v.pipe(v.string(), v.regex(pattern, `expected ${expected}`))
-const number = (least: number, most: number) => v.pipe(v.number(), v.finite(), v.minValue(least), v.maxValue(most))
+  v.pipe(
+    v.string(),
+    v.minLength(1),
+    v.maxLength(most),
+    v.regex(linePattern, 'expected printable text'),
+  )
+const text = (pattern: RegExp, expected: string) =>
+  v.pipe(v.string(), v.regex(pattern, `expected ${expected}`))
+const number = (least: number, most: number) =>
+  v.pipe(v.number(), v.finite(), v.minValue(least), v.maxValue(most))
 const count = (least: number, most: number) =>
   v.pipe(v.number(), v.integer(), v.minValue(least), v.maxValue(most))
 const cid = text(cidPattern, 'a CID such as bafy...')
@@ -65,7 +73,11 @@ const input = v.variant('kind', [
 
 const preprocessStep = v.variant('op', [
   v.looseObject({ op: v.literal('grayscale') }),
-  v.looseObject({ op: v.literal('resize'), height: count(1, MAX_SIDE_PIXELS), width: count(1, MAX_SIDE_PIXELS) }),
+  v.looseObject({
+    op: v.literal('resize'),
+    height: count(1, MAX_SIDE_PIXELS),
+    width: count(1, MAX_SIDE_PIXELS),
+  }),
   v.looseObject({ op: v.literal('invert') }),
   /** value * multiply + add */
   v.looseObject({
@@ -243,7 +255,9 @@ function parse(bytes: Uint8Array | string): unknown {
     throw wrong(`${MANIFEST_FILE} has ${size} bytes, expected at most ${MAX_MANIFEST_BYTES}`)
   }
   try {
-    return JSON.parse(typeof bytes === 'string' ? bytes : new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+    return JSON.parse(
+      typeof bytes === 'string' ? bytes : new TextDecoder('utf-8', { fatal: true }).decode(bytes),
+    )
   } catch (error) {
     throw wrong(`${MANIFEST_FILE} is not JSON: ${(error as Error).message}`, error)
   }
@@ -269,21 +283,62 @@ function checkTogether(manifest: Manifest): void {
   expect(input.kind === kind, 'input.kind', input.kind, `${kind} for ${task}`)
   preprocess.forEach((step, i) => {
     const forImages = step.op === 'grayscale' || step.op === 'resize' || step.op === 'invert'
-    expect(kind === 'image' || !forImages, `preprocess.${i}.op`, step.op, 'a step for tables: scale or standardize')
+    expect(
+      kind === 'image' || !forImages,
+      `preprocess.${i}.op`,
+      step.op,
+      'a step for tables: scale or standardize',
+    )
     if (step.op !== 'standardize') return
     const lengths = [1, channelsOf(manifest)]
-    expect(lengths.includes(step.mean.length), `preprocess.${i}.mean`, `${step.mean.length} values`, lengths.join(' or '))
-    expect(step.std.length === step.mean.length, `preprocess.${i}.std`, `${step.std.length} values`, step.mean.length)
+    expect(
+      lengths.includes(step.mean.length),
+      `preprocess.${i}.mean`,
+      `${step.mean.length} values`,
+      lengths.join(' or '),
+    )
+    expect(
+      step.std.length === step.mean.length,
+      `preprocess.${i}.std`,
+      `${step.std.length} values`,
+      step.mean.length,
+    )
   })
-  expect(manifest.genesis === undefined || manifest.parents.length > 0, 'parents', '[]', 'the version this one comes from')
-  expectDistinct('tensors', tensors.map(({ name }) => name))
-  expectDistinct('files', files.map(({ path }) => path))
+  expect(
+    manifest.genesis === undefined || manifest.parents.length > 0,
+    'parents',
+    '[]',
+    'the version this one comes from',
+  )
+  expectDistinct(
+    'tensors',
+    tensors.map(({ name }) => name),
+  )
+  expectDistinct(
+    'files',
+    files.map(({ path }) => path),
+  )
   const params = tensors.reduce((sum, spec) => sum + tensorSize(spec), 0)
-  expect(params * 4 <= MAX_VERSION_BYTES, 'tensors', `${params * 4} bytes`, `at most ${MAX_VERSION_BYTES}`)
+  expect(
+    params * 4 <= MAX_VERSION_BYTES,
+    'tensors',
+    `${params * 4} bytes`,
+    `at most ${MAX_VERSION_BYTES}`,
+  )
   const bytes = bytesOf(manifest)
   expect(bytes <= MAX_VERSION_BYTES, 'files', `${bytes} bytes`, `at most ${MAX_VERSION_BYTES}`)
-  expect(files.every(({ path }) => path !== MANIFEST_FILE), 'files', MANIFEST_FILE, 'every file but itself')
-  expect(files.some(({ path }) => path === 'model.json'), 'files', 'no model.json', 'model.json among them')
+  expect(
+    files.every(({ path }) => path !== MANIFEST_FILE),
+    'files',
+    MANIFEST_FILE,
+    'every file but itself',
+  )
+  expect(
+    files.some(({ path }) => path === 'model.json'),
+    'files',
+    'no model.json',
+    'model.json among them',
+  )
   for (const field of ['sample', 'eval'] as const) {
     const path = data[field]
     if (path === undefined || cidPattern.test(path)) continue
@@ -298,7 +353,8 @@ function expectDistinct(field: string, names: string[]): void {
 }
 
 function expect(holds: boolean, field: string, came: unknown, expected: unknown): void {
-  if (!holds) throw wrong(`${MANIFEST_FILE}: ${field} is ${came}, expected ${expected}`, undefined, field)
+  if (!holds)
+    throw wrong(`${MANIFEST_FILE}: ${field} is ${came}, expected ${expected}`, undefined, field)
 }
 
 function wrongField(issue: v.BaseIssue<unknown>): Fault {

@@ -525,11 +525,11 @@ function refusal(
 }
 
 function pullRefusal(
-  { options, view, joining, swaps }: State,
+  { options, view, joining, swaps, pulls }: State,
   { nonce }: Extract<PeerEvent, { type: 'pull-asked' }>,
 ): BusyReason | undefined {
   if (!options.swap) return 'no-swap'
-  if (knows(swaps, nonce)) return 'busy'
+  if (knows(swaps, nonce) || pulls.round?.asked.has(nonce)) return 'busy'
   return joining || view.stage === 'leaving' || view.steps === 0 ? 'busy' : undefined
 }
 

@@ -112,6 +112,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
   const events: PeerEvent[] = []
   let isPumping = false
   let sequence = Math.round(clock.date())
+  let released = -1
   let callOff = () => {}
   let stopReason: string | undefined
   let over = false
@@ -315,24 +316,35 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
 
   async function judge(_from: PeerId, bytes: Uint8Array): Promise<'accept' | 'ignore' | 'reject'> {
     const card = await readCard(bytes, clock.date())
-    if (!isRejection(card)) return (sequences.get(card.peer) ?? -1) < card.sequence ? 'accept' : 'ignore'
+    if (!isRejection(card)) return isNews(card) ? 'accept' : 'ignore'
     if (card.type === 'expired') return 'ignore'
     const listing = await readListing(bytes, clock.date())
-    return isRejection(listing) ? 'reject' : 'accept'
+    if (isRejection(listing)) return listing.type === 'expired' ? 'ignore' : 'reject'
+    return isRelease(listing) ? 'accept' : 'ignore'
+  }
+
+  /** A card of this swarm that is newer than what we have of its peer. */
+  function isNews({ peer: from, genesis: swarm, sequence: said }: Card): boolean {
+    return swarm === genesis && (sequences.get(from) ?? -1) < said
+  }
+
+  /** The owner's word about this model, newer than the last. Anything else would let one listing be said for ever. */
+  function isRelease({ genesis: model, owner, sequence: said }: Listing): boolean {
+    return model === genesis && owner === manifest.owner && said > released
   }
 
   async function onAnnounced(bytes: Uint8Array): Promise<void> {
     const card = await readCard(bytes, clock.date())
     if (!isRejection(card)) return hear(card)
     const listing = await readListing(bytes, clock.date())
-    if (isRejection(listing) || listing.genesis !== genesis || listing.owner !== manifest.owner) return
+    if (isRejection(listing) || !isRelease(listing)) return
+    released = listing.sequence
     queue.push({ ev: 'release', version: listing.manifestVersion, cid: listing.version })
     options.onRelease?.(listing, bytes)
   }
 
   function hear(card: Card): void {
-    if (card.peer === self || card.genesis !== genesis) return
-    if ((sequences.get(card.peer) ?? -1) >= card.sequence) return
+    if (card.peer === self || !isNews(card)) return
     keep(sequences, card.peer, card.sequence)
     keep(addresses, card.peer, card.addresses)
     dispatch({ type: 'card', card })

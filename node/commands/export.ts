@@ -7,13 +7,20 @@ export const exportModel: CommandSpec = {
   arguments: '<model>',
   options: [
     { flags: '-o, --out <dir>', text: 'a new directory for it', required: true },
-    { flags: '--format <name>', text: 'tfjs or safetensors (default tfjs)', read: readChoice(['tfjs', 'safetensors']) },
+    {
+      flags: '--format <name>',
+      text: 'tfjs or safetensors (default tfjs)',
+      read: readChoice(['tfjs', 'safetensors']),
+    },
     shared.join,
     shared.home,
     shared.listen,
     shared.timeout,
   ],
-  examples: ['mlstore export digits -o ./web', 'mlstore export digits -o ./weights --format safetensors'],
+  examples: [
+    'mlstore export digits -o ./web',
+    'mlstore export digits -o ./weights --format safetensors',
+  ],
   async run(context) {
     const { args, options, print } = context
     const { requireAbsent, writeDirectory } = await import('../files.ts')
@@ -24,11 +31,18 @@ export const exportModel: CommandSpec = {
       const { version } = await fetchModel(context, host, args[0] as string)
       const { manifest, topology, params } = version.checked
       const files = new Map<string, Uint8Array>()
-      const copied = format === 'tfjs' ? ['model.json', ...topology.paths, 'labels.txt'] : ['labels.txt']
-      for (const { path } of manifest.files) if (copied.includes(path)) files.set(path, await version.read(path))
+      const copied =
+        format === 'tfjs' ? ['model.json', ...topology.paths, 'labels.txt'] : ['labels.txt']
+      for (const { path } of manifest.files)
+        if (copied.includes(path)) files.set(path, await version.read(path))
       if (format === 'safetensors') {
         const { writeSafetensors } = await import('../../protocol/ports/version.ts')
-        const about = { format: 'tfjs', name: manifest.name, version: manifest.version, cid: version.cid }
+        const about = {
+          format: 'tfjs',
+          name: manifest.name,
+          version: manifest.version,
+          cid: version.cid,
+        }
         files.set('model.safetensors', writeSafetensors(topology.tensors, params, about))
         files.set('model.json', await version.read('model.json'))
       }
@@ -37,7 +51,15 @@ export const exportModel: CommandSpec = {
       const paths = [...files.keys()]
       print.answer({
         id: out,
-        object: { cid: version.cid, name: manifest.name, version: manifest.version, format, out, files: paths, bytes },
+        object: {
+          cid: version.cid,
+          name: manifest.name,
+          version: manifest.version,
+          format,
+          out,
+          files: paths,
+          bytes,
+        },
         text: `${manifest.name}@${manifest.version} as ${format}: ${paths.join(', ')} (${sizeText(bytes)}) in ${out}`,
       })
     })

@@ -46,7 +46,10 @@ export const ls: CommandSpec = {
       print.answer({
         id: models.map(({ version }) => version).join('\n'),
         object: { models, registries: found.answered, unreachable: found.unreachable },
-        text: models.length === 0 ? 'no models found' : table([['MODEL', 'TASK', 'SIZE', 'VERSION', 'TITLE'], ...rows]),
+        text:
+          models.length === 0
+            ? 'no models found'
+            : table([['MODEL', 'TASK', 'SIZE', 'VERSION', 'TITLE'], ...rows]),
       })
     })
   },

@@ -14,7 +14,11 @@ export const seed: CommandSpec = {
       await host.announce({ cid, genesis: manifest.genesis ?? cid })
       const { name, version: number } = manifest
       const addresses = host.addresses()
-      print.answer({ id: cid, object: { cid, name, version: number, addresses }, text: `${name}@${number} ${cid}` })
+      print.answer({
+        id: cid,
+        object: { cid, name, version: number, addresses },
+        text: `${name}@${number} ${cid}`,
+      })
       for (const address of addresses) print.note(`reachable at ${address}`)
       print.note('serving until Ctrl-C')
       await untilStopped(signal)

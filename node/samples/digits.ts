@@ -200,10 +200,11 @@ export const digitsDraft: ManifestDraft = {
   preprocess: [{ op: 'scale', multiply: 1 / 255 }],
   train: {
     loss: 'categoricalCrossentropy',
-    optimizer: { name: 'sgd', learningRate: 0.3 },
+    optimizer: { name: 'sgd', learningRate: 0.2 },
     momentum: 0.9,
     batchSize: 64,
     stepsPerRound: 10,
+    strict: true,
     validation: 0.1,
     seed: 1,
     metrics: ['accuracy', 'loss'],

@@ -62,36 +62,64 @@ export function fold(row: PeerRow, report: Report): void {
   }
 }
 
-/** The block, at most 78 columns wide. */
+/** The block, at most 79 columns wide: a row a peer, then what most of them do. */
 export function block(rows: readonly PeerRow[], seconds: number): string {
   const names = new Map(rows.map(({ peer, name }) => [peer, name]))
-  const head = 'peer    digits     round    loss   accuracy: own → averaged   swaps  sent'
-  const lines = rows.map((row) => {
-    const { name, labels, round, loss, trained, averaged, swaps, up } = row
-    const cells = [
-      name.padEnd(7),
-      labels.padEnd(10),
-      String(round).padStart(5),
-      (loss === undefined ? '—' : loss.toFixed(3)).padStart(7),
-      `${percent(trained).padStart(14)} → ${bold(percent(averaged))}`,
-      String(swaps).padStart(12),
-      sizeText(up).padStart(8),
-    ]
-    return cells.join(' ').trimEnd()
-  })
-  const paths = rows.map((row) => `${row.name} ${pathsOf(row, names)}`).join('   ')
-  return [`${dim(head)}`, ...lines, dim(`paths  ${paths}`), `${phaseOf(rows)}  ${dim(`${Math.round(seconds)} s`)}`].join('\n')
+  const head = cells(['peer', 'holds', 'round', 'loss', 'own → averaged', 'swaps', 'sent', 'got', 'paths'])
+  const lines = rows.map((row) =>
+    cells([
+      row.name,
+      row.labels,
+      String(row.round),
+      row.loss === undefined ? '–' : row.loss.toFixed(3),
+      `${percent(row.trained, '')} → ${percent(row.averaged)}`,
+      String(row.swaps),
+      sizeText(row.up),
+      sizeText(row.down),
+      pathsOf(row, names),
+    ]),
+  )
+  return [dim(head), ...lines, `${phaseOf(rows)} ${dim(`· ${Math.round(seconds)} s`)}`].join('\n')
+}
+
+/** Widths of the columns; numbers stand to the right. */
+const columns = [
+  { width: 6 },
+  { width: 5 },
+  { width: 5, right: true },
+  { width: 6, right: true },
+  { width: 14, right: true },
+  { width: 5, right: true },
+  { width: 7, right: true },
+  { width: 7, right: true },
+  { width: 0 },
+]
+
+function cells(texts: readonly string[]): string {
+  return texts
+    .map((text, i) => {
+      const { width, right } = columns[i]!
+      return right ? text.padStart(width) : text.padEnd(width)
+    })
+    .join('  ')
 }
 
 /** One line for logs. */
 export function line(rows: readonly PeerRow[], seconds: number): string {
-  const peers = rows.map(({ name, round, trained, averaged }) => `${name} round ${round} ${percent(trained)} → ${percent(averaged)}`)
+  const peers = rows.map(({ name, round, trained, averaged }) => {
+    return `${name} round ${round} ${percent(trained)} → ${percent(averaged)}`
+  })
   return `${Math.round(seconds)} s  ${peers.join('   ')}`
 }
 
+/** `tcp 2 3`: the path, and the peers it leads to. */
 function pathsOf({ paths }: PeerRow, names: ReadonlyMap<string, string>): string {
-  if (paths.size === 0) return '–'
-  return [...paths].map(([peer, path]) => `${path}→${names.get(peer) ?? peer.slice(-4)}`).join(' ')
+  const byPath = new Map<string, string[]>()
+  for (const [peer, path] of paths) {
+    const name = names.get(peer)?.replace('peer-', '') ?? `…${peer.slice(-3)}`
+    byPath.set(path, [...(byPath.get(path) ?? []), name])
+  }
+  return [...byPath].map(([path, peers]) => `${path} ${peers.sort().join(' ')}`).join(', ') || '–'
 }
 
 /** The phase most peers are in, as its sentence. */
@@ -103,12 +131,8 @@ function phaseOf(rows: readonly PeerRow[]): string {
   return phase in phaseSentences ? phaseSentences[phase as keyof typeof phaseSentences] : 'Starting the peers'
 }
 
-export function percent(share: number | undefined): string {
-  return share === undefined ? '—' : `${(100 * share).toFixed(1)} %`
-}
-
-function bold(text: string): string {
-  return styleText('bold', text.padEnd(7), { stream: process.stderr })
+export function percent(share: number | undefined, unit = ' %'): string {
+  return share === undefined ? '–' : `${(100 * share).toFixed(1)}${unit}`
 }
 
 function dim(text: string): string {

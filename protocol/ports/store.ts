@@ -34,7 +34,7 @@ import {
 } from '../manifest.ts'
 import { type Random, shuffle } from '../random.ts'
 import type { TopologyLimits } from './trainer/topology.ts'
-import { checkModel, checkVersion, type CheckedVersion, type VersionFiles } from './version.ts'
+import { type CheckedVersion, checkModel, checkVersion, type VersionFiles } from './version.ts'
 
 export interface Store {
   /** Adds and keeps a version that passed checkVersion; gives its CID. Nothing of it stays when that fails. */
@@ -156,8 +156,13 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
 
   const keep = async (cid: CID, manifest: Manifest) => {
     const { name, version } = manifest
-    const metadata = { name, version, genesis: manifest.genesis ?? cid.toString(), bytes: bytesOf(manifest) }
-    if (!(await isKept(helia, cid))) for await (const _ of helia.pins.add(cid, { metadata })) continue
+    const metadata = {
+      name,
+      version,
+      genesis: manifest.genesis ?? cid.toString(),
+      bytes: bytesOf(manifest),
+    }
+    if (!(await isKept(helia, cid))) for await (const _ of helia.pins.add(cid, { metadata }));
   }
 
   const store: Store = {
@@ -180,7 +185,10 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
         options.onProgress?.({ bytes, total, providers: libp2p.getPeers().length })
       try {
         const version = await fetchTree(cid, reader(options), options, report)
-        const limits: TopologyLimits = { memoryBytes: options.memoryBytes ?? Number.POSITIVE_INFINITY, batchSize: 1 }
+        const limits: TopologyLimits = {
+          memoryBytes: options.memoryBytes ?? Number.POSITIVE_INFINITY,
+          batchSize: 1,
+        }
         const checked = await checkVersion(version, limits)
         await keep(cid, checked.manifest)
         return { ...version, cid: cid.toString(), manifest: checked.manifest, checked }
@@ -200,7 +208,8 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
       const get = reader(options)
       const file = await fileAt(cid, get)
       const size = file.reduce((sum, leaf) => sum + leaf.bytes, 0)
-      if (size > options.maxBytes) throw wrong('too-large', `${cid} holds ${size} bytes, expected at most ${options.maxBytes}`)
+      if (size > options.maxBytes)
+        throw wrong('too-large', `${cid} holds ${size} bytes, expected at most ${options.maxBytes}`)
       return concat(await Promise.all(file.map((leaf) => getLeaf(leaf, get))))
     },
 
@@ -215,21 +224,32 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
       const kept: KeptVersion[] = []
       for await (const { cid, metadata } of helia.pins.ls()) {
         const { name, version, genesis, bytes } = metadata as Record<string, string | number>
-        kept.push({ cid: cid.toString(), name: `${name}`, version: `${version}`, genesis: `${genesis}`, bytes: Number(bytes) })
+        kept.push({
+          cid: cid.toString(),
+          name: `${name}`,
+          version: `${version}`,
+          genesis: `${genesis}`,
+          bytes: Number(bytes),
+        })
       }
       return kept
     },
 
     async remove(cidText) {
       const cid = parseCid(cidText)
-      if (await isKept(helia, cid)) for await (const _ of helia.pins.rm(cid)) continue
+      if (await isKept(helia, cid)) for await (const _ of helia.pins.rm(cid));
       await helia.gc()
     },
 
     async answers(peer, cidText, random, signal) {
       const { files, nodes } = await treeOf(parseCid(cidText), local)
       const blocks = [...nodes, ...[...files.values()].flat().map((leaf) => leaf.cid)]
-      return answersAll(helia, peerIdFromString(peer), shuffle(random, blocks).slice(0, ASKED_BLOCKS), signal)
+      return answersAll(
+        helia,
+        peerIdFromString(peer),
+        shuffle(random, blocks).slice(0, ASKED_BLOCKS),
+        signal,
+      )
     },
   }
   return store
@@ -271,7 +291,8 @@ async function fetchTree(
   const { manifest, manifestBytes } = await fetchRoot(cid, get)
   const total = bytesOf(manifest)
   const most = Math.min(options.maxBytes ?? MAX_VERSION_BYTES, MAX_VERSION_BYTES)
-  if (total > most) throw wrong('too-large', `version ${cid} holds ${total} bytes, expected at most ${most}`)
+  if (total > most)
+    throw wrong('too-large', `version ${cid} holds ${total} bytes, expected at most ${most}`)
   const { files } = await treeOf(cid, get)
   checkTree(files, manifest)
   const version = filesFrom(files, get)
@@ -288,12 +309,19 @@ async function fetchTree(
 }
 
 /** The manifest of a version, with two blocks fetched. */
-async function fetchRoot(cid: CID, get: GetBlock): Promise<{ manifest: Manifest; manifestBytes: number }> {
+async function fetchRoot(
+  cid: CID,
+  get: GetBlock,
+): Promise<{ manifest: Manifest; manifestBytes: number }> {
   const link = linksOf(await get(cid), cid).find(({ Name }) => Name === MANIFEST_FILE)
-  if (link === undefined) throw wrong('missing-file', `${cid} has no ${MANIFEST_FILE}, expected a version directory`)
+  if (link === undefined)
+    throw wrong('missing-file', `${cid} has no ${MANIFEST_FILE}, expected a version directory`)
   const leaf = leafOf(link, cid)
   if (leaf.bytes > MAX_MANIFEST_BYTES) {
-    throw wrong('wrong-manifest', `${MANIFEST_FILE} has ${leaf.bytes} bytes, expected at most ${MAX_MANIFEST_BYTES}`)
+    throw wrong(
+      'wrong-manifest',
+      `${MANIFEST_FILE} has ${leaf.bytes} bytes, expected at most ${MAX_MANIFEST_BYTES}`,
+    )
   }
   return { manifest: readManifest(await getLeaf(leaf, get)), manifestBytes: leaf.bytes }
 }
@@ -311,10 +339,14 @@ async function readDirectory(cid: CID, prefix: string, get: GetBlock, tree: Tree
     const path = `${prefix}${link.Name}`
     const isFolderName = prefix === '' && pathPattern.test(`${link.Name}/x`)
     if (!pathPattern.test(path) || tree.files.has(path) || tree.files.size > MAX_FILES) {
-      throw wrong('wrong-path', `${cid} holds ${JSON.stringify(path)}, expected at most ${MAX_FILES} distinct file names, one folder deep`)
+      throw wrong(
+        'wrong-path',
+        `${cid} holds ${JSON.stringify(path)}, expected at most ${MAX_FILES} distinct file names, one folder deep`,
+      )
     }
     if (link.Hash.code === raw.code) tree.files.set(path, [leafOf(link, cid)])
-    else if (isFolderName && isDirectory(await get(link.Hash))) await readDirectory(link.Hash, `${path}/`, get, tree)
+    else if (isFolderName && isDirectory(await get(link.Hash)))
+      await readDirectory(link.Hash, `${path}/`, get, tree)
     else {
       tree.nodes.push(link.Hash)
       tree.files.set(path, await fileAt(link.Hash, get))
@@ -329,7 +361,10 @@ async function fileAt(cid: CID, get: GetBlock): Promise<Leaf[]> {
   const leaves = node.Links.map((link) => leafOf(link, cid))
   const whole = leaves.slice(0, -1).every(({ bytes }) => bytes === CHUNK_BYTES)
   if (isDirectory(node) || leaves.length < 2 || leaves.length > MAX_LEAVES || !whole) {
-    throw wrong('wrong-layout', `${cid} is no file of blocks of ${CHUNK_BYTES} bytes, expected 2 to ${MAX_LEAVES} of them`)
+    throw wrong(
+      'wrong-layout',
+      `${cid} is no file of blocks of ${CHUNK_BYTES} bytes, expected 2 to ${MAX_LEAVES} of them`,
+    )
   }
   return leaves
 }
@@ -337,7 +372,10 @@ async function fileAt(cid: CID, get: GetBlock): Promise<Leaf[]> {
 function leafOf(link: dagPb.PBLink, parent: CID): Leaf {
   const bytes = link.Tsize ?? -1
   if (link.Hash.code !== raw.code || link.Hash.version !== 1 || bytes < 0 || bytes > CHUNK_BYTES) {
-    throw wrong('wrong-layout', `${parent} links ${link.Hash} of ${bytes} bytes, expected a raw block of at most ${CHUNK_BYTES}`)
+    throw wrong(
+      'wrong-layout',
+      `${parent} links ${link.Hash} of ${bytes} bytes, expected a raw block of at most ${CHUNK_BYTES}`,
+    )
   }
   return { cid: link.Hash, bytes }
 }
@@ -345,7 +383,10 @@ function leafOf(link: dagPb.PBLink, parent: CID): Leaf {
 async function getLeaf({ cid, bytes }: Leaf, get: GetBlock): Promise<Uint8Array> {
   const block = await get(cid)
   if (block.length === bytes) return block
-  throw wrong('wrong-size', `block ${cid} has ${block.length} bytes, expected ${bytes} as its link says`)
+  throw wrong(
+    'wrong-size',
+    `block ${cid} has ${block.length} bytes, expected ${bytes} as its link says`,
+  )
 }
 
 function linksOf(block: Uint8Array, cid: CID): dagPb.PBLink[] {
@@ -362,7 +403,10 @@ function decodeNode(block: Uint8Array, cid: CID): dagPb.PBNode {
       throw wrong('wrong-layout', `${cid} is no dag-pb node: ${(error as Error).message}`, error)
     }
   }
-  throw wrong('wrong-layout', `${cid} is of codec 0x${cid.code.toString(16)}, expected a UnixFS node (0x70)`)
+  throw wrong(
+    'wrong-layout',
+    `${cid} is of codec 0x${cid.code.toString(16)}, expected a UnixFS node (0x70)`,
+  )
 }
 
 function isDirectory(node: dagPb.PBNode | Uint8Array): boolean {
@@ -376,11 +420,18 @@ function isDirectory(node: dagPb.PBNode | Uint8Array): boolean {
 
 /** Names and sizes by links alone, before any leaf is fetched. */
 function checkTree(files: ReadonlyMap<string, Leaf[]>, manifest: Manifest): void {
-  const extra = [...files.keys()].find((path) => path !== MANIFEST_FILE && !manifest.files.some((file) => file.path === path))
-  if (extra !== undefined) throw wrong('extra-file', `${extra} is not among the files of ${MANIFEST_FILE}, expected only those`)
+  const extra = [...files.keys()].find(
+    (path) => path !== MANIFEST_FILE && !manifest.files.some((file) => file.path === path),
+  )
+  if (extra !== undefined)
+    throw wrong(
+      'extra-file',
+      `${extra} is not among the files of ${MANIFEST_FILE}, expected only those`,
+    )
   for (const { path, bytes } of manifest.files) {
     const leaves = files.get(path)
-    if (leaves === undefined) throw wrong('missing-file', `${path} is missing, expected as ${MANIFEST_FILE} lists it`)
+    if (leaves === undefined)
+      throw wrong('missing-file', `${path} is missing, expected as ${MANIFEST_FILE} lists it`)
     const size = leaves.reduce((sum, leaf) => sum + leaf.bytes, 0)
     if (size !== bytes) throw wrong('wrong-size', `${path} has ${size} bytes, expected ${bytes}`)
   }
@@ -390,18 +441,34 @@ function filesFrom(files: ReadonlyMap<string, Leaf[]>, get: GetBlock): VersionFi
   return { paths: async () => [...files.keys()], read: (path) => readLeaves(files, path, get) }
 }
 
-async function readLeaves(files: ReadonlyMap<string, Leaf[]>, path: string, get: GetBlock): Promise<Uint8Array> {
+async function readLeaves(
+  files: ReadonlyMap<string, Leaf[]>,
+  path: string,
+  get: GetBlock,
+): Promise<Uint8Array> {
   const leaves = files.get(path)
-  if (leaves === undefined) throw new Fault({ kind: 'not-found', type: 'file-not-found', message: `no file ${path} in this version` })
+  if (leaves === undefined)
+    throw new Fault({
+      kind: 'not-found',
+      type: 'file-not-found',
+      message: `no file ${path} in this version`,
+    })
   const blocks: Uint8Array[] = []
   for (const leaf of leaves) blocks.push(await getLeaf(leaf, get))
   return blocks.length === 1 ? blocks[0]! : concat(blocks)
 }
 
-async function importAll(fs: ReturnType<typeof unixfs>, files: ReadonlyMap<string, Uint8Array>): Promise<CID> {
+async function importAll(
+  fs: ReturnType<typeof unixfs>,
+  files: ReadonlyMap<string, Uint8Array>,
+): Promise<CID> {
   let root: CID | undefined
   const source = [...files].map(([path, content]) => ({ path, content }))
-  for await (const { cid, path } of fs.addAll(source, { wrapWithDirectory: true, cidVersion: 1, rawLeaves: true })) {
+  for await (const { cid, path } of fs.addAll(source, {
+    wrapWithDirectory: true,
+    cidVersion: 1,
+    rawLeaves: true,
+  })) {
     if (path === '') root = cid
   }
   if (root === undefined) throw new Error('the importer gave no root')
@@ -421,15 +488,22 @@ function blockReader(helia: Helia, libp2p: Libp2p, options: FetchOptions): GetBl
     for (let attempt = 0; attempt < BLOCK_ATTEMPTS; attempt++) {
       signal?.throwIfAborted()
       const isLast = attempt === BLOCK_ATTEMPTS - 1
-      if (await helia.blockstore.has(cid)) return collect(helia.blockstore.get(cid, { offline: true }))
+      if (await helia.blockstore.has(cid))
+        return collect(helia.blockstore.get(cid, { offline: true }))
       dialled ??= dialAll(libp2p, providers, signal)
       const reached = await dialled
       if (reached === 0 && libp2p.getConnections().length === 0) throw noProvider(cid, providers)
       try {
-        const limit = AbortSignal.any([AbortSignal.timeout(BLOCK_LIMIT_MS), ...(signal === undefined ? [] : [signal])])
+        const limit = AbortSignal.any([
+          AbortSignal.timeout(BLOCK_LIMIT_MS),
+          ...(signal === undefined ? [] : [signal]),
+        ])
         const block = await collect(helia.blockstore.get(cid, { signal: limit }))
         if (block.length <= MAX_BLOCK_BYTES) return block
-        throw wrong('wrong-size', `block ${cid} has ${block.length} bytes, expected at most ${MAX_BLOCK_BYTES}`)
+        throw wrong(
+          'wrong-size',
+          `block ${cid} has ${block.length} bytes, expected at most ${MAX_BLOCK_BYTES}`,
+        )
       } catch (error) {
         if (error instanceof Fault || isStorageError(error)) throw error
         signal?.throwIfAborted()
@@ -444,13 +518,22 @@ function blockReader(helia: Helia, libp2p: Libp2p, options: FetchOptions): GetBl
 /** What the store said (a full disk and its like) is no answer of the network. */
 function isStorageError(error: unknown): boolean {
   for (let cause = error; cause instanceof Error; cause = cause.cause as unknown) {
-    if (cause.name === 'PutFailedError' || cause.name === 'GetFailedError' || /\bE(NOSPC|DQUOT|IO|ROFS)\b/.test(cause.message)) return true
+    if (
+      cause.name === 'PutFailedError' ||
+      cause.name === 'GetFailedError' ||
+      /\bE(NOSPC|DQUOT|IO|ROFS)\b/.test(cause.message)
+    )
+      return true
   }
   return false
 }
 
 /** Dials each peer among the addresses by all of its addresses; gives how many were reached. */
-async function dialAll(libp2p: Libp2p, addresses: readonly string[], signal?: AbortSignal): Promise<number> {
+async function dialAll(
+  libp2p: Libp2p,
+  addresses: readonly string[],
+  signal?: AbortSignal,
+): Promise<number> {
   const byPeer = new Map<string, Multiaddr[]>()
   for (const text of addresses) {
     const address = tryMultiaddr(text)
@@ -461,7 +544,10 @@ async function dialAll(libp2p: Libp2p, addresses: readonly string[], signal?: Ab
   }
   let reached = 0
   await inParallel(PROVIDERS_AT_ONCE, [...byPeer.values()], async (list) => {
-    const limit = AbortSignal.any([AbortSignal.timeout(DIAL_LIMIT_MS), ...(signal === undefined ? [] : [signal])])
+    const limit = AbortSignal.any([
+      AbortSignal.timeout(DIAL_LIMIT_MS),
+      ...(signal === undefined ? [] : [signal]),
+    ])
     try {
       await libp2p.dial(list, { signal: limit })
       reached++
@@ -486,9 +572,21 @@ function peerOf(address: Multiaddr): string | undefined {
 }
 
 /** Whether a peer itself sends every block; others' answers and our own copies do not count. */
-async function answersAll(helia: Helia, peer: PeerId, blocks: CID[], signal?: AbortSignal): Promise<boolean> {
-  const limit = AbortSignal.any([AbortSignal.timeout(ANSWER_LIMIT_MS), ...(signal === undefined ? [] : [signal])])
-  const session = bitswapOf(helia).createSession?.({ providers: [peer.toCID()], minProviders: 1, maxProviders: 1 })
+async function answersAll(
+  helia: Helia,
+  peer: PeerId,
+  blocks: CID[],
+  signal?: AbortSignal,
+): Promise<boolean> {
+  const limit = AbortSignal.any([
+    AbortSignal.timeout(ANSWER_LIMIT_MS),
+    ...(signal === undefined ? [] : [signal]),
+  ])
+  const session = bitswapOf(helia).createSession?.({
+    providers: [peer.toCID()],
+    minProviders: 1,
+    maxProviders: 1,
+  })
   try {
     for (const cid of blocks) await session?.retrieve?.(cid, { signal: limit })
     return session?.retrieve !== undefined
@@ -522,19 +620,29 @@ function parseCid(text: string): CID {
     return CID.parse(text).toV1()
   } catch (error) {
     throw new Fault(
-      { kind: 'usage', type: 'wrong-cid', message: `got ${JSON.stringify(text)}, expected a CID such as bafybei...` },
+      {
+        kind: 'usage',
+        type: 'wrong-cid',
+        message: `got ${JSON.stringify(text)}, expected a CID such as bafybei...`,
+      },
       error,
     )
   }
 }
 
-async function collect(chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<Uint8Array> {
+async function collect(
+  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): Promise<Uint8Array> {
   const parts: Uint8Array[] = []
   for await (const chunk of chunks) parts.push(chunk)
   return parts.length === 1 ? parts[0]! : concat(parts)
 }
 
-async function inParallel<T>(width: number, list: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+async function inParallel<T>(
+  width: number,
+  list: readonly T[],
+  work: (item: T) => Promise<void>,
+): Promise<void> {
   const rest = list.values()
   const one = async () => {
     for (const item of rest) await work(item)

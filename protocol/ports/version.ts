@@ -19,7 +19,12 @@ import {
   writeManifest,
 } from '../manifest.ts'
 import { allFinite, sizeOf, type TensorSpec, tensorSize } from '../params.ts'
-import { readTopology, type Topology, type TopologyLimits, writeModelJson } from './trainer/topology.ts'
+import {
+  readTopology,
+  type Topology,
+  type TopologyLimits,
+  writeModelJson,
+} from './trainer/topology.ts'
 
 /** The files of a directory, read one at a time: a folder, the store, or a Map in memory. */
 export interface VersionFiles {
@@ -76,9 +81,13 @@ export async function makeVersion(
   files.set(MODEL_FILE, encoder.encode(writeModelJson({ ...topology, paths })))
   for (const [path, bytes] of draft.extra) files.set(path, bytes)
   const labels = draft.manifest.output?.labels
-  if (!files.has(LABELS_FILE) && Array.isArray(labels)) files.set(LABELS_FILE, encoder.encode(`${labels.join('\n')}\n`))
+  if (!files.has(LABELS_FILE) && Array.isArray(labels))
+    files.set(LABELS_FILE, encoder.encode(`${labels.join('\n')}\n`))
   if (!files.has(README_FILE)) files.set(README_FILE, encoder.encode(writeCard(draft.manifest)))
-  files.set(MANIFEST_FILE, writeManifest(await filledIn(draft.manifest, owner, topology.tensors, files)))
+  files.set(
+    MANIFEST_FILE,
+    writeManifest(await filledIn(draft.manifest, owner, topology.tensors, files)),
+  )
   await checkVersion(filesOf(files), limits)
   return new Map([...files].toSorted(([a], [b]) => (a < b ? -1 : 1)))
 }
@@ -89,7 +98,10 @@ export async function makeVersion(
  *
  * Throws a Fault of kind verification that says what came and what was expected.
  */
-export async function checkVersion(files: VersionFiles, limits: TopologyLimits): Promise<CheckedVersion> {
+export async function checkVersion(
+  files: VersionFiles,
+  limits: TopologyLimits,
+): Promise<CheckedVersion> {
   const manifest = readManifest(await readFile(files, MANIFEST_FILE))
   checkPaths(await files.paths(), manifest)
   const modelBytes = await readChecked(files, fileOf(manifest, MODEL_FILE))
@@ -105,7 +117,11 @@ export async function checkVersion(files: VersionFiles, limits: TopologyLimits):
 }
 
 /** The model alone, before any shard is fetched: readable, within limits, and what the manifest says. */
-export function checkModel(modelJson: Uint8Array, manifest: Manifest, limits: TopologyLimits): Topology {
+export function checkModel(
+  modelJson: Uint8Array,
+  manifest: Manifest,
+  limits: TopologyLimits,
+): Topology {
   const topology = readTopology(modelJson, { ...limits, batchSize: manifest.train.batchSize })
   const specs = (tensors: readonly TensorSpec[]) =>
     tensors.map(({ name, shape, role }) => `${name} [${shape}] ${role}`)
@@ -114,7 +130,10 @@ export function checkModel(modelJson: Uint8Array, manifest: Manifest, limits: To
   const different = had.findIndex((spec, i) => spec !== said[i])
   if (different >= 0 || said.length !== had.length) {
     const i = different >= 0 ? different : had.length
-    throw wrong('wrong-tensors', `tensor ${i} is ${had[i] ?? 'missing'} in model.json, expected ${said[i] ?? 'none'} as in ${MANIFEST_FILE}`)
+    throw wrong(
+      'wrong-tensors',
+      `tensor ${i} is ${had[i] ?? 'missing'} in model.json, expected ${said[i] ?? 'none'} as in ${MANIFEST_FILE}`,
+    )
   }
   checkInputAndOutput(topology, manifest)
   for (const path of topology.paths) fileOf(manifest, path)
@@ -133,7 +152,10 @@ export function filesOf(files: ReadonlyMap<string, Uint8Array>): VersionFiles {
 export function* shardsOf(params: Uint8Array): Generator<[path: string, bytes: Uint8Array]> {
   const count = Math.max(1, Math.ceil(params.length / SHARD_BYTES))
   for (let i = 0; i < count; i++) {
-    yield [`group1-shard${i + 1}of${count}.bin`, params.subarray(i * SHARD_BYTES, (i + 1) * SHARD_BYTES)]
+    yield [
+      `group1-shard${i + 1}of${count}.bin`,
+      params.subarray(i * SHARD_BYTES, (i + 1) * SHARD_BYTES),
+    ]
   }
 }
 
@@ -179,7 +201,16 @@ export async function makeChild(
     const ours = path === README_FILE && new TextDecoder().decode(bytes) === writeCard(manifest)
     if (!ours) extra.set(path, bytes)
   }
-  return makeVersion({ manifest: draft, modelJson: new TextEncoder().encode(modelJson), params: change.params, extra }, owner, limits)
+  return makeVersion(
+    {
+      manifest: draft,
+      modelJson: new TextEncoder().encode(modelJson),
+      params: change.params,
+      extra,
+    },
+    owner,
+    limits,
+  )
 }
 
 /** A Hugging Face model card: YAML in front, so that a version uploads there unchanged. */
@@ -235,19 +266,32 @@ async function filledIn(
 function readDraftManifest(bytes: Uint8Array): ManifestDraft {
   try {
     const draft = JSON.parse(new TextDecoder().decode(bytes))
-    if (draft instanceof Object && !Array.isArray(draft)) return { parents: [], manifest: 1, ...draft }
+    if (draft instanceof Object && !Array.isArray(draft))
+      return { parents: [], manifest: 1, ...draft }
   } catch (error) {
-    throw wrong('wrong-manifest', `${MANIFEST_FILE} is not JSON: ${(error as Error).message}`, error)
+    throw wrong(
+      'wrong-manifest',
+      `${MANIFEST_FILE} is not JSON: ${(error as Error).message}`,
+      error,
+    )
   }
-  throw wrong('wrong-manifest', `${MANIFEST_FILE} is no object, expected one with name, version, title, ...`)
+  throw wrong(
+    'wrong-manifest',
+    `${MANIFEST_FILE} is no object, expected one with name, version, title, ...`,
+  )
 }
 
 function checkPaths(paths: string[], manifest: Manifest): void {
   const expected = new Set([MANIFEST_FILE, ...manifest.files.map(({ path }) => path)])
   const extra = paths.find((path) => !expected.has(path))
-  if (extra !== undefined) throw wrong('extra-file', `${extra} is not among the files of ${MANIFEST_FILE}, expected only those`)
+  if (extra !== undefined)
+    throw wrong(
+      'extra-file',
+      `${extra} is not among the files of ${MANIFEST_FILE}, expected only those`,
+    )
   const missing = [...expected].find((path) => !paths.includes(path))
-  if (missing !== undefined) throw wrong('missing-file', `${missing} is missing, expected as ${MANIFEST_FILE} lists it`)
+  if (missing !== undefined)
+    throw wrong('missing-file', `${missing} is missing, expected as ${MANIFEST_FILE} lists it`)
 }
 
 async function readChecked(files: VersionFiles, file: ManifestFile): Promise<Uint8Array> {
@@ -256,46 +300,78 @@ async function readChecked(files: VersionFiles, file: ManifestFile): Promise<Uin
     throw wrong('wrong-size', `${file.path} has ${bytes.length} bytes, expected ${file.bytes}`)
   }
   const digest = await sha256(bytes)
-  if (digest !== file.sha256) throw wrong('wrong-hash', `${file.path} has sha256 ${digest}, expected ${file.sha256}`)
+  if (digest !== file.sha256)
+    throw wrong('wrong-hash', `${file.path} has sha256 ${digest}, expected ${file.sha256}`)
   return bytes
 }
 
-async function readParams(files: VersionFiles, manifest: Manifest, topology: Topology): Promise<Uint8Array> {
+async function readParams(
+  files: VersionFiles,
+  manifest: Manifest,
+  topology: Topology,
+): Promise<Uint8Array> {
   const expected = FLOAT_BYTES * sizeOf(topology.tensors)
   const listed = topology.paths.reduce((sum, path) => sum + fileOf(manifest, path).bytes, 0)
-  if (listed !== expected) throw wrong('wrong-size', `the shards hold ${listed} bytes, expected ${expected} for the model's params`)
+  if (listed !== expected)
+    throw wrong(
+      'wrong-size',
+      `the shards hold ${listed} bytes, expected ${expected} for the model's params`,
+    )
   const shards: Uint8Array[] = []
   for (const path of topology.paths) shards.push(await readChecked(files, fileOf(manifest, path)))
   const params = concat(shards)
-  if (!allFinite(floatsOf(params))) throw wrong('not-finite', 'the params hold NaN or infinity, expected finite numbers')
+  if (!allFinite(floatsOf(params)))
+    throw wrong('not-finite', 'the params hold NaN or infinity, expected finite numbers')
   return params
 }
 
 function checkInputAndOutput(topology: Topology, manifest: Manifest): void {
   const { input, output } = manifest
-  const shapes = input.kind === 'image' ? [input.shape, [input.shape.reduce((a, b) => a * b)]] : [[input.columns.length]]
+  const shapes =
+    input.kind === 'image'
+      ? [input.shape, [input.shape.reduce((a, b) => a * b)]]
+      : [[input.columns.length]]
   if (!shapes.some((shape) => `${shape}` === `${topology.inputShape}`)) {
     const expected = shapes.map((shape) => `[${shape}]`).join(' or ')
-    throw wrong('wrong-model', `model.json takes [${topology.inputShape}], expected ${expected} as ${MANIFEST_FILE} says`)
+    throw wrong(
+      'wrong-model',
+      `model.json takes [${topology.inputShape}], expected ${expected} as ${MANIFEST_FILE} says`,
+    )
   }
   if (topology.outputUnits !== output.labels.length) {
-    throw wrong('wrong-model', `model.json gives ${topology.outputUnits} values, expected ${output.labels.length}: one a label`)
+    throw wrong(
+      'wrong-model',
+      `model.json gives ${topology.outputUnits} values, expected ${output.labels.length}: one a label`,
+    )
   }
   if (topology.outputActivation !== 'softmax') {
-    throw wrong('wrong-model', `model.json ends in ${topology.outputActivation}, expected softmax with ${manifest.train.loss}`)
+    throw wrong(
+      'wrong-model',
+      `model.json ends in ${topology.outputActivation}, expected softmax with ${manifest.train.loss}`,
+    )
   }
 }
 
 function checkLabels(bytes: Uint8Array, manifest: Manifest): void {
-  const lines = new TextDecoder().decode(bytes).split(/\r?\n/).filter((line) => line !== '')
+  const lines = new TextDecoder()
+    .decode(bytes)
+    .split(/\r?\n/)
+    .filter((line) => line !== '')
   if (lines.join('\n') !== manifest.output.labels.join('\n')) {
-    throw wrong('wrong-labels', `${LABELS_FILE} has ${lines.length} labels, expected the ${manifest.output.labels.length} of ${MANIFEST_FILE} in their order`)
+    throw wrong(
+      'wrong-labels',
+      `${LABELS_FILE} has ${lines.length} labels, expected the ${manifest.output.labels.length} of ${MANIFEST_FILE} in their order`,
+    )
   }
 }
 
 function fileOf(manifest: Manifest, path: string): ManifestFile {
   const file = manifest.files.find((file) => file.path === path)
-  if (file === undefined) throw wrong('missing-file', `${path} is not among the files of ${MANIFEST_FILE}, expected since model.json names it`)
+  if (file === undefined)
+    throw wrong(
+      'missing-file',
+      `${path} is not among the files of ${MANIFEST_FILE}, expected since model.json names it`,
+    )
   return file
 }
 
@@ -308,7 +384,6 @@ async function readFile(files: VersionFiles, path: string): Promise<Uint8Array> 
   }
 }
 
-
 export async function sha256(bytes: Uint8Array): Promise<string> {
   return textOf((await sha256Hasher.digest(bytes)).digest, 'base16')
 }
@@ -316,11 +391,19 @@ export async function sha256(bytes: Uint8Array): Promise<string> {
 /** Bytes as float32 values, copied only when they do not start at a multiple of four. */
 export function floatsOf(bytes: Uint8Array): Float32Array {
   const aligned = bytes.byteOffset % FLOAT_BYTES === 0 ? bytes : bytes.slice()
-  return new Float32Array(aligned.buffer, aligned.byteOffset, Math.floor(aligned.length / FLOAT_BYTES))
+  return new Float32Array(
+    aligned.buffer,
+    aligned.byteOffset,
+    Math.floor(aligned.length / FLOAT_BYTES),
+  )
 }
 
 /** Params as a safetensors file: 8 bytes of length, a JSON header, the values. Source: huggingface/safetensors. */
-export function writeSafetensors(tensors: readonly TensorSpec[], params: Uint8Array, about: Record<string, string>): Uint8Array {
+export function writeSafetensors(
+  tensors: readonly TensorSpec[],
+  params: Uint8Array,
+  about: Record<string, string>,
+): Uint8Array {
   const header: Record<string, unknown> = { __metadata__: about }
   let offset = 0
   for (const tensor of tensors) {
@@ -351,10 +434,14 @@ function missing(path: string): never {
 }
 
 function wrongPath(path: string): Fault {
-  return wrong('wrong-path', `${JSON.stringify(path)} cannot be a file of a version, expected letters, digits, . _ - and at most one folder`)
+  return wrong(
+    'wrong-path',
+    `${JSON.stringify(path)} cannot be a file of a version, expected letters, digits, . _ - and at most one folder`,
+  )
 }
 
 function wrong(type: string, message: string, cause?: unknown): Fault {
-  const hint = 'fetch it again from its owner; if it is yours, correct it and run mlstore check again'
+  const hint =
+    'fetch it again from its owner; if it is yours, correct it and run mlstore check again'
   return new Fault({ kind: 'verification', type, message, hint }, cause)
 }

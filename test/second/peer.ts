@@ -1,9 +1,12 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import * as cbor from '@ipld/dag-cbor'
-import type { Connection, Libp2p, PeerId, PrivateKey, Stream } from '@libp2p/interface'
+import type { Libp2p, PeerId, PrivateKey, StreamHandler } from '@libp2p/interface'
+import { float, floats, hex, same, sha256, varint } from './bytes.ts'
+import { copiesOf, type Tensor } from './copies.ts'
+import { type Message, openWire, Wire } from './wire.ts'
 
 /**
- * A second peer, written from protocol/README.md alone: it imports nothing of ours. It offers, accepts, asks, pulls and
+ * A second peer, written from protocol/README.md alone: what it imports of this project stands beside it. It offers, accepts, asks, pulls and
  * answers pulls, one thing after another, so that whatever the specification leaves out shows here. It does not train.
  */
 export interface SecondPeer {
@@ -22,14 +25,14 @@ export interface SecondPeer {
   /** Resolves with the next of these: an offer refused or held, a swap accepted and settled, a question answered. */
   next(what: Happening): Promise<void>
   /** Our card, signed, as announced on the topic. */
-  card(sequence: number): Promise<Uint8Array>
+  card(sequence: number, swarm?: string): Promise<Uint8Array>
 }
 
 export interface SecondOptions {
   libp2p: Libp2p
   key: PrivateKey
   genesis: string
-  tensors: readonly { name: string; shape: readonly number[]; role: string }[]
+  tensors: readonly Tensor[]
   params: Float32Array
   codec: 'int8' | 'float32'
 }
@@ -38,16 +41,11 @@ export type Happening = 'refused' | 'held' | 'settled' | 'told'
 
 const SWAP = '/mlstore/swap/1'
 const PARAMS = '/mlstore/params/1'
-const KINDS = { message: 1, data: 2, credit: 3 } as const
-const PIECE_BYTES = 65_536
-const BLOCK = 256
-/** Nobody is waited for longer than this. */
-const DEADLINE_MS = 10_000
+const STATE = 'float32'
+/** Between two questions about a swap in doubt, and how many are asked. */
 const ASK_AGAIN_MS = 50
+const QUESTIONS = 100
 
-type Message = { type: string; nonce: Uint8Array } & Record<string, unknown>
-
-// biome-ignore lint/suspicious/useAwait: the handlers' registration is all there is to await
 export async function secondPeer(options: SecondOptions): Promise<SecondPeer> {
   const { libp2p, genesis, tensors, params } = options
   const list = JSON.stringify(tensors.map(({ name, shape, role }) => [name, shape, role]))
@@ -58,7 +56,7 @@ export async function secondPeer(options: SecondOptions): Promise<SecondPeer> {
   const offered = Promise.withResolvers<void>()
   const waiting: { what: Happening; resolve: () => void }[] = []
   const direction = new Float32Array(params.length)
-  const sizes = tensors.map(({ shape }) => shape.reduce((a, b) => a * b, 1))
+  const { lengthOf, encode, check, settle } = copiesOf(params, tensors)
 
   const peer: SecondPeer = {
     params,
@@ -69,8 +67,9 @@ export async function secondPeer(options: SecondOptions): Promise<SecondPeer> {
 
     async offer(to) {
       const nonce = Uint8Array.from(randomBytes(16))
-      const wire = await open(libp2p, to, SWAP, nonce)
+      const wire = await openWire(libp2p, to, SWAP, nonce)
       const { codec } = options
+      const received = wire.expect(lengthOf(codec))
       wire.say('offer', { genesis, tensors: tensorsDigest, codec, steps: peer.steps })
       offering = wire
       offered.resolve()
@@ -79,7 +78,6 @@ export async function secondPeer(options: SecondOptions): Promise<SecondPeer> {
       })
       if (answer.type === 'busy') return wire.closed(String(answer.reason))
       const sent = encode(codec)
-      const received = wire.expect(lengthOf(codec))
       const pouring = wire.pour(sent)
       pouring.catch(() => {})
       const ready = await wire.hear('ready')
@@ -94,9 +92,9 @@ export async function secondPeer(options: SecondOptions): Promise<SecondPeer> {
     },
 
     async pull(from) {
-      const wire = await open(libp2p, from, PARAMS, Uint8Array.from(randomBytes(16)))
+      const wire = await openWire(libp2p, from, PARAMS, Uint8Array.from(randomBytes(16)))
       const received = wire.expect(8 * params.length)
-      wire.say('pull', { genesis, tensors: tensorsDigest, what: 'state', codec: 'float32' })
+      wire.say('pull', { genesis, tensors: tensorsDigest, what: 'state', codec: STATE })
       const answer = await wire.hear('grant', 'busy')
       if (answer.type === 'busy') return wire.closed(String(answer.reason))
       const state = await received
@@ -110,26 +108,47 @@ export async function secondPeer(options: SecondOptions): Promise<SecondPeer> {
 
     next: (what) => new Promise((resolve) => waiting.push({ what, resolve })),
 
-    async card(sequence) {
+    async card(sequence, swarm = genesis) {
       const payload = cbor.encode({
         peer: libp2p.peerId.toString(),
-        ...{ genesis, version: genesis, phase: 'training', round: 1, steps: peer.steps },
+        ...{ genesis: swarm, version: swarm, phase: 'training', round: 1, steps: peer.steps },
         ...{ codecs: ['float32', 'int8'], load: 0, sequence, expiresAt: Date.now() + 600_000 },
         addresses: libp2p.getMultiaddrs().map(String).slice(0, 12),
       })
       const signed = Buffer.concat(
-        [new TextEncoder().encode('mlstore/card/1'), Uint8Array.of(0x71), payload].flatMap((part) => [varint(part.length), part]),
+        [new TextEncoder().encode('mlstore/card/1'), Uint8Array.of(0x71), payload].flatMap(
+          (part) => [varint(part.length), part],
+        ),
       )
       const publicKey = Buffer.concat([Uint8Array.of(8, 1, 0x12, 32), options.key.publicKey.raw])
       const signature = await options.key.sign(signed)
-      const fields = [[1, publicKey], [2, Uint8Array.of(0x71)], [3, payload], [5, signature]] as const
-      return Buffer.concat(fields.flatMap(([field, bytes]) => [Uint8Array.of((field << 3) | 2), varint(bytes.length), bytes]))
+      const fields = [
+        [1, publicKey],
+        [2, Uint8Array.of(0x71)],
+        [3, payload],
+        [5, signature],
+      ] as const
+      return Buffer.concat(
+        fields.flatMap(([field, bytes]) => [
+          Uint8Array.of((field << 3) | 2),
+          varint(bytes.length),
+          bytes,
+        ]),
+      )
     },
   }
 
-  await libp2p.handle(SWAP, (stream, connection) => void answerSwap(new Wire(stream, connection)).catch(() => {}))
-  await libp2p.handle(PARAMS, (stream, connection) => void answerPull(new Wire(stream, connection)).catch(() => {}))
+  await libp2p.handle(SWAP, answer(answerSwap))
+  await libp2p.handle(PARAMS, answer(answerPull))
   return peer
+
+  /** Whatever goes wrong on a stream ends it. */
+  function answer(how: (wire: Wire) => Promise<void>): StreamHandler {
+    return async (stream, connection) => {
+      const wire = new Wire(stream, connection)
+      await how(wire).catch((error: Error) => wire.reset(error.message))
+    }
+  }
 
   function happened(what: Happening): void {
     for (const wait of waiting.filter((wait) => wait.what === what)) {
@@ -170,7 +189,8 @@ export async function secondPeer(options: SecondOptions): Promise<SecondPeer> {
     )
     await pouring.catch(() => {})
     wire.closed('committed')
-    if (isCommitted || (await askHow(wire.remote, wire.nonce!)) === 'committed') settle(codec, sent, copy)
+    const outcome = isCommitted ? 'committed' : await askHow(wire.remote, message.nonce)
+    if (outcome === 'committed') settle(codec, sent, copy)
     happened('settled')
   }
 
@@ -184,18 +204,26 @@ export async function secondPeer(options: SecondOptions): Promise<SecondPeer> {
 
   /** In doubt: asks until the offerer knows. */
   async function askHow(offerer: PeerId, nonce: Uint8Array): Promise<unknown> {
-    const wire = await open(libp2p, offerer, SWAP, nonce)
+    for (let asked = 0; asked < QUESTIONS; asked++) {
+      const outcome = await askOnce(offerer, nonce).catch(() => 'pending')
+      if (outcome !== 'pending') return outcome
+      await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS))
+    }
+    return 'lost'
+  }
+
+  async function askOnce(offerer: PeerId, nonce: Uint8Array): Promise<unknown> {
+    const wire = await openWire(libp2p, offerer, SWAP, nonce)
     wire.say('ask', { genesis })
     const { type, outcome } = await wire.hear('told', 'busy')
     wire.closed('told')
-    if (type === 'told' && outcome !== 'pending') return outcome
-    await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS))
-    return askHow(offerer, nonce)
+    return type === 'told' ? outcome : 'pending'
   }
 
   async function answerPull(wire: Wire): Promise<void> {
     const message = await wire.hear('pull')
-    const reason = refusal(message) ?? (peer.steps === 0 || message.what !== 'state' ? 'busy' : undefined)
+    const reason =
+      refusal(message) ?? (peer.steps === 0 || message.what !== 'state' ? 'busy' : undefined)
     if (reason) wire.say('busy', { reason })
     else {
       wire.say('grant', { steps: peer.steps })
@@ -209,253 +237,4 @@ export async function secondPeer(options: SecondOptions): Promise<SecondPeer> {
     if (!same(message.tensors, tensorsDigest)) return 'other-tensors'
     return message.codec === 'int8' || message.codec === 'float32' ? undefined : 'unknown-codec'
   }
-
-  // Copies -----------------------------------------------------------------------------------------------------------
-
-  /** Visits each block: where it starts in params, how long it is, and where it stands in an int8 copy. */
-  function blocks(visit: (start: number, length: number, at: number, role: string) => void): void {
-    let start = 0
-    let at = 0
-    sizes.forEach((size, index) => {
-      for (let done = 0; done < size; done += BLOCK) {
-        const length = Math.min(BLOCK, size - done)
-        visit(start, length, at, tensors[index]!.role)
-        start += length
-        at += 4 + length
-      }
-    })
-  }
-
-  function lengthOf(codec: string): number {
-    return codec === 'float32' ? 4 * params.length : params.length + 4 * sizes.reduce((sum, size) => sum + Math.ceil(size / BLOCK), 0)
-  }
-
-  function encode(codec: string): Uint8Array {
-    if (codec === 'float32') return floats(params)
-    const copy = Buffer.alloc(lengthOf(codec))
-    blocks((start, length, at) => {
-      const largest = params.subarray(start, start + length).reduce((most, x) => Math.max(most, Math.abs(x)), 0)
-      const scale = Math.fround(largest / 127)
-      if (scale < 1e-36) return
-      copy.writeFloatLE(scale, at)
-      for (let i = 0; i < length; i++) copy.writeInt8(Math.floor(params[start + i]! * (1 / scale) + 0.5), at + 4 + i)
-    })
-    return copy
-  }
-
-  function check(codec: string, copy: Uint8Array): Uint8Array {
-    const within = (value: number, least: number, most: number) => value >= least && value <= most
-    let isGood = true
-    blocks((start, length, at) => {
-      if (codec === 'int8') isGood &&= within(float(copy, at), 0, Math.fround(65_504 / 127))
-      else for (let i = start; i < start + length; i++) isGood &&= within(float(copy, 4 * i), -65_504, 65_504)
-    })
-    if (isGood) return copy
-    throw new Error('a copy holds a value out of range')
-  }
-
-  function settle(codec: string, sent: Uint8Array, received: Uint8Array): void {
-    blocks((start, length, at, role) => {
-      const value = (copy: Uint8Array, i: number) =>
-        codec === 'float32'
-          ? float(copy, 4 * (start + i))
-          : Math.fround(((copy[at + 4 + i]! << 24) >> 24) * float(copy, at))
-      for (let i = 0; i < length; i++) {
-        const moved = Math.fround(params[start + i]! + 0.5 * (value(received, i) - value(sent, i)))
-        params[start + i] = role === 'variance' && moved < 0 ? 0 : moved
-      }
-    })
-  }
-}
-
-// Frames -------------------------------------------------------------------------------------------------------------
-
-/** What a connection has unacknowledged, in our direction. */
-const unacknowledged = new WeakMap<Connection, { bytes: number; waiting: Set<() => void> }>()
-
-async function open(libp2p: Libp2p, to: PeerId, protocol: string, nonce: Uint8Array): Promise<Wire> {
-  const connection = libp2p.getConnections(to).find(({ limits }) => limits === undefined)
-  if (!connection) throw new Error('no direct connection')
-  const wire = new Wire(await connection.newStream(protocol), connection)
-  wire.nonce = nonce
-  return wire
-}
-
-/** One stream: frames out, and a reader that sorts frames into messages, one copy and credit. */
-class Wire {
-  nonce: Uint8Array | undefined
-  readonly remote: PeerId
-  private readonly stream: Stream
-  private readonly window: number
-  private readonly flight: { bytes: number; waiting: Set<() => void> }
-  private owed = 0
-  private readonly heard: Message[] = []
-  private announced: Uint8Array | undefined
-  private copy: { bytes: Uint8Array; filled: number; resolve: (bytes: Uint8Array) => void; reject: (why: Error) => void } | undefined
-  private wake = () => {}
-  private over: Error | undefined
-
-  constructor(stream: Stream, connection: Connection) {
-    this.stream = stream
-    this.remote = connection.remotePeer
-    this.window = connection.remoteAddr.toString().includes('/webrtc') ? 524_288 : 2_097_152
-    this.flight = unacknowledged.get(connection) ?? { bytes: 0, waiting: new Set() }
-    unacknowledged.set(connection, this.flight)
-    const deadline = setTimeout(() => this.reset('deadline'), DEADLINE_MS)
-    void this.read()
-      .catch((error: Error) => this.reset(error.message))
-      .finally(() => {
-        clearTimeout(deadline)
-        this.end(new Error('the stream ended'))
-      })
-  }
-
-  say(type: string, fields: Record<string, unknown>): void {
-    this.write('message', cbor.encode({ type, nonce: this.nonce, ...fields }))
-  }
-
-  /** The next message, which must be one of these. */
-  async hear(...types: string[]): Promise<Message> {
-    while (this.heard.length === 0) {
-      if (this.over) throw this.over
-      await new Promise<void>((resolve) => {
-        this.wake = resolve
-      })
-    }
-    const message = this.heard.shift()!
-    if (types.includes(message.type)) return message
-    throw this.reset(`got ${message.type}, expected ${types.join(' or ')}`)
-  }
-
-  /** The copy that PARAMS announces, whole and with its digest. */
-  expect(length: number): Promise<Uint8Array> {
-    const promise = new Promise<Uint8Array>((resolve, reject) => {
-      this.copy = { bytes: new Uint8Array(length), filled: 0, resolve, reject }
-    })
-    promise.catch(() => {})
-    return promise
-  }
-
-  /** PARAMS and the data, within the window. */
-  async pour(copy: Uint8Array): Promise<void> {
-    this.say('params', { bytes: copy.length, digest: sha256(copy) })
-    for (let at = 0; at < copy.length; at += PIECE_BYTES) {
-      const piece = copy.subarray(at, at + PIECE_BYTES)
-      while (!this.over && this.flight.bytes + piece.length > this.window) {
-        await new Promise<void>((resolve) => this.flight.waiting.add(resolve))
-      }
-      if (this.over) throw this.over
-      this.flight.bytes += piece.length
-      this.owed += piece.length
-      this.write('data', piece)
-    }
-  }
-
-  closed(outcome: string): string {
-    void this.stream.close().catch(() => {})
-    return outcome
-  }
-
-  reset(why: string): Error {
-    const error = new Error(why)
-    this.end(error)
-    this.stream.abort(error)
-    return error
-  }
-
-  private write(kind: keyof typeof KINDS, body: Uint8Array): void {
-    this.stream.send(Uint8Array.of(KINDS[kind], body.length >> 16, (body.length >> 8) & 255, body.length & 255))
-    this.stream.send(body)
-  }
-
-  private async read(): Promise<void> {
-    let bytes = Buffer.alloc(0)
-    for await (const chunk of this.stream) {
-      bytes = Buffer.concat([bytes, chunk.subarray()])
-      while (bytes.length >= 4 && bytes.length >= 4 + bytes.readUIntBE(1, 3)) {
-        const body = bytes.subarray(4, 4 + bytes.readUIntBE(1, 3))
-        this.take(bytes[0]!, body)
-        bytes = bytes.subarray(4 + body.length)
-      }
-    }
-  }
-
-  private take(kind: number, body: Buffer): void {
-    if (kind === KINDS.message && body.length <= 4096) this.takeMessage(cbor.decode(body))
-    else if (kind === KINDS.data && body.length <= PIECE_BYTES) this.takeData(body)
-    else if (kind === KINDS.credit && body.length === 4) this.takeCredit(body.readUInt32BE())
-    else throw new Error(`got a frame of kind ${kind} and ${body.length} bytes`)
-  }
-
-  private takeMessage(message: Message): void {
-    this.nonce ??= message.nonce
-    if (!same(message.nonce, this.nonce)) throw new Error('a message named another swap')
-    if (message.type !== 'params') {
-      this.heard.push(message)
-      return this.wake()
-    }
-    if (this.announced || message.bytes !== this.copy?.bytes.length) throw new Error('PARAMS that were not expected')
-    this.announced = message.digest as Uint8Array
-  }
-
-  private takeData(body: Uint8Array): void {
-    const { copy } = this
-    if (!copy || !this.announced || copy.filled + body.length > copy.bytes.length) throw new Error('data that was not expected')
-    copy.bytes.set(body, copy.filled)
-    copy.filled += body.length
-    const credit = Buffer.alloc(4)
-    credit.writeUInt32BE(body.length)
-    if (this.stream.writeStatus === 'writable') this.write('credit', credit)
-    if (copy.filled < copy.bytes.length) return
-    if (!same(this.announced, sha256(copy.bytes))) throw new Error('a copy with another digest')
-    copy.resolve(copy.bytes)
-  }
-
-  private takeCredit(bytes: number): void {
-    if (bytes > this.owed) throw new Error('credit for more than was sent')
-    this.release(bytes)
-  }
-
-  private release(bytes: number): void {
-    this.owed -= bytes
-    this.flight.bytes -= bytes
-    for (const resume of this.flight.waiting) resume()
-    this.flight.waiting.clear()
-  }
-
-  private end(why: Error): void {
-    this.over ??= why
-    this.release(this.owed)
-    this.copy?.reject(why)
-    this.wake()
-    this.closed('ended')
-  }
-}
-
-// Bytes --------------------------------------------------------------------------------------------------------------
-
-function sha256(bytes: Uint8Array): Uint8Array {
-  return Uint8Array.from(createHash('sha256').update(bytes).digest())
-}
-
-function same(a: unknown, b: Uint8Array): boolean {
-  return a instanceof Uint8Array && Buffer.compare(a, b) === 0
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex')
-}
-
-function float(bytes: Uint8Array, at: number): number {
-  return new DataView(bytes.buffer, bytes.byteOffset).getFloat32(at, true)
-}
-
-function floats(values: Float32Array): Uint8Array {
-  const bytes = Buffer.alloc(4 * values.length)
-  values.forEach((value, i) => bytes.writeFloatLE(value, 4 * i))
-  return bytes
-}
-
-function varint(value: number): Uint8Array {
-  return value < 128 ? Uint8Array.of(value) : Uint8Array.of((value & 127) | 128, ...varint(value >>> 7))
 }

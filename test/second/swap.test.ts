@@ -17,7 +17,7 @@ import { topicOf } from '../../protocol/ports/network.ts'
 import type { Command, WorkerEvent } from '../../protocol/ports/trainer/commands.ts'
 import { randomFrom } from '../../protocol/random.ts'
 import type { Report } from '../../protocol/report.ts'
-import { type Learner, type Swarm, joinSwarm } from '../../protocol/swarm.ts'
+import { joinSwarm, type Learner, type Swarm } from '../../protocol/swarm.ts'
 import { anyPort, newKey, nodes, once } from '../support/libp2p.ts'
 import { block, bytesOf, paramsOf } from '../support/specification.ts'
 import { type SecondPeer, secondPeer } from './peer.ts'
@@ -25,6 +25,7 @@ import { type SecondPeer, secondPeer } from './peer.ts'
 /** The shipped peer and one written from protocol/README.md alone meet over real libp2p nodes on 127.0.0.1. */
 
 const genesis = 'bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi'
+const otherGenesis = 'bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354'
 const toy = JSON.parse(block('json', 'tensor-list')).map(
   ([name, shape, role]: [string, number[], TensorSpec['role']]) => ({ name, shape, role }),
 )
@@ -81,12 +82,16 @@ test('a shipped accepter that loses COMMIT asks, is told, and settles late', asy
 })
 
 test('a swap in another codec than the recipe names settles by that codec', async () => {
-  const { shipped, second, offer } = await meet('accepter-params', 'offerer-params', { codec: 'float32' })
+  const { shipped, second, offer } = await meet('accepter-params', 'offerer-params', {
+    codec: 'float32',
+  })
   await spendOffer(shipped, second)
   const heard = shipped.heard('swap')
   expect(await offer()).toBe('settled')
   await heard
-  const middle = paramsOf('offerer-params').map((x, i) => x + 0.5 * (paramsOf('accepter-params')[i]! - x))
+  const middle = paramsOf('offerer-params').map(
+    (x, i) => x + 0.5 * (paramsOf('accepter-params')[i]! - x),
+  )
   expect([...shipped.params]).toEqual([...middle])
   expect([...second.params]).toEqual([...middle])
 })
@@ -110,7 +115,10 @@ test.for(['shipped', 'second'] as const)(
 
 test('copies larger than the window arrive whole on both sides', async () => {
   const params = () => Float32Array.from({ length: 1_200_000 }, (_, i) => (i % 251) / 256)
-  const { shipped, second } = await meet(params(), params().reverse(), { codec: 'float32', tensors: wide })
+  const { shipped, second } = await meet(params(), params().reverse(), {
+    recipe: 'float32',
+    tensors: wide,
+  })
   const settled = second.next('settled')
   shipped.trained()
   await Promise.all([settled, shipped.heard('swap')])
@@ -134,16 +142,41 @@ test('state is pulled either way, and a card signed by the second peer is believ
   const newcomer = await meet('accepter-params', 'offerer-params', { newcomer: true })
   newcomer.second.steps = 7
   newcomer.second.direction.fill(0.25)
-  await newcomer.announce(1)
+  await newcomer.say(await newcomer.second.card(1))
   await newcomer.shipped.adopted
   expect(bytesFrom(newcomer.shipped.params)).toEqual(bytesFrom(paramsOf('offerer-params')))
   expect(newcomer.shipped.swarm.view.steps).toBe(7)
 })
 
+test('cards of the swarm are passed on, those of another swarm are not', async () => {
+  const { libp2p, second, say } = await meet('offerer-params', 'accepter-params')
+  const far = await secondNode(await newKey())
+  open.push(async () => far.stop())
+  const { pubsub } = far.services
+  pubsub.subscribe(topicOf(genesis))
+  const isOurs = ({ peerId }: { peerId: string }) => peerId === libp2p.peerId.toString()
+  const grafted = once(pubsub, 'gossipsub:graft', isOurs)
+  await far.dial(libp2p.getMultiaddrs())
+  await grafted
+  const foreign = await second.card(1, otherGenesis)
+  const own = await second.card(2)
+  const heard: Uint8Array[] = []
+  const arrived = once<{ data: Uint8Array }>(pubsub, 'message', ({ data }) => {
+    heard.push(data)
+    return Buffer.compare(data, own) === 0
+  })
+  await say(foreign)
+  await say(own)
+  await arrived
+  expect(heard.some((data) => Buffer.compare(data, foreign) === 0)).toBe(false)
+})
+
 // The two ------------------------------------------------------------------------------------------------------------
 
 interface MeetOptions {
+  /** What the second peer offers, and what the recipe names: int8 unless said otherwise. */
   codec?: 'int8' | 'float32'
+  recipe?: 'int8' | 'float32'
   tensors?: TensorSpec[]
   newcomer?: boolean
   /** Whose peer id is the lower. */
@@ -151,28 +184,51 @@ interface MeetOptions {
 }
 
 /** Both peers, connected and in one swarm. Neither has trained yet. */
-async function meet(ours: string | Float32Array, theirs: string | Float32Array, options: MeetOptions = {}) {
+async function meet(
+  ours: string | Float32Array,
+  theirs: string | Float32Array,
+  options: MeetOptions = {},
+) {
   const { codec = 'int8', tensors = toy } = options
-  const paramsFrom = (given: string | Float32Array) => (typeof given === 'string' ? paramsOf(given) : given)
+  const paramsFrom = (given: string | Float32Array) =>
+    typeof given === 'string' ? paramsOf(given) : given
   const group = nodes()
   const keys = [await newKey(), await newKey()].sort((a, b) => (idOf(a) < idOf(b) ? -1 : 1))
-  const [key, secondKey] = (options.lower === 'second' ? keys.reverse() : keys) as [PrivateKey, PrivateKey]
+  const [key, secondKey] = (options.lower === 'second' ? keys.reverse() : keys) as [
+    PrivateKey,
+    PrivateKey,
+  ]
   const libp2p = await group.start({ gossip: true, privateKey: key })
   open.push(() => group.stop())
   const node = await secondNode(secondKey)
   open.push(async () => node.stop())
-  const second = await secondPeer({ libp2p: node, key: secondKey, genesis, tensors, params: paramsFrom(theirs), codec })
+  const second = await secondPeer({
+    libp2p: node,
+    key: secondKey,
+    genesis,
+    tensors,
+    params: paramsFrom(theirs),
+    codec,
+  })
 
   const learner = newLearner(paramsFrom(ours), tensors)
   const manifest = {
     tensors,
     owner: '',
-    // Only the last test of codecs offers what the recipe does not name.
-    gossip: { rule: 'swap', codec: tensors === wide ? codec : 'int8', swapsPerRound: 1 },
+    gossip: { rule: 'swap', codec: options.recipe ?? 'int8', swapsPerRound: 1 },
     train: { stepsPerRound: 5, strict: true },
   } as unknown as Manifest
   const swarm = await joinSwarm({
-    ...{ manifest, genesis, version: genesis, libp2p, learner, key, clock: systemClock, random: randomFrom(1) },
+    ...{
+      manifest,
+      genesis,
+      version: genesis,
+      libp2p,
+      learner,
+      key,
+      clock: systemClock,
+      random: randomFrom(1),
+    },
     introductions: { cards: async () => [], putCard: async () => {}, reachable: () => 1 },
     ready: ready(!options.newcomer),
     freshNonce: () => Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex'),
@@ -187,13 +243,12 @@ async function meet(ours: string | Float32Array, theirs: string | Float32Array, 
 
   const shipped = { ...learner, swarm, heard: reports.heard }
   return {
+    libp2p,
     shipped,
     second,
     offer: () => second.offer(libp2p.peerId),
     pull: () => second.pull(libp2p.peerId),
-    announce: async (sequence: number) => {
-      await node.services.pubsub.publish(topicOf(genesis), await second.card(sequence))
-    },
+    say: (bytes: Uint8Array) => node.services.pubsub.publish(topicOf(genesis), bytes),
   }
 }
 
@@ -218,7 +273,11 @@ function secondNode(privateKey: PrivateKey) {
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
     connectionGater: { denyDialMultiaddr: () => false },
-    services: { identify: identify(), ping: ping(), pubsub: gossipsub({ fallbackToFloodsub: false }) },
+    services: {
+      identify: identify(),
+      ping: ping(),
+      pubsub: gossipsub({ fallbackToFloodsub: false }),
+    },
   }) as Promise<Libp2p<{ pubsub: ReturnType<ReturnType<typeof gossipsub>> }>>
 }
 
@@ -243,7 +302,13 @@ function newLearner(params: Float32Array, tensors: readonly TensorSpec[]) {
         answer({ type: 'settled', nonce: command.nonce, distance })
       } else if (command.type === 'give-state') {
         const bytes = Buffer.concat([bytesFrom(params), new Uint8Array(4 * params.length)])
-        answer({ type: 'gave-state', nonce: command.nonce, bytes, digest: sha256(bytes), steps: totalSteps })
+        answer({
+          type: 'gave-state',
+          nonce: command.nonce,
+          bytes,
+          digest: sha256(bytes),
+          steps: totalSteps,
+        })
       } else if (command.type === 'adopt') {
         codecs.float32.decodeBlockInto(params, command.bytes, 0, params.length, 0)
         answer({ type: 'adopted', nonce: command.nonce, steps: command.steps })
@@ -263,7 +328,17 @@ function newLearner(params: Float32Array, tensors: readonly TensorSpec[]) {
 
 function ready(resumed: boolean): Extract<WorkerEvent, { type: 'ready' }> {
   const data = { read: 0, skipped: 0, labels: {}, train: 0, validation: 0 } as never
-  return { type: 'ready', backend: 'none', steps: 0, rounds: 0, swaps: 0, outcomes: [], resumed, data, msPerStep: 1 }
+  return {
+    type: 'ready',
+    backend: 'none',
+    steps: 0,
+    rounds: 0,
+    swaps: 0,
+    outcomes: [],
+    resumed,
+    data,
+    msPerStep: 1,
+  }
 }
 
 /** Reads a swarm's reports to their end; `heard` resolves with the next that passes. */
@@ -296,7 +371,9 @@ function follow(swarm: Swarm) {
 }
 
 function bytesFrom(params: Float32Array): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(codecs.float32.encode(params, [{ name: 'all', shape: [params.length], role: 'trainable' }]))
+  return Uint8Array.from(
+    codecs.float32.encode(params, [{ name: 'all', shape: [params.length], role: 'trainable' }]),
+  )
 }
 
 function sha256(bytes: Uint8Array): Uint8Array {

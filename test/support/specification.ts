@@ -25,7 +25,9 @@ export function blockNames(kind: 'hex' | 'json'): string[] {
 
 /** Rows of the limits table: what the page says, and where the code says it. */
 export function limits(): { limit: string; value: number; file: string; name: string }[] {
-  const rows = text.matchAll(/^\| ([^|]+) \| ([\d,.e-]+)(?: bytes| ms)? \| `([^`]+)` `([^`]+)` \|$/gm)
+  const rows = text.matchAll(
+    /^\| ([^|]+) \| ([\d,.e-]+)(?: bytes| ms)? \| `([^`]+)` `([^`]+)` \|$/gm,
+  )
   return [...rows].map(([, limit, value, file, name]) => ({
     limit: limit!,
     value: Number(value!.replaceAll(',', '')),
@@ -34,14 +36,30 @@ export function limits(): { limit: string; value: number; file: string; name: st
   }))
 }
 
-/** The first column of the table that follows a header, without its back quotes. */
-export function firstColumn(header: string): string[] {
-  const from = text.indexOf(`\n${header}\n`)
-  if (from < 0) throw new Error(`protocol/README.md has no table "${header}"`)
-  const lines = text.slice(from + 1).split('\n\n')[0]!.split('\n').slice(2)
-  return lines.flatMap((line) => [...line.split('|')[1]!.matchAll(/`([^`]+)`/g)].map(([, name]) => name!))
+/** What stands in back quotes in the first column of the table with this header, whose first row begins with `first`. */
+export function firstColumn(header: string, first = ''): string[] {
+  const tables = text.split(`\n${header}\n`).slice(1)
+  const table = tables.map(rowsOf).find(([start]) => start?.startsWith(`| ${first}`))
+  if (!table) throw new Error(`protocol/README.md has no table "${header}"`)
+  return table.flatMap((line) => quoted(line.split('|')[1]!))
 }
 
+/** What stands in back quotes in each column of the first row about `name`. */
+export function row(name: string): string[][] {
+  const line = text.split('\n').find((line) => line.startsWith(`| \`${name}\` |`))
+  if (!line) throw new Error(`protocol/README.md has no row about ${name}`)
+  return line.split('|').slice(1, -1).map(quoted)
+}
+
+/** Whether the page says exactly this. */
 export function mentions(phrase: string): boolean {
   return text.includes(phrase)
+}
+
+function rowsOf(table: string): string[] {
+  return table.split('\n\n')[0]!.split('\n').slice(1)
+}
+
+function quoted(cell: string): string[] {
+  return [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => name!)
 }

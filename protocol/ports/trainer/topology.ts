@@ -60,7 +60,17 @@ const COPIES_OF_ACTIVATIONS = 3
 const FLOAT_BYTES = 4
 
 const activations = new Set([
-  'linear', 'relu', 'relu6', 'sigmoid', 'tanh', 'softmax', 'elu', 'selu', 'softplus', 'softsign', 'swish',
+  'linear',
+  'relu',
+  'relu6',
+  'sigmoid',
+  'tanh',
+  'softmax',
+  'elu',
+  'selu',
+  'softplus',
+  'softsign',
+  'swish',
 ])
 
 /** What a layer does to a shape, which weights it has, and which of its settings we keep. */
@@ -84,7 +94,11 @@ const layerReaders: Record<string, (config: Config, shape: number[], where: Wher
     const units = integer(config.units, 1, MAX_UNITS, where('units'))
     const useBias = flag(config.use_bias, true, where('use_bias'))
     absent(config, where, [
-      'kernel_regularizer', 'bias_regularizer', 'activity_regularizer', 'kernel_constraint', 'bias_constraint',
+      'kernel_regularizer',
+      'bias_regularizer',
+      'activity_regularizer',
+      'kernel_constraint',
+      'bias_constraint',
     ])
     const inputs = shape.at(-1)
     if (inputs === undefined) throw wrong(where('input'), 'no axis', 'at least one axis')
@@ -130,9 +144,15 @@ const layerReaders: Record<string, (config: Config, shape: number[], where: Wher
   },
 
   BatchNormalization(config, shape, where) {
-    absent(config, where, ['beta_constraint', 'gamma_constraint', 'beta_regularizer', 'gamma_regularizer'])
+    absent(config, where, [
+      'beta_constraint',
+      'gamma_constraint',
+      'beta_regularizer',
+      'gamma_regularizer',
+    ])
     const axis = Array.isArray(config.axis) ? config.axis[0] : (config.axis ?? -1)
-    if (axis !== -1 && axis !== shape.length) throw wrong(where('axis'), axis, `-1 or ${shape.length}, the last`)
+    if (axis !== -1 && axis !== shape.length)
+      throw wrong(where('axis'), axis, `-1 or ${shape.length}, the last`)
     const channels = shape.at(-1)
     if (channels === undefined) throw wrong(where('input'), 'no axis', 'at least one axis')
     const center = flag(config.center, true, where('center'))
@@ -167,22 +187,48 @@ const zeros = { class_name: 'Zeros', config: {} }
 
 /** Settings that only say how a weight starts: read over, since every weight comes from the shards. */
 const ignoredKeys = new Set([
-  'name', 'trainable', 'dtype', 'batch_input_shape', 'input_dim', 'input_shape', 'batch_size', 'seed',
-  'kernel_initializer', 'bias_initializer', 'beta_initializer', 'gamma_initializer', 'sparse', 'ragged',
-  'moving_mean_initializer', 'moving_variance_initializer',
+  'name',
+  'trainable',
+  'dtype',
+  'batch_input_shape',
+  'input_dim',
+  'input_shape',
+  'batch_size',
+  'seed',
+  'kernel_initializer',
+  'bias_initializer',
+  'beta_initializer',
+  'gamma_initializer',
+  'sparse',
+  'ragged',
+  'moving_mean_initializer',
+  'moving_variance_initializer',
 ])
 const keysOf: Record<string, readonly string[]> = {
   InputLayer: ['sparse'],
   Dense: [
-    'units', 'activation', 'use_bias', 'kernel_regularizer', 'bias_regularizer', 'activity_regularizer',
-    'kernel_constraint', 'bias_constraint',
+    'units',
+    'activation',
+    'use_bias',
+    'kernel_regularizer',
+    'bias_regularizer',
+    'activity_regularizer',
+    'kernel_constraint',
+    'bias_constraint',
   ],
   Flatten: ['data_format'],
   Reshape: ['target_shape'],
   Dropout: ['rate', 'noise_shape'],
   Activation: ['activation'],
   BatchNormalization: [
-    'axis', 'momentum', 'epsilon', 'center', 'scale', 'beta_constraint', 'gamma_constraint', 'beta_regularizer',
+    'axis',
+    'momentum',
+    'epsilon',
+    'center',
+    'scale',
+    'beta_constraint',
+    'gamma_constraint',
+    'beta_regularizer',
     'gamma_regularizer',
   ],
 }
@@ -201,10 +247,12 @@ export function readTopology(modelJson: Uint8Array | string, limits: TopologyLim
   const tensors = order.map((name) => ({ name, ...weights.get(name)! }))
   const index = new Map(order.map((name, i) => [name, i]))
   for (const layer of layers) {
-    for (const key of Object.keys(layer.weights)) layer.weights[key] = index.get(`${layer.name}/${key}`)!
+    for (const key of Object.keys(layer.weights))
+      layer.weights[key] = index.get(`${layer.name}/${key}`)!
   }
   const outputShape = layers.at(-1)!.outputShape
-  if (outputShape.length !== 1) throw wrong('the output', `[${outputShape}]`, 'one axis: a value for each label')
+  if (outputShape.length !== 1)
+    throw wrong('the output', `[${outputShape}]`, 'one axis: a value for each label')
   const memoryBytes = memoryOf(tensors, layers, limits.batchSize)
   if (memoryBytes > limits.memoryBytes) throw tooMuchMemory(memoryBytes, limits)
   return {
@@ -241,7 +289,12 @@ export function writeModelJson({
         name: 'model',
         layers: layers.map(({ className, config, name }, i) => ({
           class_name: className,
-          config: { name, trainable: true, ...(i === 0 ? { batch_input_shape: [null, ...inputShape], dtype: 'float32' } : {}), ...config },
+          config: {
+            name,
+            trainable: true,
+            ...(i === 0 ? { batch_input_shape: [null, ...inputShape], dtype: 'float32' } : {}),
+            ...config,
+          },
         })),
       },
       keras_version: 'tfjs-layers 4.22.0',
@@ -256,7 +309,9 @@ export function writeModelJson({
 /** What training takes: copies of the params, and of every layer's values for one batch. */
 function memoryOf(tensors: TensorSpec[], layers: Layer[], batchSize: number): number {
   const values = layers.reduce((sum, { outputShape }) => sum + product(outputShape), 0)
-  return FLOAT_BYTES * (COPIES_OF_PARAMS * sizeOf(tensors) + COPIES_OF_ACTIVATIONS * batchSize * values)
+  return (
+    FLOAT_BYTES * (COPIES_OF_PARAMS * sizeOf(tensors) + COPIES_OF_ACTIVATIONS * batchSize * values)
+  )
 }
 
 function parse(modelJson: Uint8Array | string): Config {
@@ -270,7 +325,8 @@ function parse(modelJson: Uint8Array | string): Config {
   } catch (error) {
     throw wrong('the file', `not JSON (${(error as Error).message})`, 'JSON', error)
   }
-  if (!isShallow(root, MAX_DEPTH)) throw wrong('the file', 'nested deeper', `at most ${MAX_DEPTH} levels`)
+  if (!isShallow(root, MAX_DEPTH))
+    throw wrong('the file', 'nested deeper', `at most ${MAX_DEPTH} levels`)
   const object = record(root, 'the file')
   const format = object.format ?? 'layers-model'
   if (format !== 'layers-model') throw wrong('format', format, 'layers-model')
@@ -285,27 +341,40 @@ function isShallow(value: unknown, depth: number): boolean {
 /** Both dialects: the class at modelTopology, or under its model_config; layers as a list or under `layers`. */
 function layersOf(root: Config): unknown[] {
   const topology = record(root.modelTopology, 'modelTopology')
-  const model = topology.model_config === undefined ? topology : record(topology.model_config, 'model_config')
+  const model =
+    topology.model_config === undefined ? topology : record(topology.model_config, 'model_config')
   if (model.class_name !== 'Sequential') {
-    throw unknownLayer(`modelTopology is a ${quoted(model.class_name)}`, 'a Sequential model', model.class_name)
+    throw unknownLayer(
+      `modelTopology is a ${quoted(model.class_name)}`,
+      'a Sequential model',
+      model.class_name,
+    )
   }
   const layers = Array.isArray(model.config) ? model.config : record(model.config, 'config').layers
-  if (!Array.isArray(layers) || layers.length === 0) throw wrong('layers', quoted(layers), 'a list of layers')
-  if (layers.length > MAX_LAYERS) throw wrong('layers', `${layers.length} layers`, `at most ${MAX_LAYERS}`)
+  if (!Array.isArray(layers) || layers.length === 0)
+    throw wrong('layers', quoted(layers), 'a list of layers')
+  if (layers.length > MAX_LAYERS)
+    throw wrong('layers', `${layers.length} layers`, `at most ${MAX_LAYERS}`)
   return layers
 }
 
 type Weight = Pick<TensorSpec, 'shape' | 'role'>
 
-function walk(entries: unknown[]): { layers: Layer[]; weights: Map<string, Weight>; inputShape: number[] } {
+function walk(entries: unknown[]): {
+  layers: Layer[]
+  weights: Map<string, Weight>
+  inputShape: number[]
+} {
   const layers: Layer[] = []
   const weights = new Map<string, Weight>()
   const inputShape = readInputShape(record(record(entries[0], 'layer 0').config, 'layer 0 config'))
   let shape = inputShape
   for (const [i, value] of entries.entries()) {
     const layer = readLayer(record(value, `layer ${i}`), i, shape)
-    if (layers.some(({ name }) => name === layer.name)) throw wrong(`layer ${i} name`, layer.name, 'a name of its own')
-    for (const { name, shape, role } of layer.read.weights) weights.set(`${layer.name}/${name}`, { shape, role })
+    if (layers.some(({ name }) => name === layer.name))
+      throw wrong(`layer ${i} name`, layer.name, 'a name of its own')
+    for (const { name, shape, role } of layer.read.weights)
+      weights.set(`${layer.name}/${name}`, { shape, role })
     layers.push({
       className: layer.className,
       config: layer.read.config,
@@ -326,33 +395,51 @@ function readLayer(entry: Config, i: number, shape: number[]) {
   const className = String(entry.class_name)
   const reader = Object.hasOwn(layerReaders, className) ? layerReaders[className] : undefined
   if (reader === undefined || typeof entry.class_name !== 'string') {
-    throw unknownLayer(`layer ${i} is a ${quoted(entry.class_name)}`, `one of ${layerClasses.join(', ')}`, className)
+    throw unknownLayer(
+      `layer ${i} is a ${quoted(entry.class_name)}`,
+      `one of ${layerClasses.join(', ')}`,
+      className,
+    )
   }
   if (className === 'InputLayer' && i > 0) throw wrong(`layer ${i}`, 'InputLayer', 'it first only')
   const config = record(entry.config, `layer ${i} config`)
   const where: Where = (key) => `layer ${i} (${className}) ${key}`
-  const strange = Object.keys(config).find((key) => !ignoredKeys.has(key) && !keysOf[className]!.includes(key))
+  const strange = Object.keys(config).find(
+    (key) => !ignoredKeys.has(key) && !keysOf[className]!.includes(key),
+  )
   if (strange !== undefined) throw wrong(where(strange), quoted(config[strange]), 'no such setting')
-  if (config.trainable === false) throw wrong(where('trainable'), 'false', 'true: frozen layers are not supported')
-  if ((config.dtype ?? 'float32') !== 'float32') throw wrong(where('dtype'), config.dtype, 'float32')
-  return { className, name: readName(config.name, where('name')), read: reader(config, shape, where) }
+  if (config.trainable === false)
+    throw wrong(where('trainable'), 'false', 'true: frozen layers are not supported')
+  if ((config.dtype ?? 'float32') !== 'float32')
+    throw wrong(where('dtype'), config.dtype, 'float32')
+  return {
+    className,
+    name: readName(config.name, where('name')),
+    read: reader(config, shape, where),
+  }
 }
 
 function readInputShape(config: Config): number[] {
   const shape = config.batch_input_shape
-  if (!Array.isArray(shape)) throw wrong('layer 0 batch_input_shape', quoted(shape), 'a list such as [null, 28, 28, 1]')
+  if (!Array.isArray(shape))
+    throw wrong('layer 0 batch_input_shape', quoted(shape), 'a list such as [null, 28, 28, 1]')
   const [batch, ...rest] = shape as unknown[]
-  if (batch !== null) throw wrong('layer 0 batch_input_shape', quoted(shape), 'null first: any number of examples')
+  if (batch !== null)
+    throw wrong('layer 0 batch_input_shape', quoted(shape), 'null first: any number of examples')
   if (rest.length === 0 || rest.length > MAX_RANK) {
     throw wrong('layer 0 batch_input_shape', quoted(shape), `1 to ${MAX_RANK} axes after the batch`)
   }
   const sizes = rest.map((size) => integer(size, 1, MAX_ACTIVATION, 'layer 0 batch_input_shape'))
-  if (product(sizes) > MAX_ACTIVATION) throw wrong('layer 0 batch_input_shape', quoted(shape), `at most ${MAX_ACTIVATION} values`)
+  if (product(sizes) > MAX_ACTIVATION)
+    throw wrong('layer 0 batch_input_shape', quoted(shape), `at most ${MAX_ACTIVATION} values`)
   return sizes
 }
 
 /** The weights' names in their order, each of a layer, float32 and of its layer's shape; and the shards. */
-function readWeights(manifest: unknown, weights: Map<string, Weight>): { order: string[]; paths: string[] } {
+function readWeights(
+  manifest: unknown,
+  weights: Map<string, Weight>,
+): { order: string[]; paths: string[] } {
   if (!Array.isArray(manifest)) throw wrong('weightsManifest', quoted(manifest), 'a list of groups')
   const order: string[] = []
   const paths: string[] = []
@@ -367,7 +454,8 @@ function readWeights(manifest: unknown, weights: Map<string, Weight>): { order: 
   const twice = order.find((name, i) => order.indexOf(name) !== i)
   if (twice !== undefined) throw wrong('weightsManifest', `${twice} twice`, 'each weight once')
   const missing = [...weights.keys()].find((name) => !order.includes(name))
-  if (missing !== undefined) throw wrong('weightsManifest', `no ${missing}`, 'every weight of every layer')
+  if (missing !== undefined)
+    throw wrong('weightsManifest', `no ${missing}`, 'every weight of every layer')
   if (order.length === 0) throw wrong('weightsManifest', 'no weights', 'at least one')
   return { order, paths }
 }
@@ -375,9 +463,11 @@ function readWeights(manifest: unknown, weights: Map<string, Weight>): { order: 
 function readWeight(weight: Config, weights: Map<string, Weight>): string {
   const name = String(weight.name)
   const spec = weights.get(name)
-  if (spec === undefined) throw wrong('weightsManifest', quoted(weight.name), 'weights of its layers only')
+  if (spec === undefined)
+    throw wrong('weightsManifest', quoted(weight.name), 'weights of its layers only')
   if (weight.dtype !== 'float32') throw wrong(`${name} dtype`, quoted(weight.dtype), 'float32')
-  if (weight.quantization !== undefined) throw wrong(`${name} quantization`, 'one', 'none: params are float32')
+  if (weight.quantization !== undefined)
+    throw wrong(`${name} quantization`, 'one', 'none: params are float32')
   if (JSON.stringify(weight.shape) !== JSON.stringify(spec.shape)) {
     throw wrong(`${name} shape`, quoted(weight.shape), `[${spec.shape}]`)
   }
@@ -406,9 +496,12 @@ function reshaped(target: unknown, size: number, where: string): number[] {
     throw wrong(where, quoted(target), `1 to ${MAX_RANK} axes`)
   }
   const free = target.indexOf(-1)
-  const sizes = target.map((length, i) => (i === free ? 1 : integer(length, 1, MAX_ACTIVATION, where)))
+  const sizes = target.map((length, i) =>
+    i === free ? 1 : integer(length, 1, MAX_ACTIVATION, where),
+  )
   if (free >= 0) sizes[free] = size / product(sizes)
-  if (!sizes.every(Number.isInteger) || product(sizes) !== size) throw wrong(where, quoted(target), `${size} values`)
+  if (!sizes.every(Number.isInteger) || product(sizes) !== size)
+    throw wrong(where, quoted(target), `${size} values`)
   return sizes
 }
 
@@ -431,7 +524,8 @@ function record(value: unknown, where: string): Config {
 }
 
 function integer(value: unknown, least: number, most: number, where: string): number {
-  if (Number.isInteger(value) && (value as number) >= least && (value as number) <= most) return value as number
+  if (Number.isInteger(value) && (value as number) >= least && (value as number) <= most)
+    return value as number
   throw wrong(where, quoted(value), `a whole number from ${least} to ${most}`)
 }
 

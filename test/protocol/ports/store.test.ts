@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
-import { tcp } from '@libp2p/tcp'
 import * as dagPb from '@ipld/dag-pb'
+import { tcp } from '@libp2p/tcp'
 import { MemoryBlockstore } from 'blockstore-core'
 import { MemoryDatastore } from 'datastore-core'
+import { PutFailedError } from 'interface-store'
 import { CID } from 'multiformats/cid'
 import * as raw from 'multiformats/codecs/raw'
 import { sha256 } from 'multiformats/hashes/sha2'
@@ -36,7 +37,9 @@ test('a version is one UnixFS directory: CIDv1, raw leaves of 1 MiB', async () =
   expect(links.map(({ Name }) => Name)).toEqual([...files.keys()])
   const shard = links.find(({ Name }) => Name === 'group1-shard1of2.bin')!
   const leaves = dagPb.decode(await blockOf(helia, shard.Hash)).Links
-  expect(leaves.map(({ Tsize, Hash }) => [Tsize, Hash.code])).toEqual(Array(4).fill([CHUNK, raw.code]))
+  expect(leaves.map(({ Tsize, Hash }) => [Tsize, Hash.code])).toEqual(
+    Array(4).fill([CHUNK, raw.code]),
+  )
   expect(links.find(({ Name }) => Name === 'labels.txt')!.Hash.code).toBe(raw.code)
 })
 
@@ -45,16 +48,24 @@ test('a peer fetches a version from a peer that has it, says how far it is, and 
   const [first, second, third] = [await open(), await open(), await open()]
   const cid = await first.store.addVersion(files)
   const seen: FetchProgress[] = []
-  const version = await second.store.fetchVersion(cid, { providers: addressesOf(first), onProgress: (now) => seen.push(now) })
-  for (const [path, bytes] of files) expect(digestOf(await version.read(path))).toBe(digestOf(bytes))
+  const version = await second.store.fetchVersion(cid, {
+    providers: addressesOf(first),
+    onProgress: (now) => seen.push(now),
+  })
+  for (const [path, bytes] of files)
+    expect(digestOf(await version.read(path))).toBe(digestOf(bytes))
   const total = [...files.values()].reduce((sum, bytes) => sum + bytes.length, 0)
   expect(seen.at(-1)).toEqual({ bytes: total, total, providers: 1 })
   expect(seen.length).toBeGreaterThan(7)
   expect(await second.store.has(cid)).toBe(true)
-  expect(await second.store.versions()).toMatchObject([{ cid, name: 'tiny', version: '1.0.0', genesis: cid }])
+  expect(await second.store.versions()).toMatchObject([
+    { cid, name: 'tiny', version: '1.0.0', genesis: cid },
+  ])
   await first.close()
   await third.store.fetchVersion(cid, { providers: addressesOf(second) })
-  expect(digestOf(await third.store.readFile(cid, 'labels.txt'))).toBe(digestOf(files.get('labels.txt')!))
+  expect(digestOf(await third.store.readFile(cid, 'labels.txt'))).toBe(
+    digestOf(files.get('labels.txt')!),
+  )
 })
 
 test('a version that is here is read with nobody connected', async () => {
@@ -67,7 +78,9 @@ test('a version that is here is read with nobody connected', async () => {
 test('nobody reachable is a network Fault, at once', async () => {
   const { store } = await open()
   const nobody = '/ip4/127.0.0.1/tcp/9/p2p/12D3KooWJDwWc1wTDhBqvcbuJ8kkFmaaoDVW6bbGkSxVyUfEsARx'
-  const fault = await faultOf(store.fetchVersion((await rawBlock('nothing')).cid.toString(), { providers: [nobody] }))
+  const fault = await faultOf(
+    store.fetchVersion((await rawBlock('nothing')).cid.toString(), { providers: [nobody] }),
+  )
   expect(fault.detail).toMatchObject({ kind: 'network', type: 'no-provider' })
 })
 
@@ -75,7 +88,9 @@ test('a fetch stops when its signal says so', async () => {
   const [first, second] = [await open(), await open()]
   await second.libp2p.dial(first.libp2p.getMultiaddrs())
   const missing = (await rawBlock('nobody has this')).cid.toString()
-  await expect(second.store.fetchVersion(missing, { signal: AbortSignal.timeout(100) })).rejects.toThrow(/timeout/i)
+  await expect(
+    second.store.fetchVersion(missing, { signal: AbortSignal.timeout(100) }),
+  ).rejects.toThrow(/timeout/i)
 })
 
 test('a version larger than allowed is refused before its files are fetched', async () => {
@@ -114,6 +129,16 @@ test('what never entered the store is not served: a data file and a checkpoint b
   }
 })
 
+test('a disk that is full stops a fetch at once, says so, and keeps no version', async () => {
+  const [first, second] = [await open(), await open(new FullBlockstore())]
+  const cid = await first.store.addVersion(await tableVersion())
+  await expect(second.store.fetchVersion(cid, { providers: addressesOf(first) })).rejects.toThrow(
+    /ENOSPC/,
+  )
+  await expect(second.store.addVersion(await tableVersion())).rejects.toThrow(/ENOSPC/)
+  expect(await second.store.versions()).toEqual([])
+})
+
 test('removing a version drops its blocks and leaves what another version shares', async () => {
   const { store, helia } = await open()
   const one = await store.addVersion(await tableVersion())
@@ -124,40 +149,159 @@ test('removing a version drops its blocks and leaves what another version shares
 })
 
 describe('a hostile directory is refused, nothing of it is kept:', () => {
-  const cases: [name: string, build: (server: Opened, files: Files) => Promise<CID>, type: string, says: RegExp][] = [
-    ['a file that climbs', async (server, files) => directory(server, [...(await leavesOf(server, files)), await leaf(server, '..', 'x')]), 'wrong-path', /holds "\.\."/],
-    ['a hidden file', async (server, files) => directory(server, [...(await leavesOf(server, files)), await leaf(server, '.ssh', 'x')]), 'wrong-path', /\.ssh/],
-    ['an extra file', async (server, files) => directory(server, [...(await leavesOf(server, files)), await leaf(server, 'evil.js', 'x')]), 'extra-file', /evil\.js is not among/],
-    ['a missing file', async (server, files) => directory(server, (await leavesOf(server, files)).filter(({ Name }) => Name !== 'labels.txt')), 'missing-file', /labels\.txt is missing/],
-    ['a changed file of the same size', async (server, files) => directory(server, await leavesOf(server, new Map([...files, ['labels.txt', new Uint8Array(7)]]))), 'wrong-hash', /labels\.txt has sha256/],
-    ['a file of another size', async (server, files) => directory(server, await leavesOf(server, new Map([...files, ['labels.txt', new Uint8Array(9)]]))), 'wrong-size', /labels\.txt has 9 bytes, expected 7/],
-    ['a link that understates its block', async (server, files) => directory(server, (await leavesOf(server, new Map([...files, ['labels.txt', new Uint8Array(5_000)]]))).map((link) => (link.Name === 'labels.txt' ? { ...link, Tsize: 7 } : link))), 'wrong-size', /has 5000 bytes, expected 7/],
-    ['a folder in a folder', async (server, files) => {
-      const inner = await directory(server, [await leaf(server, 'a', 'x')])
-      const middle = await directory(server, [{ Name: 'b', Hash: inner, Tsize: 1 }])
-      return directory(server, [...(await leavesOf(server, files)), { Name: 'c', Hash: middle, Tsize: 1 }])
-    }, 'wrong-layout', /is no file of blocks/],
-    ['a file that is itself', async (server, files) => {
-      const node = await directory(server, [], Uint8Array.of(8, 2))
-      return directory(server, [...(await leavesOf(server, files)), { Name: 'labels2.txt', Hash: node, Tsize: 1 }])
-    }, 'wrong-layout', /is no file of blocks/],
-    ['no manifest', async (server, files) => directory(server, (await leavesOf(server, files)).filter(({ Name }) => Name !== 'mlstore.json')), 'missing-file', /has no mlstore\.json/],
-    ['a manifest of a megabyte', async (server) => directory(server, [await leaf(server, 'mlstore.json', ' '.repeat(1e6))]), 'wrong-manifest', /has 1000000 bytes, expected at most 65536/],
-    ['a single block', async (server) => (await put(server, raw, new Uint8Array(3))), 'wrong-layout', /codec 0x55/],
-    ['a manifest of a later major', async (server, files) => directory(server, await leavesOf(server, new Map([...files, ['mlstore.json', bytesOf('{"manifest":2}')]]))), 'unknown-manifest', /major 2/],
-    ['an unknown layer', async (server, files) => directory(server, await leavesOf(server, withLambda(files))), 'unknown-layer', /"Lambda"/],
+  const cases: [
+    name: string,
+    build: (server: Opened, files: Files) => Promise<CID>,
+    type: string,
+    says: RegExp,
+  ][] = [
+    [
+      'a file that climbs',
+      async (server, files) =>
+        directory(server, [...(await leavesOf(server, files)), await leaf(server, '..', 'x')]),
+      'wrong-path',
+      /holds "\.\."/,
+    ],
+    [
+      'a hidden file',
+      async (server, files) =>
+        directory(server, [...(await leavesOf(server, files)), await leaf(server, '.ssh', 'x')]),
+      'wrong-path',
+      /\.ssh/,
+    ],
+    [
+      'an extra file',
+      async (server, files) =>
+        directory(server, [...(await leavesOf(server, files)), await leaf(server, 'evil.js', 'x')]),
+      'extra-file',
+      /evil\.js is not among/,
+    ],
+    [
+      'a missing file',
+      async (server, files) =>
+        directory(
+          server,
+          (await leavesOf(server, files)).filter(({ Name }) => Name !== 'labels.txt'),
+        ),
+      'missing-file',
+      /labels\.txt is missing/,
+    ],
+    [
+      'a changed file of the same size',
+      async (server, files) =>
+        directory(
+          server,
+          await leavesOf(server, new Map([...files, ['labels.txt', new Uint8Array(7)]])),
+        ),
+      'wrong-hash',
+      /labels\.txt has sha256/,
+    ],
+    [
+      'a file of another size',
+      async (server, files) =>
+        directory(
+          server,
+          await leavesOf(server, new Map([...files, ['labels.txt', new Uint8Array(9)]])),
+        ),
+      'wrong-size',
+      /labels\.txt has 9 bytes, expected 7/,
+    ],
+    [
+      'a link that understates its block',
+      async (server, files) =>
+        directory(
+          server,
+          (await leavesOf(server, new Map([...files, ['labels.txt', new Uint8Array(5_000)]]))).map(
+            (link) => (link.Name === 'labels.txt' ? { ...link, Tsize: 7 } : link),
+          ),
+        ),
+      'wrong-size',
+      /has 5000 bytes, expected 7/,
+    ],
+    [
+      'a folder in a folder',
+      async (server, files) => {
+        const inner = await directory(server, [await leaf(server, 'a', 'x')])
+        const middle = await directory(server, [{ Name: 'b', Hash: inner, Tsize: 1 }])
+        return directory(server, [
+          ...(await leavesOf(server, files)),
+          { Name: 'c', Hash: middle, Tsize: 1 },
+        ])
+      },
+      'wrong-layout',
+      /is no file of blocks/,
+    ],
+    [
+      'a file that is itself',
+      async (server, files) => {
+        const node = await directory(server, [], Uint8Array.of(8, 2))
+        return directory(server, [
+          ...(await leavesOf(server, files)),
+          { Name: 'labels2.txt', Hash: node, Tsize: 1 },
+        ])
+      },
+      'wrong-layout',
+      /is no file of blocks/,
+    ],
+    [
+      'no manifest',
+      async (server, files) =>
+        directory(
+          server,
+          (await leavesOf(server, files)).filter(({ Name }) => Name !== 'mlstore.json'),
+        ),
+      'missing-file',
+      /has no mlstore\.json/,
+    ],
+    [
+      'a manifest of a megabyte',
+      async (server) => directory(server, [await leaf(server, 'mlstore.json', ' '.repeat(1e6))]),
+      'wrong-manifest',
+      /has 1000000 bytes, expected at most 65536/,
+    ],
+    [
+      'a single block',
+      async (server) => await put(server, raw, new Uint8Array(3)),
+      'wrong-layout',
+      /codec 0x55/,
+    ],
+    [
+      'a manifest of a later major',
+      async (server, files) =>
+        directory(
+          server,
+          await leavesOf(server, new Map([...files, ['mlstore.json', bytesOf('{"manifest":2}')]])),
+        ),
+      'unknown-manifest',
+      /major 2/,
+    ],
+    [
+      'an unknown layer',
+      async (server, files) => directory(server, await leavesOf(server, withLambda(files))),
+      'unknown-layer',
+      /"Lambda"/,
+    ],
   ]
   test.each(cases)('%s', async (_, build, type, says) => {
     const [server, client] = [await open(), await open()]
     const cid = await build(server, await tableVersion())
-    const fault = await faultOf(client.store.fetchVersion(cid.toString(), { providers: addressesOf(server) }))
+    const fault = await faultOf(
+      client.store.fetchVersion(cid.toString(), { providers: addressesOf(server) }),
+    )
     expect(fault.detail).toMatchObject({ kind: 'verification', type })
     expect(fault.message).toMatch(says)
     expect(await blockCount(client)).toBe(0)
   })
 })
 
-async function open(): Promise<Opened> {
+/** A blockstore that says what blockstore-fs says when a disk is full. */
+class FullBlockstore extends MemoryBlockstore {
+  override put(): never {
+    throw new PutFailedError('Error: ENOSPC: no space left on device, write')
+  }
+}
+
+async function open(blockstore = new MemoryBlockstore()): Promise<Opened> {
   const libp2p = libp2pDefaults({
     privateKey: await newKey(),
     transports: [tcp()],
@@ -166,7 +310,11 @@ async function open(): Promise<Opened> {
     gossip: false,
     dialLocal: true,
   })
-  const store = await openStore({ libp2p, blockstore: new MemoryBlockstore(), datastore: new MemoryDatastore() })
+  const store = await openStore({
+    libp2p,
+    blockstore,
+    datastore: new MemoryDatastore(),
+  })
   opened.push(store as unknown as Opened)
   return store as unknown as Opened
 }
@@ -184,7 +332,11 @@ async function rawBlock(text: string): Promise<{ cid: CID; block: Uint8Array }> 
   return { cid: CID.createV1(raw.code, await sha256.digest(block)), block }
 }
 
-async function leaf(server: Opened, Name: string, content: string | Uint8Array): Promise<dagPb.PBLink> {
+async function leaf(
+  server: Opened,
+  Name: string,
+  content: string | Uint8Array,
+): Promise<dagPb.PBLink> {
   const block = typeof content === 'string' ? bytesOf(content) : content
   return { Name, Tsize: block.length, Hash: await put(server, raw, block) }
 }
@@ -193,21 +345,35 @@ async function leavesOf(server: Opened, files: Files): Promise<dagPb.PBLink[]> {
   return Promise.all([...files].map(([path, bytes]) => leaf(server, path, bytes)))
 }
 
-async function directory(server: Opened, links: dagPb.PBLink[], data = Uint8Array.of(8, 1)): Promise<CID> {
+async function directory(
+  server: Opened,
+  links: dagPb.PBLink[],
+  data = Uint8Array.of(8, 1),
+): Promise<CID> {
   return put(server, dagPb, dagPb.encode(dagPb.prepare({ Data: data, Links: links })))
 }
 
 /** A version whose files are all as its manifest says, with a layer that nobody should build. */
 function withLambda(files: Files): Files {
-  const model = bytesOf(new TextDecoder().decode(files.get('model.json')).replace('"Dense"', '"Lambda"'))
+  const model = bytesOf(
+    new TextDecoder().decode(files.get('model.json')).replace('"Dense"', '"Lambda"'),
+  )
   const manifest = readManifest(files.get('mlstore.json')!)
   const listed = manifest.files.map((file) =>
     file.path === 'model.json' ? { ...file, bytes: model.length, sha256: digestOf(model) } : file,
   )
-  return new Map([...files, ['model.json', model], ['mlstore.json', writeManifest({ ...manifest, files: listed })]])
+  return new Map([
+    ...files,
+    ['model.json', model],
+    ['mlstore.json', writeManifest({ ...manifest, files: listed })],
+  ])
 }
 
-async function collectBlock({ helia }: Opened, cid: CID, signal: AbortSignal): Promise<Uint8Array[]> {
+async function collectBlock(
+  { helia }: Opened,
+  cid: CID,
+  signal: AbortSignal,
+): Promise<Uint8Array[]> {
   return Array.fromAsync(helia.blockstore.get(cid, { signal }))
 }
 

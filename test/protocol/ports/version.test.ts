@@ -23,7 +23,13 @@ const textOf = (bytes: Uint8Array | undefined) => new TextDecoder().decode(bytes
 
 test('a version has model, shards, manifest, labels and card, and passes its own check', async () => {
   const files = await tableVersion()
-  expect([...files.keys()]).toEqual(['README.md', 'group1-shard1of1.bin', 'labels.txt', 'mlstore.json', 'model.json'])
+  expect([...files.keys()]).toEqual([
+    'README.md',
+    'group1-shard1of1.bin',
+    'labels.txt',
+    'mlstore.json',
+    'model.json',
+  ])
   const { manifest, params } = await checkVersion(filesOf(files), noLimits)
   expect(manifest.owner).toBe(owner)
   expect(params).toEqual(tableModel().params)
@@ -62,7 +68,11 @@ test('tf.loadLayersModel(url) loads a published model.json as it is', async () =
   const files = await tableVersion()
   const server = createServer((request, response) => {
     const body = files.get(request.url!.slice(1))
-    response.writeHead(body === undefined ? 404 : 200, { 'content-type': request.url!.endsWith('.json') ? 'application/json' : 'application/octet-stream' })
+    response.writeHead(body === undefined ? 404 : 200, {
+      'content-type': request.url!.endsWith('.json')
+        ? 'application/json'
+        : 'application/octet-stream',
+    })
     response.end(body)
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -85,19 +95,39 @@ test('a child keeps the swarm, names its parent, and gets a card with its own fi
   const files = await tableVersion()
   const checked = await checkVersion(filesOf(files), noLimits)
   const parent = { cid: `bafy${'b'.repeat(55)}`, files: filesOf(files), checked }
-  const change = { version: '1.1.0', params: tableModel(4, 2).params, metrics: { accuracy: 0.75, examples: 8 } }
-  const child = await checkVersion(filesOf(await makeChild(parent, change, owner, noLimits)), noLimits)
-  expect(child.manifest).toMatchObject({ version: '1.1.0', genesis: parent.cid, parents: [parent.cid], metrics: change.metrics })
+  const change = {
+    version: '1.1.0',
+    params: tableModel(4, 2).params,
+    metrics: { accuracy: 0.75, examples: 8 },
+  }
+  const child = await checkVersion(
+    filesOf(await makeChild(parent, change, owner, noLimits)),
+    noLimits,
+  )
+  expect(child.manifest).toMatchObject({
+    version: '1.1.0',
+    genesis: parent.cid,
+    parents: [parent.cid],
+    metrics: change.metrics,
+  })
   expect(child.manifest.tensors).toEqual(checked.manifest.tensors)
   expect(child.params).toEqual(change.params)
 })
 
 test("an owner's own card, samples and evaluation data are kept by a child", async () => {
-  const extra = new Map([['README.md', bytesOfText('# Mine\n')], ['eval/a.csv', bytesOfText('x,y,z,label\n')]])
+  const extra = new Map([
+    ['README.md', bytesOfText('# Mine\n')],
+    ['eval/a.csv', bytesOfText('x,y,z,label\n')],
+  ])
   const files = await tableVersion({ data: { accept: ['csv'], eval: 'eval/a.csv' } }, { extra })
   const checked = await checkVersion(filesOf(files), noLimits)
   const parent = { cid: `bafy${'b'.repeat(55)}`, files: filesOf(files), checked }
-  const child = await makeChild(parent, { version: '1.1.0', params: checked.params }, owner, noLimits)
+  const child = await makeChild(
+    parent,
+    { version: '1.1.0', params: checked.params },
+    owner,
+    noLimits,
+  )
   expect(textOf(child.get('README.md'))).toBe('# Mine\n')
   expect(child.has('eval/a.csv')).toBe(true)
 })
@@ -108,7 +138,10 @@ test('a draft is read from its files, whatever its shards are called', async () 
     filesOf(
       new Map([
         ['mlstore.json', bytesOfText(JSON.stringify(tableDraft))],
-        ['model.json', bytesOfText(textOf(modelJson).replace('group1-shard1of1.bin', 'weights.bin'))],
+        [
+          'model.json',
+          bytesOfText(textOf(modelJson).replace('group1-shard1of1.bin', 'weights.bin')),
+        ],
         ['weights.bin', params],
         ['sample/a.csv', bytesOfText('x,y,z,label\n')],
       ]),
@@ -120,21 +153,112 @@ test('a draft is read from its files, whatever its shards are called', async () 
 })
 
 describe('a version is refused with what came and what was expected:', () => {
-  const cases: [name: string, change: (files: Files) => Promise<void> | void, type: string, says: RegExp][] = [
-    ['a wrong hash', (files) => flip(files, 'group1-shard1of1.bin'), 'wrong-hash', /group1-shard1of1\.bin has sha256 \w{64}, expected \w{64}/],
-    ['a missing shard', (files) => void files.delete('group1-shard1of1.bin'), 'missing-file', /group1-shard1of1\.bin is missing/],
-    ['a wrong size', (files) => void files.set('labels.txt', bytesOfText('no\n')), 'wrong-size', /labels\.txt has 3 bytes, expected 7/],
-    ['an extra file', (files) => void files.set('evil.js', bytesOfText('1')), 'extra-file', /evil\.js is not among the files/],
-    ['no manifest', (files) => void files.delete('mlstore.json'), 'missing-file', /mlstore\.json is missing/],
-    ['a later manifest', (files) => void files.set('mlstore.json', bytesOfText('{"manifest":7}')), 'unknown-manifest', /major 7, expected 1/],
-    ['params that are not finite', (files) => rewrite(files, 'group1-shard1of1.bin', (bytes) => new Uint8Array(bytes).fill(0xff)), 'not-finite', /NaN or infinity/],
-    ['a shard that is too long', (files) => rewrite(files, 'group1-shard1of1.bin', (bytes) => Buffer.concat([bytes, new Uint8Array(4)])), 'wrong-size', /the shards hold 108 bytes, expected 104/],
-    ['an unknown layer', (files) => rewrite(files, 'model.json', (bytes) => bytesOfText(textOf(bytes).replace('"Dense"', '"Lambda"'))), 'unknown-layer', /"Lambda"/],
-    ['labels in another order', (files) => rewrite(files, 'labels.txt', () => bytesOfText('yes\nno\n')), 'wrong-labels', /labels\.txt/],
-    ['logits where probabilities are expected', (files) => rewrite(files, 'model.json', (bytes) => bytesOfText(textOf(bytes).replace('softmax', 'linear'))), 'wrong-model', /ends in relu|ends in linear/],
-    ['tensors that are not the model’s', (files) => remanifest(files, ({ tensors }) => ({ tensors: [...tensors.slice(1), tensors[0]!] })), 'wrong-tensors', /tensor 0 is layer0\/kernel/],
-    ['more columns than inputs', (files) => remanifest(files, () => ({ input: { kind: 'table', columns: ['a'], dtype: 'float32' }, preprocess: [] })), 'wrong-model', /takes \[3\], expected \[1\]/],
-    ['more labels than outputs', (files) => remanifest(files, () => ({ output: { kind: 'classes', labels: ['a', 'b', 'c'] } })), 'wrong-model', /gives 2 values, expected 3/],
+  const cases: [
+    name: string,
+    change: (files: Files) => Promise<void> | void,
+    type: string,
+    says: RegExp,
+  ][] = [
+    [
+      'a wrong hash',
+      (files) => flip(files, 'group1-shard1of1.bin'),
+      'wrong-hash',
+      /group1-shard1of1\.bin has sha256 \w{64}, expected \w{64}/,
+    ],
+    [
+      'a missing shard',
+      (files) => void files.delete('group1-shard1of1.bin'),
+      'missing-file',
+      /group1-shard1of1\.bin is missing/,
+    ],
+    [
+      'a wrong size',
+      (files) => void files.set('labels.txt', bytesOfText('no\n')),
+      'wrong-size',
+      /labels\.txt has 3 bytes, expected 7/,
+    ],
+    [
+      'an extra file',
+      (files) => void files.set('evil.js', bytesOfText('1')),
+      'extra-file',
+      /evil\.js is not among the files/,
+    ],
+    [
+      'no manifest',
+      (files) => void files.delete('mlstore.json'),
+      'missing-file',
+      /mlstore\.json is missing/,
+    ],
+    [
+      'a later manifest',
+      (files) => void files.set('mlstore.json', bytesOfText('{"manifest":7}')),
+      'unknown-manifest',
+      /major 7, expected 1/,
+    ],
+    [
+      'params that are not finite',
+      (files) =>
+        rewrite(files, 'group1-shard1of1.bin', (bytes) => new Uint8Array(bytes).fill(0xff)),
+      'not-finite',
+      /NaN or infinity/,
+    ],
+    [
+      'a shard that is too long',
+      (files) =>
+        rewrite(files, 'group1-shard1of1.bin', (bytes) =>
+          Buffer.concat([bytes, new Uint8Array(4)]),
+        ),
+      'wrong-size',
+      /the shards hold 108 bytes, expected 104/,
+    ],
+    [
+      'an unknown layer',
+      (files) =>
+        rewrite(files, 'model.json', (bytes) =>
+          bytesOfText(textOf(bytes).replace('"Dense"', '"Lambda"')),
+        ),
+      'unknown-layer',
+      /"Lambda"/,
+    ],
+    [
+      'labels in another order',
+      (files) => rewrite(files, 'labels.txt', () => bytesOfText('yes\nno\n')),
+      'wrong-labels',
+      /labels\.txt/,
+    ],
+    [
+      'logits where probabilities are expected',
+      (files) =>
+        rewrite(files, 'model.json', (bytes) =>
+          bytesOfText(textOf(bytes).replace('softmax', 'linear')),
+        ),
+      'wrong-model',
+      /ends in relu|ends in linear/,
+    ],
+    [
+      'tensors that are not the model’s',
+      (files) =>
+        remanifest(files, ({ tensors }) => ({ tensors: [...tensors.slice(1), tensors[0]!] })),
+      'wrong-tensors',
+      /tensor 0 is layer0\/kernel/,
+    ],
+    [
+      'more columns than inputs',
+      (files) =>
+        remanifest(files, () => ({
+          input: { kind: 'table', columns: ['a'], dtype: 'float32' },
+          preprocess: [],
+        })),
+      'wrong-model',
+      /takes \[3\], expected \[1\]/,
+    ],
+    [
+      'more labels than outputs',
+      (files) =>
+        remanifest(files, () => ({ output: { kind: 'classes', labels: ['a', 'b', 'c'] } })),
+      'wrong-model',
+      /gives 2 values, expected 3/,
+    ],
   ]
   test.each(cases)('%s', async (_, change, type, says) => {
     const files = new Map(await tableVersion())
@@ -147,8 +271,14 @@ describe('a version is refused with what came and what was expected:', () => {
 
   test('a model beyond the memory there is', async () => {
     const files = await tableVersion({}, { hidden: 1_000 })
-    const fault = await faultOf(checkVersion(filesOf(files), { memoryBytes: 100_000, batchSize: 1 }))
-    expect(fault.detail).toMatchObject({ kind: 'verification', type: 'too-much-memory', limitBytes: 100_000 })
+    const fault = await faultOf(
+      checkVersion(filesOf(files), { memoryBytes: 100_000, batchSize: 1 }),
+    )
+    expect(fault.detail).toMatchObject({
+      kind: 'verification',
+      type: 'too-much-memory',
+      limitBytes: 100_000,
+    })
   })
 })
 
@@ -158,7 +288,13 @@ test('safetensors hold every tensor by name, eight-aligned, with the same values
   const headerBytes = Number(new DataView(file.buffer).getBigUint64(0, true))
   expect(headerBytes % 8).toBe(0)
   const header = JSON.parse(textOf(file.subarray(8, 8 + headerBytes)))
-  expect(Object.keys(header)).toEqual(['__metadata__', 'layer0/kernel', 'layer0/bias', 'layer1/kernel', 'layer1/bias'])
+  expect(Object.keys(header)).toEqual([
+    '__metadata__',
+    'layer0/kernel',
+    'layer0/bias',
+    'layer1/kernel',
+    'layer1/bias',
+  ])
   expect(header['layer0/kernel']).toEqual({ dtype: 'F32', shape: [3, 4], data_offsets: [0, 48] })
   expect(floatsOf(file.slice(8 + headerBytes))).toEqual(floatsOf(params))
 })
@@ -170,16 +306,25 @@ function flip(files: Files, path: string): void {
 }
 
 /** Changes a file and the manifest with it, as somebody would who means harm. */
-async function rewrite(files: Files, path: string, change: (bytes: Uint8Array) => Uint8Array): Promise<void> {
+async function rewrite(
+  files: Files,
+  path: string,
+  change: (bytes: Uint8Array) => Uint8Array,
+): Promise<void> {
   const bytes = change(files.get(path)!)
   files.set(path, bytes)
   const digest = await sha256(bytes)
   remanifest(files, (manifest) => ({
-    files: manifest.files.map((file) => (file.path === path ? { path, bytes: bytes.length, sha256: digest } : file)),
+    files: manifest.files.map((file) =>
+      file.path === path ? { path, bytes: bytes.length, sha256: digest } : file,
+    ),
   }))
 }
 
-function remanifest(files: Files, change: (manifest: ReturnType<typeof readManifest>) => object): void {
+function remanifest(
+  files: Files,
+  change: (manifest: ReturnType<typeof readManifest>) => object,
+): void {
   const manifest = readManifest(files.get('mlstore.json')!)
   files.set('mlstore.json', writeManifest({ ...manifest, ...change(manifest) }))
 }

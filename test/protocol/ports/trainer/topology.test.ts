@@ -1,14 +1,26 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Fault } from '../../../../protocol/errors.ts'
-import { MAX_MODEL_JSON_BYTES, readTopology, tensorsOf } from '../../../../protocol/ports/trainer/topology.ts'
+import {
+  MAX_MODEL_JSON_BYTES,
+  readTopology,
+  tensorsOf,
+} from '../../../../protocol/ports/trainer/topology.ts'
 import { denseJson, modelJson } from '../../../support/models.ts'
 
 const limits = { memoryBytes: 2 ** 30, batchSize: 32 }
-const dense = (config: object) => ({ class_name: 'Dense', config: { units: 2, activation: 'softmax', ...config } })
+const dense = (config: object) => ({
+  class_name: 'Dense',
+  config: { units: 2, activation: 'softmax', ...config },
+})
 /** One Dense layer of 3 inputs, with its config changed. */
-const oneDense = (config: object, weights: [string, number[]][] = [['layer0/kernel', [3, 2]], ['layer0/bias', [2]]]) =>
-  modelJson([3], [dense(config)], weights)
+const oneDense = (
+  config: object,
+  weights: [string, number[]][] = [
+    ['layer0/kernel', [3, 2]],
+    ['layer0/bias', [2]],
+  ],
+) => modelJson([3], [dense(config)], weights)
 
 test('shapes, tensors, memory and a clean copy of a dense model', () => {
   const topology = readTopology(denseJson([784, 64, 10]), limits)
@@ -18,7 +30,11 @@ test('shapes, tensors, memory and a clean copy of a dense model', () => {
     'layer1/kernel [64,10] trainable',
     'layer1/bias [10] trainable',
   ])
-  expect(topology).toMatchObject({ inputShape: [784], outputUnits: 10, outputActivation: 'softmax' })
+  expect(topology).toMatchObject({
+    inputShape: [784],
+    outputUnits: 10,
+    outputActivation: 'softmax',
+  })
   expect(topology.memoryBytes).toBe(4 * (8 * 50_890 + 3 * 32 * 74))
   expect(topology.layers[1]!.weights).toEqual({ kernel: 2, bias: 3 })
   expect(readTopology(topology.cleanModelJson, limits)).toEqual(topology)
@@ -34,7 +50,14 @@ test('BatchNormalization brings a mean and a variance, wherever weightsManifest 
     ['layer0/moving_mean', [3]],
     ['layer0/moving_variance', [3]],
   ])
-  expect(tensorsOf(json).map(({ role }) => role)).toEqual(['trainable', 'trainable', 'trainable', 'trainable', 'mean', 'variance'])
+  expect(tensorsOf(json).map(({ role }) => role)).toEqual([
+    'trainable',
+    'trainable',
+    'trainable',
+    'trainable',
+    'mean',
+    'variance',
+  ])
 })
 
 test('Flatten, Reshape, Dropout and Activation change shapes as TensorFlow.js does', () => {
@@ -46,8 +69,21 @@ test('Flatten, Reshape, Dropout and Activation change shapes as TensorFlow.js do
     dense({ activation: 'linear' }),
     { class_name: 'Activation', config: { activation: 'softmax' } },
   ]
-  const topology = readTopology(modelJson([4, 3], layers, [['layer4/kernel', [12, 2]], ['layer4/bias', [2]]]), limits)
-  expect(topology.layers.map(({ outputShape }) => outputShape)).toEqual([[4, 3], [2, 6], [2, 6], [12], [2], [2]])
+  const topology = readTopology(
+    modelJson([4, 3], layers, [
+      ['layer4/kernel', [12, 2]],
+      ['layer4/bias', [2]],
+    ]),
+    limits,
+  )
+  expect(topology.layers.map(({ outputShape }) => outputShape)).toEqual([
+    [4, 3],
+    [2, 6],
+    [2, 6],
+    [12],
+    [2],
+    [2],
+  ])
   expect(topology.outputActivation).toBe('softmax')
 })
 
@@ -60,38 +96,204 @@ test('initialisers become zeros, whatever they were', () => {
 
 describe('a hostile model.json is refused before anything is built:', () => {
   const cases: [name: string, json: string, type: string, says: RegExp][] = [
-    ['gigabytes of Dense', modelJson([20_000], [dense({ units: 20_000 })], [['layer0/kernel', [20_000, 20_000]], ['layer0/bias', [20_000]]]), 'too-much-memory', /takes about 12\d{3} MB, expected at most 1074 MB/],
-    ['a million by a million', modelJson([2 ** 20], [dense({ units: 2 ** 22 })], []), 'wrong-model', /no layer0\/kernel/],
-    ['units beyond all bounds', oneDense({ units: 1e12 }), 'wrong-model', /units is 1000000000000, expected a whole number/],
+    [
+      'gigabytes of Dense',
+      modelJson(
+        [20_000],
+        [dense({ units: 20_000 })],
+        [
+          ['layer0/kernel', [20_000, 20_000]],
+          ['layer0/bias', [20_000]],
+        ],
+      ),
+      'too-much-memory',
+      /takes about 12\d{3} MB, expected at most 1074 MB/,
+    ],
+    [
+      'a million by a million',
+      modelJson([2 ** 20], [dense({ units: 2 ** 22 })], []),
+      'wrong-model',
+      /no layer0\/kernel/,
+    ],
+    [
+      'units beyond all bounds',
+      oneDense({ units: 1e12 }),
+      'wrong-model',
+      /units is 1000000000000, expected a whole number/,
+    ],
     ['NaN units', oneDense({ units: 'NaN' }), 'wrong-model', /units is "NaN"/],
-    ['an input of 2^60 values', modelJson([2 ** 28, 2 ** 28], [{ class_name: 'Flatten', config: {} }], []), 'wrong-model', /at most 268435456 values/],
-    ['RepeatVector', modelJson([3], [{ class_name: 'RepeatVector', config: { n: 1e8 } }], []), 'unknown-layer', /layer 0 is a "RepeatVector", expected one of InputLayer, Dense/],
-    ['Lambda', modelJson([3], [{ class_name: 'Lambda', config: {} }], []), 'unknown-layer', /"Lambda"/],
-    ['constructor as a class', modelJson([3], [{ class_name: 'constructor', config: {} }], []), 'unknown-layer', /"constructor"/],
-    ['__proto__ as a class', modelJson([3], [{ class_name: '__proto__', config: {} }], []), 'unknown-layer', /"__proto__"/],
-    ['a nested model', modelJson([3], [{ class_name: 'Sequential', config: { layers: [] } }], []), 'unknown-layer', /"Sequential"/],
-    ['a functional model', JSON.stringify({ modelTopology: { class_name: 'Model', config: { layers: [{}] } } }), 'unknown-layer', /is a "Model", expected a Sequential model/],
-    ['a graph model', JSON.stringify({ format: 'graph-model', modelTopology: {} }), 'wrong-model', /format is graph-model/],
-    ['5,000 layers', modelJson([3], Array.from({ length: 5_000 }, () => ({ class_name: 'Flatten', config: {} })), []), 'wrong-model', /at most/],
-    ['300 layers', modelJson([3], Array.from({ length: 300 }, () => ({ class_name: 'Flatten', config: {} })), []), 'wrong-model', /300 layers, expected at most 256/],
-    ['no layers', JSON.stringify({ modelTopology: { class_name: 'Sequential', config: { layers: [] } } }), 'wrong-model', /layers is \[\]/],
-    ['a setting we do not know', oneDense({ evil: 1 }), 'wrong-model', /\(Dense\) evil is 1, expected no such setting/],
-    ['__proto__ in a config', oneDense(JSON.parse('{"__proto__": {"units": 9}}')), 'wrong-model', /__proto__/],
-    ['a constraint', oneDense({ kernel_constraint: { class_name: 'MaxNorm' } }), 'wrong-model', /kernel_constraint/],
-    ['a regularizer', oneDense({ kernel_regularizer: { class_name: 'L1L2' } }), 'wrong-model', /kernel_regularizer/],
-    ['an unknown activation', oneDense({ activation: 'eval' }), 'wrong-model', /activation is "eval", expected one of linear/],
-    ['string weights', oneDense({}).replaceAll('float32', 'string'), 'wrong-model', /dtype is "string", expected float32/],
-    ['a weight of another shape', oneDense({}, [['layer0/kernel', [3, 3]], ['layer0/bias', [2]]]), 'wrong-model', /layer0\/kernel shape is \[3,3\], expected \[3,2\]/],
-    ['a weight of no layer', oneDense({}, [['layer0/kernel', [3, 2]], ['layer0/bias', [2]], ['x/y', [1]]]), 'wrong-model', /"x\/y", expected weights of its layers only/],
-    ['a weight twice', oneDense({}, [['layer0/kernel', [3, 2]], ['layer0/kernel', [3, 2]], ['layer0/bias', [2]]]), 'wrong-model', /twice/],
-    ['a weight missing', oneDense({}, [['layer0/kernel', [3, 2]]]), 'wrong-model', /no layer0\/bias/],
-    ['a shard elsewhere', oneDense({}).replace('group1-shard1of1.bin', 'https://evil.example/x'), 'wrong-model', /expected a file name beside model.json/],
-    ['a shard above', oneDense({}).replace('group1-shard1of1.bin', '../x'), 'wrong-model', /expected a file name beside model.json/],
+    [
+      'an input of 2^60 values',
+      modelJson([2 ** 28, 2 ** 28], [{ class_name: 'Flatten', config: {} }], []),
+      'wrong-model',
+      /at most 268435456 values/,
+    ],
+    [
+      'RepeatVector',
+      modelJson([3], [{ class_name: 'RepeatVector', config: { n: 1e8 } }], []),
+      'unknown-layer',
+      /layer 0 is a "RepeatVector", expected one of InputLayer, Dense/,
+    ],
+    [
+      'Lambda',
+      modelJson([3], [{ class_name: 'Lambda', config: {} }], []),
+      'unknown-layer',
+      /"Lambda"/,
+    ],
+    [
+      'constructor as a class',
+      modelJson([3], [{ class_name: 'constructor', config: {} }], []),
+      'unknown-layer',
+      /"constructor"/,
+    ],
+    [
+      '__proto__ as a class',
+      modelJson([3], [{ class_name: '__proto__', config: {} }], []),
+      'unknown-layer',
+      /"__proto__"/,
+    ],
+    [
+      'a nested model',
+      modelJson([3], [{ class_name: 'Sequential', config: { layers: [] } }], []),
+      'unknown-layer',
+      /"Sequential"/,
+    ],
+    [
+      'a functional model',
+      JSON.stringify({ modelTopology: { class_name: 'Model', config: { layers: [{}] } } }),
+      'unknown-layer',
+      /is a "Model", expected a Sequential model/,
+    ],
+    [
+      'a graph model',
+      JSON.stringify({ format: 'graph-model', modelTopology: {} }),
+      'wrong-model',
+      /format is graph-model/,
+    ],
+    [
+      '5,000 layers',
+      modelJson(
+        [3],
+        Array.from({ length: 5_000 }, () => ({ class_name: 'Flatten', config: {} })),
+        [],
+      ),
+      'wrong-model',
+      /at most/,
+    ],
+    [
+      '300 layers',
+      modelJson(
+        [3],
+        Array.from({ length: 300 }, () => ({ class_name: 'Flatten', config: {} })),
+        [],
+      ),
+      'wrong-model',
+      /300 layers, expected at most 256/,
+    ],
+    [
+      'no layers',
+      JSON.stringify({ modelTopology: { class_name: 'Sequential', config: { layers: [] } } }),
+      'wrong-model',
+      /layers is \[\]/,
+    ],
+    [
+      'a setting we do not know',
+      oneDense({ evil: 1 }),
+      'wrong-model',
+      /\(Dense\) evil is 1, expected no such setting/,
+    ],
+    [
+      '__proto__ in a config',
+      oneDense(JSON.parse('{"__proto__": {"units": 9}}')),
+      'wrong-model',
+      /__proto__/,
+    ],
+    [
+      'a constraint',
+      oneDense({ kernel_constraint: { class_name: 'MaxNorm' } }),
+      'wrong-model',
+      /kernel_constraint/,
+    ],
+    [
+      'a regularizer',
+      oneDense({ kernel_regularizer: { class_name: 'L1L2' } }),
+      'wrong-model',
+      /kernel_regularizer/,
+    ],
+    [
+      'an unknown activation',
+      oneDense({ activation: 'eval' }),
+      'wrong-model',
+      /activation is "eval", expected one of linear/,
+    ],
+    [
+      'string weights',
+      oneDense({}).replaceAll('float32', 'string'),
+      'wrong-model',
+      /dtype is "string", expected float32/,
+    ],
+    [
+      'a weight of another shape',
+      oneDense({}, [
+        ['layer0/kernel', [3, 3]],
+        ['layer0/bias', [2]],
+      ]),
+      'wrong-model',
+      /layer0\/kernel shape is \[3,3\], expected \[3,2\]/,
+    ],
+    [
+      'a weight of no layer',
+      oneDense({}, [
+        ['layer0/kernel', [3, 2]],
+        ['layer0/bias', [2]],
+        ['x/y', [1]],
+      ]),
+      'wrong-model',
+      /"x\/y", expected weights of its layers only/,
+    ],
+    [
+      'a weight twice',
+      oneDense({}, [
+        ['layer0/kernel', [3, 2]],
+        ['layer0/kernel', [3, 2]],
+        ['layer0/bias', [2]],
+      ]),
+      'wrong-model',
+      /twice/,
+    ],
+    [
+      'a weight missing',
+      oneDense({}, [['layer0/kernel', [3, 2]]]),
+      'wrong-model',
+      /no layer0\/bias/,
+    ],
+    [
+      'a shard elsewhere',
+      oneDense({}).replace('group1-shard1of1.bin', 'https://evil.example/x'),
+      'wrong-model',
+      /expected a file name beside model.json/,
+    ],
+    [
+      'a shard above',
+      oneDense({}).replace('group1-shard1of1.bin', '../x'),
+      'wrong-model',
+      /expected a file name beside model.json/,
+    ],
     ['a batch of its own', oneDense({ batch_input_shape: [64, 3] }), 'wrong-model', /null first/],
-    ['two layers of one name', modelJson([3], [dense({ name: 'a' }), dense({ name: 'a' })], []), 'wrong-model', /a name of its own/],
+    [
+      'two layers of one name',
+      modelJson([3], [dense({ name: 'a' }), dense({ name: 'a' })], []),
+      'wrong-model',
+      /a name of its own/,
+    ],
     ['deep nesting', oneDense({ kernel_initializer: nested(50) }), 'wrong-model', /nested deeper/],
     ['no JSON', '{', 'wrong-model', /not JSON/],
-    ['too many bytes', ' '.repeat(MAX_MODEL_JSON_BYTES + 1), 'wrong-model', /bytes, expected at most/],
+    [
+      'too many bytes',
+      ' '.repeat(MAX_MODEL_JSON_BYTES + 1),
+      'wrong-model',
+      /bytes, expected at most/,
+    ],
   ]
   test.each(cases)('%s', (_, json, type, says) => {
     const fault = faultOf(() => readTopology(json, limits))

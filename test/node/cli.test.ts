@@ -1,0 +1,160 @@
+import { writeFile } from 'node:fs/promises'
+import type { AddressInfo } from 'node:net'
+import { createServer } from 'node:net'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { readDuration, systemFault } from '../../node/command.ts'
+import { commandLine } from '../support/cli.ts'
+
+let mlstore: Awaited<ReturnType<typeof commandLine>>
+beforeAll(async () => {
+  mlstore = await commandLine()
+})
+afterAll(() => mlstore.end())
+
+const names = [
+  'publish',
+  'ls',
+  'show',
+  'check',
+  'pull',
+  'train',
+  'release',
+  'seed',
+  'eval',
+  'predict',
+  'doctor',
+  'export',
+]
+
+test('help names every command, teaches homes and names, and loads no network', async () => {
+  const { code, stdout } = await mlstore.run('--help')
+  expect(code).toBe(0)
+  for (const name of names) expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'))
+  expect(stdout).toMatch(/--home/)
+  expect(stdout).toMatch(/@latest/)
+})
+
+test.each(names)('%s --help has examples', async (name) => {
+  const { code, stdout } = await mlstore.run(name, '--help')
+  expect(code).toBe(0)
+  expect(stdout).toMatch(new RegExp(`Examples:\\n  mlstore.* ${name}`))
+})
+
+describe('a wrong use ends with exit code 2 and one line that helps:', () => {
+  const cases: [name: string, args: string[], says: RegExp][] = [
+    ['an unknown command', ['tarin'], /unknown command 'tarin'/],
+    ['an unknown option', ['ls', '--colour'], /unknown option '--colour'/],
+    ['a missing argument', ['show'], /missing required argument 'model'/],
+    ['a missing option', ['pull', 'digits'], /'-o, --out <dir>' not specified/],
+    [
+      'a wrong multiaddr',
+      ['ls', '--join', 'localhost:4001'],
+      /--join got "localhost:4001", expected a multiaddr/,
+    ],
+    [
+      'a multiaddr with a wrong part',
+      ['ls', '--join', '/ip4/127.0.0.1/tpc/1'],
+      /got the address "\/ip4\/127\.0\.0\.1\/tpc\/1"/,
+    ],
+    [
+      'a wrong time',
+      ['ls', '--timeout', 'soon'],
+      /--timeout got "soon", expected a time such as 90s/,
+    ],
+    ['a wrong number', ['ls', '--limit', '-1'], /--limit/],
+    [
+      'a wrong format',
+      ['export', 'digits', '-o', 'x', '--format', 'onnx'],
+      /--format got "onnx", expected one of tfjs, safetensors/,
+    ],
+    ['a wrong model name', ['show', 'My Model'], /got "My Model", expected a name such as digits/],
+  ]
+  test.each(cases)('%s', async (_, args, says) => {
+    const { code, stdout, stderr } = await mlstore.run(...args)
+    expect(stderr).toMatch(says)
+    expect(stderr.trim().split('\n')).toHaveLength(1)
+    expect(stdout).toBe('')
+    expect(code).toBe(2)
+  })
+})
+
+test('with --json the last line on stdout says how it failed', async () => {
+  const { code, stdout } = await mlstore.run('check', mlstore.path('nowhere'), '--json')
+  expect(code).toBe(3)
+  const last = JSON.parse(stdout.trim().split('\n').at(-1)!)
+  expect(last).toMatchObject({ ev: 'failed', code: 3, type: 'directory-not-found' })
+  expect(new Date(last.t).getTime()).toBeGreaterThan(0)
+})
+
+test('no network before the timeout is exit code 4', async () => {
+  const { code, stderr } = await mlstore.run(
+    'ls',
+    '--join',
+    '/ip4/127.0.0.1/tcp/9',
+    '--timeout',
+    '300ms',
+  )
+  expect(stderr).toMatch(/none of 1 known addresses answered/)
+  expect(code).toBe(4)
+})
+
+test('a port in use is exit code 8', async () => {
+  const server = createServer().listen(0, '127.0.0.1')
+  await new Promise((resolve) => server.once('listening', resolve))
+  const { port } = server.address() as AddressInfo
+  const { code, stderr } = await mlstore.run('ls', '--listen', `/ip4/127.0.0.1/tcp/${port}`)
+  server.close()
+  expect(stderr).toMatch(new RegExp(`cannot listen on /ip4/127.0.0.1/tcp/${port}`))
+  expect(code).toBe(8)
+})
+
+test('check tells a sound draft from one that names a layer nobody knows', async () => {
+  const draft = await mlstore.draft('sound')
+  expect(await mlstore.run('check', draft, '-q')).toMatchObject({
+    code: 0,
+    stdout: 'ok\n',
+    stderr: '',
+  })
+  const model = {
+    modelTopology: {
+      class_name: 'Sequential',
+      config: { layers: [{ class_name: 'Lambda', config: { batch_input_shape: [null, 3] } }] },
+    },
+  }
+  await writeFile(`${draft}/model.json`, JSON.stringify(model))
+  const { code, stderr } = await mlstore.run('check', draft)
+  expect(stderr).toMatch(/layer 0 is a "Lambda", expected one of/)
+  expect(code).toBe(7)
+})
+
+test('what the system says becomes a Fault that says what to do', () => {
+  const full = Object.assign(new Error('ENOSPC: no space left on device, write'), {
+    code: 'ENOSPC',
+  })
+  expect(systemFault(new Error('wrapped', { cause: full })).detail).toMatchObject({
+    kind: 'resource',
+    type: 'disk-full',
+  })
+  expect(systemFault(new Error('Error: ENOSPC: no space left on device')).detail.type).toBe(
+    'disk-full',
+  )
+  const busy = Object.assign(new Error('listen EADDRINUSE'), {
+    code: 'EADDRINUSE',
+    address: '::',
+    port: 80,
+  })
+  expect(systemFault(new AggregateError([busy])).detail).toMatchObject({
+    type: 'port-in-use',
+    message: 'port in use: :::80',
+  })
+  expect(systemFault(new TypeError('a\n b')).detail).toMatchObject({
+    kind: 'unexpected',
+    message: 'a b',
+  })
+})
+
+test('durations are read in every unit', () => {
+  expect(
+    ['1500ms', '90', '90s', '10m', '2h', '1.5s'].map((text) => readDuration(text, '--for')),
+  ).toEqual([1_500, 90_000, 90_000, 600_000, 7_200_000, 1_500])
+})
