@@ -154,12 +154,19 @@ async function addressOf(bootstrap: Program): Promise<string> {
 
 /** Trains all peers side by side; gives the mean accuracy of their own params at the end. */
 async function trainAll(demo: Demo, swap: boolean): Promise<number> {
-  const { json, rows } = demo
+  const { json, rows, rounds } = demo
   if (swap) tellGuest(demo)
   demo.startedAt = performance.now()
   const peers = demo.shares.map((_, index) => startPeer(demo, index, swap, ''))
+  // All stop training at one moment: whoever trained on alone would drag the others to its own digits.
+  let isFinishing = false
   const onStop = () => {
+    isFinishing = true
     for (const peer of peers) peer.tell('finish')
+  }
+  const onReport = (row: PeerRow, report: Report) => {
+    fold(row, report)
+    if (!isFinishing && swap && rounds !== undefined && meanRound(rows) >= rounds) onStop()
   }
   stopping.signal.addEventListener('abort', onStop)
   const { default: logUpdate } = await import('log-update')
@@ -171,7 +178,7 @@ async function trainAll(demo: Demo, swap: boolean): Promise<number> {
   }
   const timer = setInterval(draw, isLive ? DRAW_EVERY_MS : LINE_EVERY_MS)
   try {
-    return await meanOf(peers.map((peer, index) => follow(peer, (report) => fold(rows[index]!, report))))
+    return await meanOf(peers.map((peer, index) => follow(peer, (report) => onReport(rows[index]!, report))))
   } finally {
     clearInterval(timer)
     stopping.signal.removeEventListener('abort', onStop)
@@ -186,8 +193,8 @@ function startPeer({ address, home, rounds, shares, genesis }: Demo, index: numb
     // The version by its CID: the control starts where the swarm did, not from the swarm's release.
     ...['train', genesis, '--json', '--data', shares[index]!, '--join', address],
     ...['--home', join(home, name), '--listen', '/ip4/127.0.0.1/tcp/0', '--seed', String(index + 1)],
-    ...(rounds === undefined ? [] : ['--rounds', String(rounds)]),
-    ...(swap ? [] : ['--no-swap']),
+    // A peer of a swarm is told when to finish; one that trains alone counts for itself.
+    ...(swap ? [] : ['--no-swap', ...(rounds === undefined ? [] : ['--rounds', String(rounds)])]),
   ])
 }
 
@@ -205,6 +212,10 @@ async function follow(peer: Program, take: (report: Report) => void): Promise<nu
   if (code !== 0) throw failed(peer, code, last)
   if (accuracy === undefined) throw failed(peer, code, { message: 'it never measured its model' })
   return accuracy
+}
+
+function meanRound(rows: readonly PeerRow[]): number {
+  return rows.reduce((sum, { round }) => sum + round, 0) / rows.length
 }
 
 async function meanOf(values: Promise<number>[]): Promise<number> {
@@ -289,7 +300,7 @@ function tellResult(
   release: string,
 ): void {
   const bytesUp = demo.rows.reduce((sum, { up }) => sum + up, 0) / demo.rows.length
-  const rounds = Math.max(...demo.rows.map(({ round }) => round))
+  const rounds = demo.rounds ?? Math.round(meanRound(demo.rows))
   const rounded = (value: number) => Number(value.toFixed(4))
   say(`\naccuracy on 500 digits that no peer trained on:`)
   if (demo.swap && demo.rounds !== undefined) say(`  each alone         ${percent(accuracy.alone)}`)

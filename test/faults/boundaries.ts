@@ -1,5 +1,4 @@
 import type { Connection, Stream } from '@libp2p/interface'
-import { float32 } from '../../protocol/codec/float32.ts'
 import {
   decodeFrameHeader,
   decodeMessage,
@@ -27,7 +26,7 @@ export interface Crossing extends Boundary {
   nonce: string
   with: string
   connection: Connection
-  /** Half of what they sent minus half of what we sent, summed: what settling adds to our params, once both are whole. */
+  /** Half of what they sent minus half of what we sent, summed: what settling adds to our params, once both copies are whole. */
   gain: number | undefined
 }
 
@@ -40,12 +39,16 @@ interface Exchange {
 /** Tells `onCrossing` of every frame of a swap; `open` counts the streams that are under way. */
 export function watchSwaps(libp2p: Node, copyBytes: number, onCrossing: (crossing: Crossing) => void) {
   const state = { open: 0 }
+  const gains = new Map<string, number>()
   const watch = (stream: Stream, connection: Connection, role: Boundary['role']) => {
     const exchange: Exchange = { nonce: '', sent: [], heard: [] }
     const tell = (way: Boundary['way']) => (what: Boundary['what'], message?: Message) => {
       if (message) exchange.nonce = message.nonce
-      const gain = gainOf(exchange, copyBytes)
-      onCrossing({ way, what, role, nonce: exchange.nonce, with: connection.remotePeer.toString(), connection, gain })
+      const { nonce } = exchange
+      const whole = gainOf(exchange, copyBytes)
+      if (whole !== undefined) gains.set(nonce, whole)
+      const peer = connection.remotePeer.toString()
+      onCrossing({ way, what, role, nonce, with: peer, connection, gain: gains.get(nonce) })
     }
     const sends = frames(exchange.sent, tell('sends'))
     const hears = frames(exchange.heard, tell('hears'))
@@ -142,14 +145,8 @@ function gainOf({ sent, heard }: Exchange, copyBytes: number): number | undefine
 
 /** The sum of a float32 copy. */
 function sumOf(bytes: Uint8Array): number {
-  const spec = [{ name: 'w', shape: [bytes.length / 4], role: 'trainable' as const }]
-  const values = new Float32Array(bytes.length / 4)
-  float32.decodeInto?.(values, bytes, spec)
-  return sum(values)
-}
-
-export function sum(values: Float32Array): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   let total = 0
-  for (const value of values) total += value
+  for (let at = 0; at < bytes.length; at += 4) total += view.getFloat32(at, true)
   return total
 }

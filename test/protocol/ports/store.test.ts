@@ -3,7 +3,6 @@ import * as dagPb from '@ipld/dag-pb'
 import { tcp } from '@libp2p/tcp'
 import { MemoryBlockstore } from 'blockstore-core'
 import { MemoryDatastore } from 'datastore-core'
-import { PutFailedError } from 'interface-store'
 import { CID } from 'multiformats/cid'
 import * as raw from 'multiformats/codecs/raw'
 import { sha256 } from 'multiformats/hashes/sha2'
@@ -297,7 +296,9 @@ describe('a hostile directory is refused, nothing of it is kept:', () => {
 /** A blockstore that says what blockstore-fs says when a disk is full. */
 class FullBlockstore extends MemoryBlockstore {
   override put(): never {
-    throw new PutFailedError('Error: ENOSPC: no space left on device, write')
+    throw Object.assign(new Error('Error: ENOSPC: no space left on device, write'), {
+      name: 'PutFailedError',
+    })
   }
 }
 

@@ -1,0 +1,95 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Boundary } from './boundaries.ts'
+import { boundaries, chosen, freezeBefore, isQuestion, nameOf, questions } from './every.ts'
+import { FREEZE_MS, type PeerProcess, STALL_MS, swarmOfProcesses } from './swarm.ts'
+
+/**
+ * One side of a swap is killed at a message boundary. Three peers; two of them live on. What all held at the start,
+ * what the victim held when it died and what the others hold now tell exactly what became of its last swap.
+ */
+const LIMIT_MS = 120_000
+/** What float32 sums of 100,000 params lose over a run: far less than any swap here moves. */
+const ROUNDING = 50
+const LEAST_GAIN = 1_000
+
+const swarm = await swarmOfProcesses()
+let others: PeerProcess[]
+let victims: Promise<PeerProcess>
+/** What the others held together, and in doubt, after the last case. */
+let held = { ledger: 0, inDoubt: 0 }
+
+/** Its params are far from the others', so that its swaps move much. */
+const newVictim = () => swarm.start('victim', { start: 3, drift: 1 })
+
+beforeAll(async () => {
+  others = [
+    await swarm.start('a', { start: 1, drift: 1 }),
+    await swarm.start('b', { start: -1, drift: -1 }),
+  ]
+  for (const peer of others) peer.tell({ word: 'join' })
+  // Three swaps and deadlines follow what was measured, not what was planned.
+  await Promise.all(others.map((peer) => peer.says('swap', ({ round }) => round! > 2)))
+  held = await swarm.balance({ settled: true })
+  victims = newVictim()
+}, LIMIT_MS)
+afterAll(() => swarm.end())
+
+/**
+ * What the victim's last swap did to the sum of params over the living: nothing, or as much as the victim would have
+ * gained (+1) or has gained (-1) by it; and how many doubts the others are left with.
+ */
+const outcomes: Record<string, { moved: number; doubts: number }> = {
+  'offerer hears READY': { moved: 0, doubts: 1 },
+  'offerer sends COMMIT': { moved: -1, doubts: 1 },
+  'accepter hears COMMIT': { moved: 1, doubts: 0 },
+  'asker sends ASK': { moved: 1, doubts: 0 },
+  'asker hears TOLD': { moved: 1, doubts: 0 },
+  'asked hears ASK': { moved: -1, doubts: 1 },
+  'asked sends TOLD': { moved: -1, doubts: 1 },
+}
+
+const some = [
+  ...['offerer hears ACCEPT', 'offerer sends half the copy', 'offerer hears READY', 'offerer sends COMMIT'],
+  ...['accepter hears OFFER', 'accepter hears half the copy', 'accepter sends READY', 'accepter hears COMMIT'],
+  'asker sends ASK',
+]
+
+test.each(chosen([...boundaries, ...questions], some))('killed as %s', async (name, boundary) => {
+  const { moved, doubts } = outcomes[name] ?? { moved: 0, doubts: 0 }
+  const victim = await victims
+  const last = await killAt(victim, boundary)
+  victims = newVictim()
+  await goOnWithout(last.t)
+  const now = await swarm.balance({ settled: false })
+  const missing = held.ledger + victim.up.ledger! - last.ledger! - now.ledger
+  if (moved !== 0) expect(Math.abs(last.gain!)).toBeGreaterThan(LEAST_GAIN)
+  expect(Math.abs(missing - moved * (last.gain ?? 0))).toBeLessThan(ROUNDING)
+  expect(now.inDoubt - held.inDoubt).toBe(doubts)
+  held = now
+}, LIMIT_MS)
+
+/** Joins and dies there; gives its last words. */
+async function killAt(victim: PeerProcess, boundary: Boundary) {
+  const trap = { ...boundary, act: 'kill' } as const
+  victim.arm(...(isQuestion(boundary) ? [freezeBefore(boundary), { ...trap, same: true }] : [trap]))
+  const words = victim.says('trapped', ({ act }) => act === 'kill')
+  const frozen = victim.says('trapped', ({ act }) => act === 'freeze')
+  frozen.catch(() => {})
+  victim.tell({ word: 'join' })
+  if (isQuestion(boundary)) {
+    const { t } = await frozen
+    await others[0]!.says('round', (said) => said.t > t + FREEZE_MS)
+    victim.child.kill('SIGCONT')
+  }
+  const last = await words
+  expect(await victim.ended, nameOf(boundary)).toBe('SIGKILL')
+  return last
+}
+
+/** The others swap with each other, soon; a peer that ended would not. */
+async function goOnWithout(since: number): Promise<void> {
+  const swaps = await Promise.all(
+    others.map((peer, i) => peer.says('swap', (said) => said.with === others[1 - i]!.up.peer)),
+  )
+  for (const { t } of swaps) expect(t - since).toBeLessThan(STALL_MS)
+}
