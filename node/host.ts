@@ -137,17 +137,21 @@ async function startNode(options: HostOptions): Promise<Host> {
     const cards = announcer(plain, home, book, (card, late) =>
       registry.putCard(card, { signal: late }),
     )
+    // A registry may come into reach while the client is still being made.
+    const asking = Promise.withResolvers<RegistryClient<Card>>()
+    const onRegistry = async () => {
+      const client = await asking.promise
+      await client.replenish(book.all(Date.now()), { signal: closing.signal }).catch(() => undefined)
+      await cards.renew(closing.signal)
+    }
     const preferred = () => [...joins.values()].map(peerOf).filter((peer) => peer !== undefined)
     const registry = await registryClient<Card>(plain, {
       readCard,
       book,
       prefer: preferred,
-      onRegistry: () => {
-        const all = book.all(Date.now())
-        void registry.replenish(all, { signal: closing.signal }).catch(() => undefined)
-        void cards.renew(closing.signal)
-      },
+      onRegistry: () => void onRegistry(),
     })
+    asking.resolve(registry)
     closers.unshift(() => registry.close())
     const memory = rememberPeers(plain, home, joins, options.listen === undefined)
     closers.unshift(memory.save)

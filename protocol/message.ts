@@ -1,7 +1,6 @@
 import * as dagCbor from '@ipld/dag-cbor'
 import { fromString, toString } from 'uint8arrays'
 import * as v from 'valibot'
-import type { CodecName } from './codec/codec.ts'
 import { open, seal } from './envelope.ts'
 import type { Rejection } from './errors.ts'
 
@@ -179,11 +178,6 @@ export async function readCard(bytes: Uint8Array, now: number): Promise<Card | R
     return rejection('malformed', `card of ${card.peer} claims ${card.expiresAt - now} ms, more than allowed`)
   }
   return card
-}
-
-/** The codec names of `offered` that we speak, for a card. */
-export function knownCodecs(offered: readonly string[], ours: readonly CodecName[]): CodecName[] {
-  return ours.filter((name) => offered.includes(name))
 }
 
 /**

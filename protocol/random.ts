@@ -57,7 +57,7 @@ export function normal(random: Random): number {
 }
 
 function splitmix32(seed: number): () => number {
-  let state = (seed ^ Math.floor(seed / 2 ** 32)) | 0
+  let state = ((seed | 0) + Math.imul(Math.floor(seed / 2 ** 32), 0x85ebca6b)) | 0
   return () => {
     state = (state + 0x9e3779b9) | 0
     let mixed = Math.imul(state ^ (state >>> 16), 0x21f0aaad)

@@ -55,6 +55,8 @@ export interface Introductions {
   /** Signed cards of peers of this swarm. */
   cards(genesis: string): Promise<{ card: Card }[]>
   putCard(bytes: Uint8Array): Promise<unknown>
+  /** Cards we heard, our own too: a peer that answers the listing protocol introduces others by them. */
+  keepCard?(bytes: Uint8Array): Promise<unknown>
   /** How many registries can be asked now. */
   reachable(): number
 }
@@ -69,6 +71,8 @@ export interface SwarmOptions {
   learner: Learner
   /** The `ready` event of the learner, already received. */
   ready: Extract<WorkerEvent, { type: 'ready' }>
+  /** Where others reach us, the best first; default: every address libp2p knows. */
+  addresses?: () => readonly string[]
   clock: Clock
   random: Random
   freshNonce: () => Nonce
@@ -335,7 +339,10 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
 
   async function onAnnounced(bytes: Uint8Array): Promise<void> {
     const card = await readCard(bytes, clock.date())
-    if (!isRejection(card)) return hear(card)
+    if (!isRejection(card)) {
+      void introductions.keepCard?.(bytes).catch(() => {})
+      return hear(card)
+    }
     const listing = await readListing(bytes, clock.date())
     if (isRejection(listing) || !isRelease(listing)) return
     released = listing.sequence
@@ -358,8 +365,8 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
       peer: self,
       genesis,
       version: options.version,
-      codecs: [codec.name],
-      addresses: libp2p.getMultiaddrs().map(String).slice(0, ADDRESSES_SAID),
+      codecs: Object.keys(codecs),
+      addresses: (options.addresses?.() ?? libp2p.getMultiaddrs().map(String)).slice(0, ADDRESSES_SAID),
       sequence,
       expiresAt: Math.round(clock.date()) + CARD_MS,
     }
@@ -367,6 +374,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     await Promise.all([
       network.publish(bytes).catch(() => {}),
       introductions.putCard(bytes).catch(() => {}),
+      introductions.keepCard?.(bytes).catch(() => {}),
     ])
   }
 

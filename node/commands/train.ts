@@ -131,9 +131,11 @@ async function swarmOn({ options, signal, print }: Context, host: Host, run: Run
     introductions: {
       cards: (genesis) => host.registry.cards(genesis, { signal: AbortSignal.timeout(INTRODUCTION_MS) }),
       putCard: (bytes) => host.registry.putCard(bytes, { signal: AbortSignal.timeout(INTRODUCTION_MS) }),
+      keepCard: (bytes) => host.book.putCard(bytes, Date.now()),
       reachable: () => host.registry.registries().length,
     },
     learner: run.learner,
+    addresses: host.addresses,
     ready: run.ready,
     clock: systemClock,
     random: randomFrom(randomBytes(6).readUIntLE(0, 6)),

@@ -106,6 +106,7 @@ interface Swarmer {
   opened(channel: Channel, message: MessageOf<'offer' | 'ask' | 'pull'>): ChannelHandler | undefined
 }
 interface ChannelHandler {
+  wronged(): void
   message(message: Message): void
   data(bytes: Uint8Array): void
   end(reason: string | undefined): void
@@ -153,6 +154,7 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
   /** What a channel's events mean to its session. */
   function handlerOf(session: Session): ChannelHandler {
     return {
+      wronged: () => strike(session.peer),
       message: (message) => {
         if (session.closed) return
         if (message.nonce !== session.nonce) return breakOff(session, 'a message named another swap', true)
@@ -223,6 +225,7 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
     const channel = openChannel(stream, connection, {
       message: (answer) => handler?.message(answer),
       data: (bytes) => handler?.data(bytes),
+      wronged: () => handler?.wronged(),
       end: (reason) => handler?.end(reason),
     })
     const what = message.type === 'offer' ? 'copy' : message.type === 'pull' ? message.what : 'messages'
@@ -415,6 +418,8 @@ function receive(
       else refuseUnknown(channel, message.nonce)
     },
     data: (bytes) => handler?.data(bytes),
+    // Before its first message a stream belongs to no swarm, and its peer to nobody's list.
+    wronged: () => handler?.wronged(),
     end(reason) {
       clearTimeout(timer)
       handler?.end(reason)

@@ -38,6 +38,8 @@ export interface ChannelEvents {
   message(message: Message): void
   /** The expected data is here whole. */
   data(bytes: Uint8Array): void
+  /** The other side broke the framing: its stream ends next. */
+  wronged(reason: string): void
   /** The stream ended, once: `undefined` when the other side closed it in order. */
   end(reason: string | undefined): void
 }
@@ -121,16 +123,21 @@ export function openChannel(stream: Stream, connection: Connection, events: Chan
     end(reason)
   }
 
+  function wrong(reason: string): void {
+    if (!ended) events.wronged(reason)
+    abort(reason)
+  }
+
   const sink: FrameSink = {
     message(bytes) {
       const message = decodeMessage(bytes)
-      if (isRejection(message)) return abort(message.message)
+      if (isRejection(message)) return wrong(message.message)
       events.message(message)
     },
     data(piece) {
       if (!target || filled + piece.length > target.length) {
         const expected = target?.length ?? 0
-        return abort(`got more data than expected: ${filled + piece.length} of ${expected} bytes`)
+        return wrong(`got more data than expected: ${filled + piece.length} of ${expected} bytes`)
       }
       target.set(piece, filled)
       filled += piece.length
@@ -142,13 +149,13 @@ export function openChannel(stream: Stream, connection: Connection, events: Chan
     },
     credit(bytes) {
       const amount = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0)
-      if (amount > unacknowledged) return abort(`got credit for ${amount} bytes, expected at most ${unacknowledged}`)
+      if (amount > unacknowledged) return wrong(`got credit for ${amount} bytes, expected at most ${unacknowledged}`)
       unacknowledged -= amount
       credit.inFlight -= amount
       acknowledgedAt = performance.now()
       wake(credit)
     },
-    wrong: abort,
+    wrong,
   }
 
   stream.addEventListener('message', ({ data }) => {

@@ -2,6 +2,7 @@ import { sha256 } from 'multiformats/hashes/sha2'
 import type { AggregatorState } from '../../aggregate/aggregator.ts'
 import { adoptMomentum, stepped } from '../../aggregate/momentum.ts'
 import { aggregators } from '../../aggregate/table.ts'
+import { VALUE_CAP } from '../../codec/codec.ts'
 import { diverged } from '../../codec/float32.ts'
 import { codecs } from '../../codec/table.ts'
 import { Fault, faultFrom, invariant } from '../../errors.ts'
@@ -314,7 +315,7 @@ const handlers: {
     const size = codecs.float32.sizeBytes(tensors)
     const bytes = new Uint8Array(2 * size)
     bytes.set(codecs.float32.encode(params, tensors))
-    if (momentum) bytes.set(codecs.float32.encode(momentum.direction, tensors), size)
+    if (momentum) bytes.set(codecs.float32.encode(momentum.direction.map(withinCap), tensors), size)
     ports.send({ type: 'gave-state', nonce, bytes, digest: await digestOf(bytes), steps }, [
       bytes.buffer,
     ])
@@ -338,6 +339,11 @@ const handlers: {
     const bytes = codecs.float32.encode(state.params, state.tensors)
     ports.send({ type: 'version-params', bytes }, [bytes.buffer])
   },
+}
+
+/** With a tiny learning rate a direction may pass the cap that holds for params; a newcomer does without its last part. */
+function withinCap(value: number): number {
+  return Number.isFinite(value) ? Math.max(-VALUE_CAP, Math.min(VALUE_CAP, value)) : 0
 }
 
 async function saveIfDue(mind: Mind): Promise<void> {
