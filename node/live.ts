@@ -8,6 +8,8 @@ import { type Print, plain, sizeText } from './print.ts'
  */
 export interface Live {
   take(report: Report): void
+  /** A line that stays, above the block. */
+  note(text: string): void
   /** Leaves the last picture standing. */
   end(): void
 }
@@ -49,12 +51,16 @@ export function createLive(print: Print, now: () => number = () => performance.n
     partners: new Map(),
   }
   let saidAt = Number.NEGATIVE_INFINITY
+  // Until the peer has joined, notes say what happens, one below the other.
+  let isDrawing = false
   let phaseSaid = ''
   const every = print.live ? DRAW_EVERY_MS : LINE_EVERY_MS
   return {
     take(report) {
       fold(state, report, now())
+      isDrawing ||= report.ev === 'joined'
       if (print.quiet || print.json) return
+      if (!isDrawing) return report.ev === 'phase' ? print.note(`${report.text} ...`) : undefined
       const isNews = !print.live && state.phase !== phaseSaid
       if (!isNews && now() - saidAt < every) return
       saidAt = now()
@@ -62,8 +68,12 @@ export function createLive(print: Print, now: () => number = () => performance.n
       if (print.live) logUpdate(blockOf(state, now()))
       else print.note(lineOf(state))
     },
+    note(text) {
+      if (print.live && isDrawing) logUpdate.clear()
+      print.note(text)
+    },
     end() {
-      if (!print.live) return
+      if (!print.live || !isDrawing) return
       logUpdate(blockOf(state, now()))
       logUpdate.done()
     },

@@ -48,7 +48,6 @@ interface Demo extends Options {
   address: string
   genesis: string
   shares: string[]
-  labels: string[]
   rows: PeerRow[]
   startedAt: number
 }
@@ -100,7 +99,7 @@ function readOptions(): Options | undefined {
 async function prepare(options: Options): Promise<Demo> {
   const { home } = options
   await emptied(home)
-  say('dealing 7,200 handwritten digits to three peers, each gets only some of the ten ...')
+  say('dealing 7,200 handwritten digits: each of three peers gets some of the ten ...')
   const { train, test } = splitDigits(await readDigits())
   const all = Array.from({ length: train.size }, (_, row) => row)
   const guest = take(train, all.slice(0, GUEST_DIGITS))
@@ -119,10 +118,19 @@ async function prepare(options: Options): Promise<Demo> {
     ...['--home', join(home, 'peer-1'), '--listen', '/ip4/127.0.0.1/tcp/0'],
   ])
   const genesis = String(published.cid)
-  say(`published the model digits: ${genesis}`)
-  const labels = dealt.map((digits) => labelsOf(digits).join(' '))
-  const rows = labels.map((held, index) => newRow(`peer-${index + 1}`, held.replaceAll(' ', '')))
-  return { ...options, bootstrap, address, genesis, shares, labels, rows, startedAt: performance.now() }
+  say(`published the model digits:\n  ${genesis}`)
+  const rows = dealt.map((digits, index) => newRow(`peer-${index + 1}`, labelsOf(digits).join('')))
+  const demo = { ...options, bootstrap, address, genesis, shares, rows, startedAt: performance.now() }
+  await spread(demo)
+  return demo
+}
+
+/** The other peers fetch the model from its publisher before any trains, so that all start together. */
+async function spread(demo: Demo): Promise<void> {
+  const seeders = demo.shares.map((_, index) => startSeed(demo, index + 1))
+  await Promise.all(seeders.map(firstLine))
+  for (const seeder of seeders) seeder.interrupt()
+  await Promise.all(seeders.map(({ ended }) => ended))
 }
 
 /** The demonstration's own folder; anything else is left alone. */
@@ -290,7 +298,7 @@ function tellGuest({ address, home }: Demo): void {
   const data = relative(process.cwd(), join(home, 'digits-guest.csv'))
   const own = relative(process.cwd(), join(home, 'guest'))
   say('\nA fourth peer joins from another terminal, in this folder, with:\n')
-  say(`  npx mlstore train digits --data ${data} --home ${own} \\\n    --join ${address}\n`)
+  say(`  npx mlstore train digits --data ${data} \\\n    --home ${own} --join \\\n    ${address}\n`)
 }
 
 function tellResult(

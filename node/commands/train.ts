@@ -41,19 +41,28 @@ export const train: CommandSpec = {
     const { options, print } = context
     const { createLive } = await import('../live.ts')
     const live = createLive(print)
-    const show = (report: Report) => {
-      print.event(report)
-      live.take(report)
+    const screen: Screen = {
+      note: live.note,
+      show(report) {
+        print.event(report)
+        live.take(report)
+      },
     }
     const data = await existing(String(options.data))
-    show(phaseReport('checking-device'))
+    screen.show(phaseReport('checking-device'))
     const { withHost } = await import('../open.ts')
     try {
-      await withHost(context, (host) => trainOn(context, host, data, show))
+      await withHost(context, (host) => trainOn(context, host, data, screen))
     } finally {
       live.end()
     }
   },
+}
+
+/** Where a run is shown: reports to programs and to the live block, notes to the person. */
+interface Screen {
+  show(report: Report): void
+  note(text: string): void
 }
 
 /** Registries are asked for cards, and given ours, within this. */
@@ -66,9 +75,9 @@ const READY_MS = 10 * 60_000
 /** Its last checkpoint. */
 const GOODBYE_MS = 30_000
 
-async function trainOn(context: Context, host: Host, data: string, show: (report: Report) => void): Promise<void> {
+async function trainOn(context: Context, host: Host, data: string, screen: Screen): Promise<void> {
   const { args, options, print, signal } = context
-  const version = await fetchVersion(context, host, show)
+  const version = await fetchVersion(context, host, screen)
   const { manifest, checked, cid } = version
   const genesis = manifest.genesis ?? cid
   const checkpointPath = join(host.home.checkpoints, genesis)
@@ -92,18 +101,18 @@ async function trainOn(context: Context, host: Host, data: string, show: (report
   try {
     signal.throwIfAborted()
     const { read, skippedCount, labels, train: training, validation, skipped } = ready.data
-    show({ ev: 'data', read, skipped: skippedCount, labels, train: training, validation })
-    print.note(`data      ${data}: ${read} examples (${training} to train, ${validation} to validate), ${skippedCount} skipped`)
-    for (const { item, reason } of skipped.slice(0, 5)) print.note(`          skipped ${item}: ${reason}`)
-    print.note(`device    ${ready.backend}, ${ready.msPerStep.toFixed(1)} ms a step${ready.resumed ? `; goes on from round ${ready.rounds}` : ''}`)
-    show({
+    screen.show({ ev: 'data', read, skipped: skippedCount, labels, train: training, validation })
+    screen.note(`data      ${data}: ${read} examples (${training} to train, ${validation} to validate), ${skippedCount} skipped`)
+    for (const { item, reason } of skipped.slice(0, 5)) screen.note(`          skipped ${item}: ${reason}`)
+    screen.note(`device    ${ready.backend}, ${ready.msPerStep.toFixed(1)} ms a step${ready.resumed ? `; goes on from round ${ready.rounds}` : ''}`)
+    screen.show({
       ev: 'joined',
       run: randomBytes(4).toString('hex'),
       peer: host.libp2p.peerId.toString(),
       model: String(args[0]),
       version: cid,
     })
-    await swarmOn(context, host, { version, genesis, learner, ready, awayMs, checkpointPath }, show)
+    await swarmOn(context, host, { version, genesis, learner, ready, awayMs, checkpointPath }, screen)
   } finally {
     await Promise.race([handle.ended, new Promise((resolve) => setTimeout(resolve, GOODBYE_MS).unref())])
     await handle.close()
@@ -119,7 +128,7 @@ interface Run {
   checkpointPath: string
 }
 
-async function swarmOn({ options, signal, print }: Context, host: Host, run: Run, show: (report: Report) => void) {
+async function swarmOn({ options, signal, print }: Context, host: Host, run: Run, screen: Screen) {
   const { joinSwarm, systemClock } = await import('../../protocol/index.ts')
   const { manifest } = run.version
   const roundMs = Math.max(ROUND_MS, manifest.train.stepsPerRound * run.ready.msPerStep)
@@ -145,7 +154,7 @@ async function swarmOn({ options, signal, print }: Context, host: Host, run: Run
     swap: options.swap !== false,
     adopt: run.awayMs > ROUNDS_AWAY * roundMs,
     swapsPerRound: options.swapsPerRound as number | undefined,
-    onRelease: (listing, bytes) => void keepRelease(host, listing, bytes, print),
+    onRelease: (listing, bytes) => void keepRelease(host, listing, bytes, screen.note),
   })
   const onSignal = () => void swarm.leave('interrupted')
   if (signal.aborted) onSignal()
@@ -155,8 +164,8 @@ async function swarmOn({ options, signal, print }: Context, host: Host, run: Run
   const timer = limit === undefined ? undefined : setTimeout(() => swarm.finish(), limit)
   try {
     for await (const report of swarm.reports) {
-      show(report.ev === 'stopped' ? { ...report, checkpoint: run.checkpointPath } : report)
-      if (report.ev === 'stopped') show(phaseReport('stopped'))
+      screen.show(report.ev === 'stopped' ? { ...report, checkpoint: run.checkpointPath } : report)
+      if (report.ev === 'stopped') screen.show(phaseReport('stopped'))
     }
   } finally {
     clearTimeout(timer)
@@ -190,34 +199,34 @@ function listenToWords(swarm: Swarm): { close(): void } {
 }
 
 /** A release by the model's owner: peers who train keep it and serve it, and pass its listing on. */
-async function keepRelease(host: Host, listing: { version: string; genesis: string }, bytes: Uint8Array, print: Context['print']) {
+async function keepRelease(host: Host, listing: { version: string }, bytes: Uint8Array, note: (text: string) => void) {
   try {
     await host.book.put(bytes, Date.now())
     await host.store.fetchVersion(listing.version, { signal: AbortSignal.timeout(READY_MS) })
-    print.note(`keeps and serves the release ${listing.version}`)
+    note(`keeps and serves the release ${listing.version}`)
   } catch (error) {
-    print.note(`could not fetch the release ${listing.version}: ${(error as Error).message}`)
+    note(`could not fetch the release ${listing.version}: ${(error as Error).message}`)
   }
 }
 
 /** Finds and fetches the version, as reports; what it is goes to the person. */
-async function fetchVersion(context: Context, host: Host, show: (report: Report) => void): Promise<StoredVersion> {
+async function fetchVersion(context: Context, host: Host, screen: Screen): Promise<StoredVersion> {
   const { args, options, print } = context
   const { fetchModel } = await import('../open.ts')
   const { plain } = await import('../print.ts')
-  show(phaseReport('fetching'))
+  screen.show(phaseReport('fetching'))
   let said = -1
   const { version } = await fetchModel(context, host, String(args[0]), {
     ...(options.maxMemory !== undefined && { memoryBytes: Number(options.maxMemory) * 2 ** 20 }),
     onProgress({ bytes, total, providers }) {
       if (bytes === said) return
       said = bytes
-      show({ ev: 'fetch', bytes, total, providers })
+      screen.show({ ev: 'fetch', bytes, total, providers })
     },
   })
   const { title, version: number, license, owner } = version.manifest
-  print.note(`model     ${plain(title)} ${number}  ${version.cid}`)
-  print.note(`          ${plain(license)}, signed by …${owner.slice(-8)}`)
+  screen.note(`model     ${plain(title)} ${number}  ${version.cid}`)
+  screen.note(`          ${plain(license)}, signed by …${owner.slice(-8)}`)
   return version
 }
 

@@ -112,14 +112,20 @@ export function line(rows: readonly PeerRow[], seconds: number): string {
   return `${Math.round(seconds)} s  ${peers.join('   ')}`
 }
 
-/** `tcp 2 3`: the path, and the peers it leads to. */
+/** `tcp 2 3 +1`: the path, the peers it leads to, and how many who came from outside. */
 function pathsOf({ paths }: PeerRow, names: ReadonlyMap<string, string>): string {
-  const byPath = new Map<string, string[]>()
+  const byPath = new Map<string, { ours: string[]; guests: number }>()
   for (const [peer, path] of paths) {
-    const name = names.get(peer)?.replace('peer-', '') ?? `…${peer.slice(-3)}`
-    byPath.set(path, [...(byPath.get(path) ?? []), name])
+    const group = byPath.get(path) ?? { ours: [], guests: 0 }
+    const name = names.get(peer)?.replace('peer-', '')
+    if (name) group.ours.push(name)
+    else group.guests += 1
+    byPath.set(path, group)
   }
-  return [...byPath].map(([path, peers]) => `${path} ${peers.sort().join(' ')}`).join(', ') || '–'
+  const texts = [...byPath].map(([path, { ours, guests }]) =>
+    [path, ...ours.sort(), ...(guests > 0 ? [`+${guests}`] : [])].join(' '),
+  )
+  return texts.join(', ') || '–'
 }
 
 /** The phase most peers are in, as its sentence. */

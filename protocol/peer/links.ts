@@ -27,6 +27,8 @@ export interface Neighbour {
   heardAt: number
   /** Not offered to, nor dialled, before this. */
   notBefore: number
+  /** A dial of ours is counted on as a link until then. */
+  expectedUntil: number
   failures: number
 }
 
@@ -39,6 +41,8 @@ const BACKOFF_MS = 1000
 const BACKOFF_MAX_MS = 60_000
 /** A dial answers by `linked`; without that it is tried again after this. */
 const DIAL_MS = 10_000
+/** A dial that takes longer than this is no longer counted on: others are dialled beside it. */
+const EXPECT_MS = 3000
 /** More cards than this are not kept: a flood of identities ends here. */
 const KNOWN_LIMIT = 4096
 
@@ -132,10 +136,10 @@ export function tend(links: Links, now: number, random: Random): PeerEffect[] {
     }
   }
   const near = live(links)
-  const strangers = [...links.known.values()].filter(
-    ({ path, phase, notBefore }) => !path && phase !== 'leaving' && notBefore <= now,
-  )
-  const wanted = LINK_TARGET - near.length
+  const unlinked = [...links.known.values()].filter(({ path, phase }) => !path && phase !== 'leaving')
+  const expected = unlinked.filter(({ expectedUntil }) => expectedUntil > now)
+  const strangers = unlinked.filter(({ notBefore }) => notBefore <= now)
+  const wanted = LINK_TARGET - near.length - expected.length
   if (wanted > 0) return dialSome(strangers, wanted, now, random)
   return rotate(links, near, strangers, now, random)
 }
@@ -162,7 +166,9 @@ function rotate(
   if (links.swapsSinceRotation < ROTATE_SWAPS || strangers.length === 0) return []
   links.swapsSinceRotation = 0
   const dial = dialSome(strangers, 1, now, random)
-  const old = near.length > LINK_TARGET ? pick(random, near) : undefined
+  // A newcomer may be pulling our state.
+  const leavable = near.filter(({ phase }) => phase !== 'joining')
+  const old = near.length > LINK_TARGET ? pick(random, leavable) : undefined
   return old ? [...dial, { type: 'hang-up', peer: old.peer }] : dial
 }
 
@@ -178,6 +184,7 @@ function dialSome(
     const at = Math.floor(random() * left.length)
     const [neighbour] = left.splice(at, 1)
     neighbour!.notBefore = now + DIAL_MS * (1 + random() / 2)
+    neighbour!.expectedUntil = now + EXPECT_MS
     effects.push({ type: 'dial', peer: neighbour!.peer })
   }
   return effects
@@ -198,6 +205,7 @@ function stranger(peer: PeerId, now: number): Neighbour {
     expiresInMs: 120_000,
     heardAt: now,
     notBefore: 0,
+    expectedUntil: 0,
     failures: 0,
   }
 }

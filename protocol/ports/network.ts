@@ -154,7 +154,10 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
   /** What a channel's events mean to its session. */
   function handlerOf(session: Session): ChannelHandler {
     return {
-      wronged: () => strike(session.peer),
+      // What still comes for a swap that we gave up may find no room: that is late, not wrong.
+      wronged: () => {
+        if (!session.closed) strike(session.peer)
+      },
       message: (message) => {
         if (session.closed) return
         if (message.nonce !== session.nonce) return breakOff(session, 'a message named another swap', true)
