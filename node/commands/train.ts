@@ -105,6 +105,10 @@ async function trainOn(context: Context, host: Host, data: string, screen: Scree
     screen.note(`data      ${data}: ${read} examples (${training} to train, ${validation} to validate), ${skippedCount} skipped`)
     for (const { item, reason } of skipped.slice(0, 5)) screen.note(`          skipped ${item}: ${reason}`)
     screen.note(`device    ${ready.backend}, ${ready.msPerStep.toFixed(1)} ms a step${ready.resumed ? `; goes on from round ${ready.rounds}` : ''}`)
+    const asked = options.rounds as number | undefined
+    if (asked !== undefined && ready.rounds >= asked) {
+      screen.note(`          the checkpoint has ${ready.rounds} rounds already: give a larger --rounds, or --fresh to start anew`)
+    }
     screen.show({
       ev: 'joined',
       run: randomBytes(4).toString('hex'),
