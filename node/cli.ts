@@ -64,21 +64,24 @@ const commands: [name: string, text: string, load: () => Promise<CommandSpec>][]
 ]
 
 const about = `
-Models are named by a listing's name, by a CID, or by a share link; add @latest, @1.2.0 or @<CID> for a version:
-  digits    digits@1.2.0    bafybei...    https://example.org/#/m/bafybei...?via=/ip4/...
+Models are named by a listing's name, by a CID, or by a share link; add @latest,
+@1.2.0 or @<CID> for a version:
+  digits  digits@1.2.0  bafybei...  https://example.org/#/m/bafybei...?via=...
 
-A home holds one peer's keys, store and checkpoints: --home DIR, $MLSTORE_HOME, or ~/.mlstore. One process at a
-time uses it; addresses given with --join are remembered there. Training data never leaves this machine.
+A home holds one peer's keys, store and checkpoints: --home DIR, $MLSTORE_HOME,
+or ~/.mlstore. One process at a time uses it; addresses given with --join are
+remembered there. Training data never leaves this machine.
 
 Examples:
-  mlstore-bootstrap                                            a meeting point; prints its addresses
-  mlstore publish ./my-model --join ADDR --serve               list a model and serve it
-  mlstore ls                                                   what is listed
-  mlstore train digits --data ./my-digits --join ADDR          train it together with others
-  mlstore export digits -o ./weights --format safetensors      take the weights away
+  mlstore-bootstrap                                    a meeting point
+  mlstore publish ./my-model --join ADDR --serve       list a model and serve it
+  mlstore ls                                           what is listed
+  mlstore train digits --data ./my-digits --join ADDR  train it with others
+  mlstore export digits -o ./weights                   take the weights away
 
-Data goes to stdout, progress to stderr; --json prints JSON, -q ids only. Exit codes: 0 done, 1 unexpected, 2 usage,
-3 not found, 4 no network in time, 5 data, 6 diverged, 7 verification, 8 disk, port or home, 130 and 143 signals.
+Data goes to stdout, progress to stderr; --json prints JSON, -q ids only.
+Exit codes: 0 done, 1 unexpected, 2 usage, 3 not found, 4 no network in time,
+5 data, 6 diverged, 7 verification, 8 disk, port or home, 130 and 143 signals.
 mlstore COMMAND --help says more.`
 
 await main(process.argv.slice(2))

@@ -221,6 +221,8 @@ async function listingOf(reference: Reference, host: Host, signal?: AbortSignal)
   })
   const listings = found.listings.map(({ listing }) => listing)
   if (listings.length === 1) return listings[0]!
+  const [lie] = found.lies
+  if (listings.length === 0 && lie !== undefined) throw badListing(name ?? cid!, lie)
   if (listings.length === 0) throw notListed(name ?? cid!, found.answered.length)
   throw new Fault({
     kind: 'usage',
@@ -324,6 +326,15 @@ function notListed(model: string, registries: number): Fault {
     type: 'model-not-found',
     message: `no model ${model} is listed by the ${registries} registries that answered`,
     hint: 'mlstore ls shows what is listed; a model that is not listed can be named by its CID',
+  })
+}
+
+function badListing(model: string, { registry, message }: Lie): Fault {
+  return new Fault({
+    kind: 'verification',
+    type: 'bad-listing',
+    message: `no listing of ${model} passed its check: ${registry} sent one that is wrong: ${plain(message)}`,
+    hint: 'join through another bootstrap, or name the version by its CID',
   })
 }
 

@@ -24,7 +24,7 @@ export const publish: CommandSpec = {
     },
   ],
   examples: [
-    'mlstore publish ./my-model --join /ip4/192.0.2.1/tcp/4001/p2p/12D3Koo... --serve',
+    'mlstore publish ./my-model --serve --join /ip4/192.0.2.1/tcp/4001/p2p/12D3...',
     'mlstore publish ./my-model --replicas 2 --timeout 10m',
   ],
   async run(context) {

@@ -33,7 +33,7 @@ export const train: CommandSpec = {
     shared.timeout,
   ],
   examples: [
-    'mlstore train digits --data ./my-digits --join /ip4/127.0.0.1/tcp/4001/p2p/12D3...',
+    'mlstore train digits --data ./mine --join /ip4/127.0.0.1/tcp/4001/p2p/12D3...',
     'mlstore train digits --data digits.csv --for 10m',
     'mlstore train bafybei... --data digits.csv --rounds 50 --json',
   ],
