@@ -26,9 +26,9 @@ Give peers one of the printed addresses with --join. Behind a router or a TLS
 proxy, --announce the address that others see, for example
   --announce /dns4/boot.example.org/tcp/443/wss
 
-  mlstore-bootstrap        listen on the standard ports, keep ~/.mlstore-bootstrap
-  mlstore-bootstrap --host 127.0.0.1 --ws 0 --tcp 0 --udp 0 --http 0 --home ./boot
-                           any free ports, this machine only`
+  mlstore-bootstrap      listens on the standard ports
+  mlstore-bootstrap --host 127.0.0.1 --ws 0 --tcp 0 --udp 0 --http 0 --home boot
+                         any free ports, this machine only`
 
 function command(): Command {
   return new Command('mlstore-bootstrap')

@@ -7,6 +7,7 @@ import { Fault } from '../protocol/errors.ts'
 import type { Listing } from '../protocol/listing.ts'
 import { type Manifest, swarmOf } from '../protocol/manifest.ts'
 import { parseAddress } from '../protocol/ports/libp2p.ts'
+import type { Lie } from '../protocol/ports/registry.ts'
 import type { FetchProgress, StoredVersion } from '../protocol/ports/store.ts'
 import type { Host } from './host.ts'
 import { memoryLimit } from './memory.ts'
@@ -221,7 +222,8 @@ async function listingOf(reference: Reference, host: Host, signal?: AbortSignal)
   })
   const listings = found.listings.map(({ listing }) => listing)
   if (listings.length === 1) return listings[0]!
-  const [lie] = found.lies
+  const isHonest = (registry: string) => !found.lies.some((lie) => lie.registry === registry)
+  const [lie] = found.answered.some(isHonest) ? [] : found.lies
   if (listings.length === 0 && lie !== undefined) throw badListing(name ?? cid!, lie)
   if (listings.length === 0) throw notListed(name ?? cid!, found.answered.length)
   throw new Fault({

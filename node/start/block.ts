@@ -57,6 +57,11 @@ export function fold(row: PeerRow, report: Report): void {
       row.down += report.bytesDown
       row.paths.set(report.with, report.path)
       return
+    case 'stopped':
+      // Totals: they count what was served to peers who pulled, too.
+      row.up = report.bytesUp
+      row.down = report.bytesDown
+      return
     default:
       return
   }
