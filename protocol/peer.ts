@@ -3,33 +3,42 @@ import type { BusyReason, Card, Nonce, PeerId } from './message.ts'
 import { CARD_LIFETIME_MS } from './message.ts'
 import { allowanceMs, usualMs } from './peer/deadline.ts'
 import type { CardState, PeerEffect, PeerEvent } from './peer/events.ts'
-import { type Links, hear, linked, live, meanSteps, newLinks, tend, unlinked } from './peer/links.ts'
 import {
-  type Pulls,
+  hear,
+  type Links,
+  linked,
+  live,
+  meanSteps,
+  newLinks,
+  tend,
+  unlinked,
+} from './peer/links.ts'
+import {
   chooseDonor,
   copyFailed,
   copyReceived,
   expireRound,
   newPulls,
+  type Pulls,
   served,
   servePull,
   startRound,
 } from './peer/pulls.ts'
 import {
-  type Ending,
-  type Step,
-  type SwapContext,
-  type Swaps,
   answer,
+  type Ending,
   expire,
   knows,
   newSwaps,
   nextDeadline,
   offer,
   progress,
+  type Step,
+  type SwapContext,
+  type Swaps,
 } from './peer/swaps.ts'
 import type { Random } from './random.ts'
-import { type Phase, type Report, phaseReport } from './report.ts'
+import { type Phase, phaseReport, type Report } from './report.ts'
 
 export type { CardState, PeerEffect, PeerEvent } from './peer/events.ts'
 
@@ -86,7 +95,9 @@ export interface PeerOptions {
   random: Random
   freshNonce: () => Nonce
   /** A run that goes on from its checkpoint; `adopt` asks it to pull a live peer's state first (away for long). */
-  resumed?: { steps: number; rounds: number; outcomes: readonly Nonce[]; adopt: boolean } | undefined
+  resumed?:
+    | { steps: number; rounds: number; outcomes: readonly Nonce[]; adopt: boolean }
+    | undefined
 }
 
 /** A round is lengthened until it lasts this long, unless strict. */
@@ -191,7 +202,9 @@ interface Joining {
   firstDonorAt: number
   /** When donors that were busy are asked again. */
   againAt: number
-  pull: { nonce: Nonce; from: PeerId; deadline: number; steps: number; received: boolean } | undefined
+  pull:
+    | { nonce: Nonce; from: PeerId; deadline: number; steps: number; received: boolean }
+    | undefined
 }
 
 interface Settling {
@@ -234,9 +247,19 @@ function react(state: State, event: PeerEvent, now: number): PeerEffect[] {
     case 'offered':
       // Rounds are over, and with them their budget: others may still need us to agree.
       if (state.settling) state.swaps.budget = Math.max(state.swaps.budget, 1)
-      return after(state, answer(state.swaps, state.context, event, refusal(state, event), state.view.steps, now), now)
+      return after(
+        state,
+        answer(state.swaps, state.context, event, refusal(state, event), state.view.steps, now),
+        now,
+      )
     case 'pull-asked':
-      return servePull(state.pulls, event, pullRefusal(state, event), 2 * state.options.pullFrom, now)
+      return servePull(
+        state.pulls,
+        event,
+        pullRefusal(state, event),
+        2 * state.options.pullFrom,
+        now,
+      )
     case 'gave':
       return gave(state, event, now)
     case 'granted':
@@ -295,12 +318,16 @@ function tryToJoin(state: State, now: number): PeerEffect[] {
   if (!wantsState(state)) return begin(state)
   if (joining.pull) return expirePull(state, now)
   const waited = now - joining.since
-  const ahead = [...state.links.known.values()].some(({ steps, phase }) => steps > 0 && phase !== 'joining')
+  const ahead = [...state.links.known.values()].some(
+    ({ steps, phase }) => steps > 0 && phase !== 'joining',
+  )
   if (waited >= (ahead ? JOIN_LIMIT_MS : JOIN_MS)) return begin(state)
   if (now >= joining.againAt) joining.tried.clear()
   const donor = chooseDonor(state.links, joining.tried)
   if (donor) joining.firstDonorAt = Math.min(joining.firstDonorAt, now)
-  return donor && now >= joining.firstDonorAt + DONOR_GATHER_MS ? pullFrom(state, donor.peer, now) : []
+  return donor && now >= joining.firstDonorAt + DONOR_GATHER_MS
+    ? pullFrom(state, donor.peer, now)
+    : []
 }
 
 function pullFrom(state: State, from: PeerId, now: number): PeerEffect[] {
@@ -325,7 +352,10 @@ function pullFailed(state: State, now: number): PeerEffect[] {
   const { nonce } = joining.pull!
   joining.pull = undefined
   joining.againAt = now + DONOR_AGAIN_MS
-  return [{ type: 'close', nonce }, { type: 'release', nonce }]
+  return [
+    { type: 'close', nonce },
+    { type: 'release', nonce },
+  ]
 }
 
 function granted(state: State, event: Extract<PeerEvent, { type: 'granted' }>): PeerEffect[] {
@@ -334,11 +364,20 @@ function granted(state: State, event: Extract<PeerEvent, { type: 'granted' }>): 
   return []
 }
 
-function adopted(state: State, event: Extract<PeerEvent, { type: 'adopted' }>, now: number): PeerEffect[] {
+function adopted(
+  state: State,
+  event: Extract<PeerEvent, { type: 'adopted' }>,
+  now: number,
+): PeerEffect[] {
   const nonce = state.joining?.pull?.nonce
   if (!nonce || nonce !== event.nonce) return []
   addSteps(state.view, event.steps - state.view.steps)
-  return [{ type: 'close', nonce }, { type: 'release', nonce }, ...begin(state), publish(state, now)]
+  return [
+    { type: 'close', nonce },
+    { type: 'release', nonce },
+    ...begin(state),
+    publish(state, now),
+  ]
 }
 
 /** From here on we train, and every swap is half and half. */
@@ -350,7 +389,11 @@ function begin(state: State): PeerEffect[] {
 
 // Rounds -------------------------------------------------------------------------------------------------------------
 
-function trained(state: State, event: Extract<PeerEvent, { type: 'trained' }>, now: number): PeerEffect[] {
+function trained(
+  state: State,
+  event: Extract<PeerEvent, { type: 'trained' }>,
+  now: number,
+): PeerEffect[] {
   const { view, options } = state
   const first = view.steps === 0
   state.training = false
@@ -359,7 +402,10 @@ function trained(state: State, event: Extract<PeerEvent, { type: 'trained' }>, n
   if (state.roundsLeft !== undefined) state.roundsLeft -= 1
   learnPace(state, event.ms / Math.max(1, event.steps))
   // A bucket, so that a round nobody was free in is made up for by the next.
-  state.swaps.budget = Math.min(2 * options.swapsPerRound, state.swaps.budget + options.swapsPerRound)
+  state.swaps.budget = Math.min(
+    2 * options.swapsPerRound,
+    state.swaps.budget + options.swapsPerRound,
+  )
   state.swaps.tried.clear()
   state.pulls.copiesServed = 0
   const { steps, loss, samples } = event
@@ -440,9 +486,11 @@ function startSettling(state: State, now: number): PeerEffect[] {
 function settle(state: State, now: number): PeerEffect[] {
   const settling = state.settling!
   const { view, options } = state
-  if (!options.swap || (live(state.links).length === 0 && !state.swaps.current)) return finish(state)
+  if (!options.swap || (live(state.links).length === 0 && !state.swaps.current))
+    return finish(state)
   if (settling.gossipFrom === undefined && caughtUp(state, now)) settling.gossipFrom = view.swaps
-  const enough = settling.gossipFrom !== undefined && view.swaps - settling.gossipFrom >= SETTLE_SWAPS
+  const enough =
+    settling.gossipFrom !== undefined && view.swaps - settling.gossipFrom >= SETTLE_SWAPS
   const tired = now - settling.since > SETTLE_LIMIT_MS + LINGER_MS
   if ((enough || tired) && view.stage === 'settling') {
     settling.agreedAt = now
@@ -479,7 +527,9 @@ function caughtUp({ settling, links, view }: State, now: number): boolean {
 /** A peer that is done goes on answering until nobody near is still settling. */
 function othersDone(state: State, now: number): boolean {
   if (state.swaps.current) return false
-  const waiting = live(state.links).some(({ phase }) => phase === 'settling' || phase === 'training')
+  const waiting = live(state.links).some(
+    ({ phase }) => phase === 'settling' || phase === 'training',
+  )
   return !waiting || now - state.settling!.agreedAt! > LINGER_MS
 }
 
@@ -548,7 +598,12 @@ function ended(state: State, ending: Ending, now: number): PeerEffect[] {
   }
   if (ending.type === 'failed') {
     view.failedSwaps += 1
-    const report: Report = { ev: 'swap-failed', round: view.round, with: ending.with, reason: ending.reason }
+    const report: Report = {
+      ev: 'swap-failed',
+      round: view.round,
+      with: ending.with,
+      reason: ending.reason,
+    }
     tryAnother(state, now)
     return [{ type: 'report', report }]
   }
@@ -556,7 +611,8 @@ function ended(state: State, ending: Ending, now: number): PeerEffect[] {
   view.swaps += 1
   view.bytesUp += swap.bytesUp
   view.bytesDown += swap.bytesDown
-  if (!late && 'role' in swap && swap.role === 'accepter') countServed(state, now, now - swap.startedAt)
+  if (!late && 'role' in swap && swap.role === 'accepter')
+    countServed(state, now, now - swap.startedAt)
   // What is left of the budget is offered now, to three links again; both of us have just become free, so not in step.
   state.swaps.tried.clear()
   if (state.swaps.budget >= 1) state.retryAt = now + SETTLE_PACE_MS * state.options.random()
@@ -575,14 +631,26 @@ function swapReport(
 ): Report {
   const path = state.links.known.get(swap.with)?.path ?? 'tcp'
   const { bytesUp, bytesDown } = swap
-  return { ev: 'swap', round: state.view.round, with: swap.with, path, bytesUp, bytesDown, distance }
+  return {
+    ev: 'swap',
+    round: state.view.round,
+    with: swap.with,
+    path,
+    bytesUp,
+    bytesDown,
+    distance,
+  }
 }
 
 function evaluateAveraged({ view }: State): PeerEffect {
   return { type: 'evaluate', at: 'averaged', round: view.round }
 }
 
-function gave(state: State, event: Extract<PeerEvent, { type: 'gave' }>, now: number): PeerEffect[] {
+function gave(
+  state: State,
+  event: Extract<PeerEvent, { type: 'gave' }>,
+  now: number,
+): PeerEffect[] {
   const serving = state.pulls.serving.get(event.nonce)
   if (!serving) return after(state, progress(state.swaps, state.context, event, now), now)
   countServed(state, now, now - serving.since)
@@ -590,7 +658,11 @@ function gave(state: State, event: Extract<PeerEvent, { type: 'gave' }>, now: nu
   return served(state.pulls, event)
 }
 
-function received(state: State, event: Extract<PeerEvent, { type: 'received' }>, now: number): PeerEffect[] {
+function received(
+  state: State,
+  event: Extract<PeerEvent, { type: 'received' }>,
+  now: number,
+): PeerEffect[] {
   const pull = state.joining?.pull
   if (pull?.nonce === event.nonce) {
     pull.received = true
@@ -604,7 +676,11 @@ function received(state: State, event: Extract<PeerEvent, { type: 'received' }>,
   return after(state, progress(state.swaps, state.context, event, now), now)
 }
 
-function refused(state: State, event: Extract<PeerEvent, { type: 'declined' }>, now: number): PeerEffect[] {
+function refused(
+  state: State,
+  event: Extract<PeerEvent, { type: 'declined' }>,
+  now: number,
+): PeerEffect[] {
   if (state.joining?.pull?.nonce === event.nonce) return pullFailed(state, now)
   const { random } = state.options
   if (state.pulls.round?.asked.has(event.nonce)) {
@@ -613,7 +689,11 @@ function refused(state: State, event: Extract<PeerEvent, { type: 'declined' }>, 
   return after(state, progress(state.swaps, state.context, event, now), now)
 }
 
-function brokenOff(state: State, event: Extract<PeerEvent, { type: 'broken' }>, now: number): PeerEffect[] {
+function brokenOff(
+  state: State,
+  event: Extract<PeerEvent, { type: 'broken' }>,
+  now: number,
+): PeerEffect[] {
   const pull = state.joining?.pull
   if (pull?.nonce === event.nonce) return pull.received ? [] : pullFailed(state, now)
   const { random } = state.options
@@ -680,7 +760,11 @@ function refresh(state: State, now: number): PeerEffect[] {
   if (now >= state.tendAt) {
     state.tendAt = now + TEND_MS
     if (!state.training) state.pulls.copiesServed = 0
-    effects.push(...tend(state.links, now, state.options.random).filter((effect) => !hangsUpOnSwap(state, effect)))
+    effects.push(
+      ...tend(state.links, now, state.options.random).filter(
+        (effect) => !hangsUpOnSwap(state, effect),
+      ),
+    )
   }
   if (now >= state.cardAt) effects.push(publish(state, now))
   return [...effects, ...sayPeers(state), ...sayPhase(state)]

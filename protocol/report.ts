@@ -51,7 +51,13 @@ const reports = [
     validation: count,
   }),
   v.object({ ev: v.literal('peers'), count, direct: count }),
-  v.object({ ev: v.literal('round'), round: count, steps: count, loss: v.number(), samples: count }),
+  v.object({
+    ev: v.literal('round'),
+    round: count,
+    steps: count,
+    loss: v.number(),
+    samples: count,
+  }),
   v.object({
     ev: v.literal('swap'),
     round: count,
@@ -81,6 +87,8 @@ const reports = [
   v.object({
     ev: v.literal('failed'),
     code: count,
+    /** The fault's stable name: `artifact-not-found`. */
+    type: v.optional(text),
     message: text,
     hint: v.optional(text),
   }),

@@ -16,7 +16,7 @@ import {
   readCard,
   signCard,
 } from './message.ts'
-import { type CardState, type PeerEffect, type PeerEvent, type PeerView, createPeer } from './peer.ts'
+import { type CardState, type PeerEffect, type PeerEvent, type PeerOptions, type PeerView, createPeer } from './peer.ts'
 import { sizeOf } from './params.ts'
 import type { Clock } from './ports/clock.ts'
 import type { Node } from './ports/libp2p.ts'
@@ -69,8 +69,10 @@ export interface SwarmOptions {
   libp2p: Node
   introductions: Introductions
   learner: Learner
-  /** The `ready` event of the learner, already received. */
-  ready: Extract<WorkerEvent, { type: 'ready' }>
+  /** The `ready` event of the learner. It may still load its data while we join: messages wait for it. */
+  ready: Ready | Promise<Ready>
+  /** Called once we are subscribed to the swarm's topic, which does not wait for the learner. */
+  onSubscribed?: () => void
   /** Where others reach us, the best first; default: every address libp2p knows. */
   addresses?: () => readonly string[]
   clock: Clock
@@ -81,8 +83,8 @@ export interface SwarmOptions {
   rounds?: number | undefined
   /** False is the control: train alone. */
   swap?: boolean
-  /** A resumed run that was away for more than 20 swaps pulls the state of a live peer. */
-  adopt?: boolean
+  /** A resumed run that was away for long pulls the state of a live peer. */
+  adopt?: boolean | ((ready: Ready) => boolean)
   /** Swaps per round, where not the manifest's. */
   swapsPerRound?: number | undefined
   /** Rounds end exactly after the recipe's H steps, whatever the manifest says. */
@@ -90,6 +92,8 @@ export interface SwarmOptions {
   /** A release of this model was announced, signed by its owner. */
   onRelease?: (listing: Listing, bytes: Uint8Array) => void
 }
+
+export type Ready = Extract<WorkerEvent, { type: 'ready' }>
 
 /** Introductions are asked this often while links are few, and then rarely. */
 const INTRODUCE_MS = 2000
@@ -101,8 +105,9 @@ const CARD_MS = CARD_LIFETIME_MS
 /** The learner's answer to a stop, its checkpoint written. */
 const STOP_MS = 30_000
 
+/** Resolves when the learner is ready; what it rejects with is thrown, and the topic left. */
 export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
-  const { manifest, genesis, libp2p, learner, clock, introductions, ready } = options
+  const { manifest, genesis, libp2p, learner, clock, introductions } = options
   const { tensors } = manifest
   const codec = codecs[manifest.gossip.codec]
   const self = libp2p.peerId.toString()
@@ -114,13 +119,28 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
   const closing = new AbortController()
   const evaluation = { spentMs: 0, since: clock.now(), rounds: [] as number[], last: () => {} }
   const events: PeerEvent[] = []
-  let isPumping = false
+  let isPumping = true // until there is a Peer to handle them
   let sequence = Math.round(clock.date())
   let released = -1
   let callOff = () => {}
   let stopReason: string | undefined
   let over = false
 
+  const whenReady = Promise.resolve(options.ready)
+  whenReady.catch(() => {}) // thrown below; not unhandled before that
+  const network = await joinNetwork({
+    libp2p,
+    genesis,
+    tensors,
+    codec: codec.name,
+    onEvent: onNetwork,
+    judge,
+  })
+  options.onSubscribed?.()
+  const ready = await whenReady.catch(async (error: unknown) => {
+    await network.leave()
+    throw error
+  })
   const peer = createPeer({
     self,
     codec: codec.name,
@@ -135,23 +155,14 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     swap: options.swap ?? true,
     random: options.random,
     freshNonce: options.freshNonce,
-    resumed: ready.resumed
-      ? { steps: ready.steps, rounds: ready.rounds, outcomes: ready.outcomes, adopt: options.adopt ?? false }
-      : undefined,
-  })
-
-  const network = await joinNetwork({
-    libp2p,
-    genesis,
-    tensors,
-    codec: codec.name,
-    onEvent: onNetwork,
-    judge,
+    resumed: resumedFrom(ready, options),
   })
   const stopped = Promise.withResolvers<void>()
   learner.listen(onLearner)
   const introducing = keepIntroducing()
-  dispatch({ type: 'joined' })
+  isPumping = false
+  events.unshift({ type: 'joined' })
+  pump()
 
   return {
     reports: queue.reports,
@@ -171,6 +182,10 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
   /** Events wait for the effects of those before them: an effect may answer at once. */
   function dispatch(event: PeerEvent): void {
     events.push(event)
+    pump()
+  }
+
+  function pump(): void {
     if (isPumping) return
     isPumping = true
     for (let next = events.shift(); next && !over; next = events.shift()) {
@@ -420,6 +435,12 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     queue.end()
     stopped.resolve()
   }
+}
+
+function resumedFrom(ready: Ready, { adopt = false }: SwarmOptions): PeerOptions['resumed'] {
+  if (!ready.resumed) return undefined
+  const { steps, rounds, outcomes } = ready
+  return { steps, rounds, outcomes, adopt: typeof adopt === 'function' ? adopt(ready) : adopt }
 }
 
 /** Addresses a card has room for. */

@@ -1,5 +1,5 @@
 import type { Copy } from '../codec/codec.ts'
-import { BLOCK, type TensorSpec, forEachBlock } from '../params.ts'
+import { BLOCK, forEachBlock, type TensorSpec } from '../params.ts'
 
 /**
  * params += rate · (received − sent), block by block, so no decoded model is ever held. Variances stay at or above zero.

@@ -21,7 +21,10 @@ export const swap: Aggregator = {
 
   settle(state, sent, received) {
     const [theirs] = received
-    invariant(sent && theirs && received.length === 1, 'a swap settles one sent with one received copy')
+    invariant(
+      sent && theirs && received.length === 1,
+      'a swap settles one sent with one received copy',
+    )
     const squared = addDifferenceInto(state.params, 0.5, theirs, sent, state.tensors)
     follow(state)
     return squared / 2

@@ -1,5 +1,5 @@
 import { Fault } from '../errors.ts'
-import { type TensorSpec, sizeOf } from '../params.ts'
+import { sizeOf, type TensorSpec } from '../params.ts'
 import { type Codec, VALUE_CAP } from './codec.ts'
 
 /** float32: every value as it is, little-endian, in tensor order. Exact. */

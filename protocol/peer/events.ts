@@ -32,7 +32,14 @@ export type PeerEvent =
   | { type: 'gave'; nonce: Nonce; digest: Digest; bytes: number; steps: number }
   | { type: 'settled'; nonce: Nonce; distance: number }
   | { type: 'adopted'; nonce: Nonce; steps: number }
-  | { type: 'trained'; steps: number; totalSteps: number; loss: number; samples: number; ms: number }
+  | {
+      type: 'trained'
+      steps: number
+      totalSteps: number
+      loss: number
+      samples: number
+      ms: number
+    }
   /** The time that a `timer` effect asked for has come. */
   | { type: 'tick' }
   /** What a person may ask: pause, go on, stop training but let the swarm agree, leave now. */

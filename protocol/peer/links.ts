@@ -1,5 +1,5 @@
 import type { Card, PeerId } from '../message.ts'
-import { type Random, pick } from '../random.ts'
+import { pick, type Random } from '../random.ts'
 import type { Path } from '../report.ts'
 import type { PeerEffect } from './events.ts'
 
@@ -136,7 +136,9 @@ export function tend(links: Links, now: number, random: Random): PeerEffect[] {
     }
   }
   const near = live(links)
-  const unlinked = [...links.known.values()].filter(({ path, phase }) => !path && phase !== 'leaving')
+  const unlinked = [...links.known.values()].filter(
+    ({ path, phase }) => !path && phase !== 'leaving',
+  )
   const expected = unlinked.filter(({ expectedUntil }) => expectedUntil > now)
   const strangers = unlinked.filter(({ notBefore }) => notBefore <= now)
   const wanted = LINK_TARGET - near.length - expected.length

@@ -2,9 +2,9 @@ import type { CodecName } from '../codec/codec.ts'
 import type { BusyReason, Nonce, PeerId } from '../message.ts'
 import type { Random } from '../random.ts'
 import { shuffle } from '../random.ts'
-import { type Pace, allowanceMs, newPace, remember } from './deadline.ts'
+import { allowanceMs, newPace, type Pace, remember } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
-import { type Links, type Neighbour, backOff, live } from './links.ts'
+import { backOff, type Links, live, type Neighbour } from './links.ts'
 
 /**
  * Reading other peers' params without giving ours: a newcomer's whole state from one donor, or the copies of k
@@ -56,7 +56,13 @@ export function newPulls(): Pulls {
 export function startRound(
   pulls: Pulls,
   links: Links,
-  options: { from: number; codec: CodecName; copyBytes: number; random: Random; freshNonce: () => Nonce },
+  options: {
+    from: number
+    codec: CodecName
+    copyBytes: number
+    random: Random
+    freshNonce: () => Nonce
+  },
   now: number,
 ): PeerEffect[] {
   if (pulls.round) return []
@@ -72,7 +78,14 @@ export function startRound(
   })
   const deadline = now + allowanceMs(pulls.pace, options.copyBytes)
   const { codec } = options
-  pulls.round = { nonce: options.freshNonce(), codec, asked, startedAt: now, deadline, settling: false }
+  pulls.round = {
+    nonce: options.freshNonce(),
+    codec,
+    asked,
+    startedAt: now,
+    deadline,
+    settling: false,
+  }
   return effects
 }
 
@@ -104,7 +117,8 @@ export function copyFailed(
 /** Past the deadline the round settles with what it has. */
 export function expireRound(pulls: Pulls, links: Links, now: number, random: Random): PeerEffect[] {
   const { round } = pulls
-  for (const [nonce, { since }] of pulls.serving) if (now - since > SERVE_LIMIT_MS) pulls.serving.delete(nonce)
+  for (const [nonce, { since }] of pulls.serving)
+    if (now - since > SERVE_LIMIT_MS) pulls.serving.delete(nonce)
   if (!round || round.settling || now <= round.deadline) return []
   const late = [...round.asked].filter(([, copy]) => !copy.received)
   return late.flatMap(([nonce]) => copyFailed(pulls, links, nonce, now, random, true))

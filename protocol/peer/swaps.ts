@@ -2,9 +2,9 @@ import type { CodecName } from '../codec/codec.ts'
 import { invariant } from '../errors.ts'
 import type { BusyReason, Digest, MessageOf, Nonce, Outcome, PeerId } from '../message.ts'
 import type { Random } from '../random.ts'
-import { type Pace, allowanceMs, newPace, remember } from './deadline.ts'
+import { allowanceMs, newPace, type Pace, remember } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
-import { type Links, backOff, choose, succeeded, toldSteps } from './links.ts'
+import { backOff, choose, type Links, succeeded, toldSteps } from './links.ts'
 
 /**
  * One swap at a time, and the few that are in doubt.
@@ -105,13 +105,22 @@ export function newSwaps(outcomes: readonly Nonce[] = []): Swaps {
 }
 
 /** Offers to a random live neighbour, if a swap may start at all. Returns undefined when there is nobody to ask. */
-export function offer(swaps: Swaps, context: SwapContext, steps: number, now: number): Step | undefined {
+export function offer(
+  swaps: Swaps,
+  context: SwapContext,
+  steps: number,
+  now: number,
+): Step | undefined {
   if (swaps.current || swaps.budget < 1 || swaps.tried.size >= LINKS_TRIED) return undefined
   const neighbour = choose(context.links, context.random, now, swaps.tried)
   if (!neighbour) return undefined
   swaps.tried.add(neighbour.peer)
   const nonce = context.freshNonce()
-  swaps.current = { state: 'offering', role: 'offerer', ...begin(swaps, context, neighbour.peer, nonce, now) }
+  swaps.current = {
+    state: 'offering',
+    role: 'offerer',
+    ...begin(swaps, context, neighbour.peer, nonce, now),
+  }
   const message = { type: 'offer', nonce, codec: context.codec, steps } as const
   return { effects: [{ type: 'send', to: neighbour.peer, message }], endings: [] }
 }
@@ -183,7 +192,8 @@ export function expire(swaps: Swaps, context: SwapContext, now: number): Step {
   if (current && current.state !== 'settling' && now > current.deadline) {
     append(step, broken(swaps, context, current.nonce, 'no answer before its deadline', now))
   }
-  for (const doubt of swaps.doubts.values()) append(step, tendDoubt(swaps, context.links, doubt, now))
+  for (const doubt of swaps.doubts.values())
+    append(step, tendDoubt(swaps, context.links, doubt, now))
   return step
 }
 
@@ -195,7 +205,13 @@ export function nextDeadline(swaps: Swaps): number {
   return next
 }
 
-function begin(swaps: Swaps, context: SwapContext, peer: PeerId, nonce: Nonce, now: number): SwapBase {
+function begin(
+  swaps: Swaps,
+  context: SwapContext,
+  peer: PeerId,
+  nonce: Nonce,
+  now: number,
+): SwapBase {
   const deadline = now + allowanceMs(swaps.pace, context.copyBytes)
   return { with: peer, nonce, startedAt: now, deadline }
 }
@@ -229,7 +245,10 @@ function whyNot(swaps: Swaps, context: SwapContext, from: PeerId): BusyReason | 
 function voidOffer(swaps: Swaps): PeerEffect[] {
   const { nonce } = swaps.current!
   swaps.current = undefined
-  return [{ type: 'close', nonce }, { type: 'release', nonce }]
+  return [
+    { type: 'close', nonce },
+    { type: 'release', nonce },
+  ]
 }
 
 function accepted(
@@ -239,16 +258,21 @@ function accepted(
 ): Step {
   const { current } = swaps
   toldSteps(context.links, from, steps)
-  if (current?.state !== 'offering' || current.nonce !== nonce || current.with !== from) return close(nonce)
+  if (current?.state !== 'offering' || current.nonce !== nonce || current.with !== from)
+    return close(nonce)
   swaps.budget -= 1
   const { codec } = context
   swaps.current = { ...current, state: 'exchanging', ready: undefined, ...nothingYet, codec }
   return { effects: [{ type: 'give', nonce, what: 'copy', codec }], endings: [] }
 }
 
-function declined(swaps: Swaps, { from, nonce, reason }: Extract<PeerEvent, { type: 'declined' }>): Step {
+function declined(
+  swaps: Swaps,
+  { from, nonce, reason }: Extract<PeerEvent, { type: 'declined' }>,
+): Step {
   const { current } = swaps
-  if (current?.state !== 'offering' || current.nonce !== nonce || current.with !== from) return close(nonce)
+  if (current?.state !== 'offering' || current.nonce !== nonce || current.with !== from)
+    return close(nonce)
   swaps.current = undefined
   return { ...close(nonce), endings: [{ type: 'declined', with: from, reason }] }
 }
@@ -267,7 +291,11 @@ function copied(swaps: Swaps, event: Extract<PeerEvent, { type: 'gave' | 'receiv
     current.given = event.digest
     current.bytesUp = event.bytes
     const { nonce, digest, bytes } = event
-    step.effects.push({ type: 'send', to: current.with, message: { type: 'params', nonce, bytes, digest } })
+    step.effects.push({
+      type: 'send',
+      to: current.with,
+      message: { type: 'params', nonce, bytes, digest },
+    })
   }
   return append(step, current.role === 'offerer' ? maybeSettle(swaps) : maybeReady(swaps))
 }
@@ -281,7 +309,10 @@ function maybeReady(swaps: Swaps): Step {
   return { effects: [{ type: 'send', to: current.with, message }], endings: [] }
 }
 
-function readied(swaps: Swaps, { from, nonce, digest }: Extract<PeerEvent, { type: 'ready' }>): Step {
+function readied(
+  swaps: Swaps,
+  { from, nonce, digest }: Extract<PeerEvent, { type: 'ready' }>,
+): Step {
   const { current } = swaps
   if (current?.nonce !== nonce || current.with !== from) return close(nonce)
   if (current.state !== 'exchanging' || current.role !== 'offerer') return nothing()
@@ -297,17 +328,27 @@ function maybeSettle(swaps: Swaps): Step {
   if (!given || !received || !ready) return nothing()
   if (ready !== given) return fail(swaps, 'READY names another copy than the one we sent')
   swaps.current = { ...current, state: 'settling' }
-  return { effects: [{ type: 'settle', nonce, role: 'offerer', codec, received: [nonce] }], endings: [] }
+  return {
+    effects: [{ type: 'settle', nonce, role: 'offerer', codec, received: [nonce] }],
+    endings: [],
+  }
 }
 
-function committed(swaps: Swaps, { from, nonce, digest }: Extract<PeerEvent, { type: 'committed' }>): Step {
+function committed(
+  swaps: Swaps,
+  { from, nonce, digest }: Extract<PeerEvent, { type: 'committed' }>,
+): Step {
   const { current } = swaps
-  if (current?.nonce !== nonce || current.with !== from || current.state !== 'ready') return close(nonce)
+  if (current?.nonce !== nonce || current.with !== from || current.state !== 'ready')
+    return close(nonce)
   // A COMMIT of another copy than ours is no answer: the swap goes on being in doubt, and we ask.
   if (digest !== current.given) return close(nonce)
   swaps.current = { ...current, state: 'settling' }
   const { codec } = current
-  return { effects: [{ type: 'settle', nonce, role: 'accepter', codec, received: [nonce] }], endings: [] }
+  return {
+    effects: [{ type: 'settle', nonce, role: 'accepter', codec, received: [nonce] }],
+    endings: [],
+  }
 }
 
 function settled(
@@ -335,7 +376,13 @@ function settled(
   return step
 }
 
-function broken(swaps: Swaps, context: SwapContext, nonce: Nonce, reason: string, now: number): Step {
+function broken(
+  swaps: Swaps,
+  context: SwapContext,
+  nonce: Nonce,
+  reason: string,
+  now: number,
+): Step {
   const { current } = swaps
   // While settling the stream no longer matters: the offerer's record answers the accepter's question.
   if (current?.nonce !== nonce || current.state === 'settling') return nothing()
@@ -348,7 +395,10 @@ function fail(swaps: Swaps, reason: string): Step {
   const { nonce, with: peer } = swaps.current!
   swaps.current = undefined
   return {
-    effects: [{ type: 'close', nonce }, { type: 'release', nonce }],
+    effects: [
+      { type: 'close', nonce },
+      { type: 'release', nonce },
+    ],
     endings: [{ type: 'failed', with: peer, nonce, reason }],
   }
 }
@@ -359,7 +409,14 @@ function doubt(swaps: Swaps, current: Exchange, now: number): Step {
   swaps.doubts.set(current.nonce, held)
   return {
     effects: [{ type: 'close', nonce: current.nonce }],
-    endings: [{ type: 'failed', with: current.with, nonce: current.nonce, reason: 'in doubt: READY was sent, COMMIT did not come' }],
+    endings: [
+      {
+        type: 'failed',
+        with: current.with,
+        nonce: current.nonce,
+        reason: 'in doubt: READY was sent, COMMIT did not come',
+      },
+    ],
   }
 }
 
@@ -383,7 +440,8 @@ function asked(swaps: Swaps, { from, nonce }: Extract<PeerEvent, { type: 'asked'
   const { current } = swaps
   const ours = current?.nonce === nonce && current.with === from && current.role === 'offerer'
   const outcome = outcomeOf(swaps, nonce, ours)
-  const step = ours && outcome === 'aborted' ? fail(swaps, 'the other side lost the stream') : nothing()
+  const step =
+    ours && outcome === 'aborted' ? fail(swaps, 'the other side lost the stream') : nothing()
   step.effects.push({ type: 'send', to: from, message: { type: 'told', nonce, outcome } })
   return step
 }
@@ -413,7 +471,13 @@ function told(
   }
   swaps.doubts.delete(nonce)
   backOff(context.links, from, now, context.random)
-  return { effects: [{ type: 'close', nonce }, { type: 'release', nonce }], endings: [] }
+  return {
+    effects: [
+      { type: 'close', nonce },
+      { type: 'release', nonce },
+    ],
+    endings: [],
+  }
 }
 
 function settledLate(swaps: Swaps, held: Doubt, distance: number): Step {

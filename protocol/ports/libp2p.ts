@@ -10,6 +10,7 @@ import {
   type PrivateKey,
   type Transport,
 } from '@libp2p/interface'
+import { peerIdFromString } from '@libp2p/peer-id'
 import { type Ping, ping } from '@libp2p/ping'
 import { isPrivate } from '@libp2p/utils'
 import { yamux } from '@libp2p/yamux'
@@ -227,9 +228,14 @@ export function parseAddress(typed: string): Multiaddr {
   })
 }
 
+/** The library takes any text for a peer's id; a mistyped one would be dialled for ever. */
 function tryParse(typed: string): Multiaddr | undefined {
   try {
-    return multiaddr(typed.trim())
+    const address = multiaddr(typed.trim())
+    for (const { name, value } of address.getComponents()) {
+      if (name === 'p2p') peerIdFromString(value ?? '')
+    }
+    return address
   } catch {
     return undefined
   }

@@ -10,10 +10,10 @@ import { codecs } from '../codec/table.ts'
 import type { Rejection } from '../errors.ts'
 import type { Digest, Message, MessageOf, Nonce, PeerId } from '../message.ts'
 import { MESSAGE_LIMIT } from '../message.ts'
+import { sizeOf, type TensorSpec } from '../params.ts'
 import type { Draft } from '../peer/events.ts'
-import { type TensorSpec, sizeOf } from '../params.ts'
 import type { Path } from '../report.ts'
-import { type Node, directConnectionTo, pathOf } from './libp2p.ts'
+import { directConnectionTo, type Node, pathOf } from './libp2p.ts'
 import { type Channel, openChannel } from './transfer.ts'
 
 /**
@@ -119,6 +119,8 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
   const tensorsDigest = await digestOf(new TextEncoder().encode(tensorList(tensors)))
   // A question about a swap has a stream of its own beside the swap's: its key is the nonce after QUESTION.
   const sessions = new Map<string, Session>()
+  /** Offers and pulls whose stream is not open yet, and how to call them off. */
+  const opening = new Map<Nonce, AbortController>()
   const admitted = new Set<PeerId>()
   const linkedPaths = new Map<PeerId, Path>()
   const strikes = new Map<PeerId, { count: number; until: number }>()
@@ -160,8 +162,10 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
       },
       message: (message) => {
         if (session.closed) return
-        if (message.nonce !== session.nonce) return breakOff(session, 'a message named another swap', true)
-        if (opens(message)) return breakOff(session, `got another ${message.type} on a stream that has one`, true)
+        if (message.nonce !== session.nonce)
+          return breakOff(session, 'a message named another swap', true)
+        if (opens(message))
+          return breakOff(session, `got another ${message.type} on a stream that has one`, true)
         if (message.type === 'params') return expectCopy(session, message)
         onEvent({ type: 'message', from: session.peer, message })
       },
@@ -174,7 +178,11 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
         // A copy that came whole is told before its stream's end: a donor closes right behind it.
         void session.checking.then(() => {
           if (session.closed) return
-          onEvent({ type: 'broken', nonce: session.nonce, reason: reason ?? 'closed by the other side' })
+          onEvent({
+            type: 'broken',
+            nonce: session.nonce,
+            reason: reason ?? 'closed by the other side',
+          })
         })
       },
     }
@@ -212,8 +220,12 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
   async function checkCopy(session: Session, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     const digest = await digestOf(bytes)
     if (session.closed) return
-    if (digest !== session.announced) return breakOff(session, 'a copy whose hash is not the announced one', true)
-    const rejection = session.what === 'state' ? checkState(bytes, tensors) : codecs[session.codec].check(bytes, tensors)
+    if (digest !== session.announced)
+      return breakOff(session, 'a copy whose hash is not the announced one', true)
+    const rejection =
+      session.what === 'state'
+        ? checkState(bytes, tensors)
+        : codecs[session.codec].check(bytes, tensors)
     if (rejection) return breakOff(session, rejection.message, true)
     traffic.down += bytes.length
     onEvent({ type: 'copy', nonce: session.nonce, bytes, digest })
@@ -223,7 +235,14 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
     const protocol = message.type === 'pull' ? PARAMS_PROTOCOL : SWAP_PROTOCOL
     const connection = directConnectionTo(libp2p, peerIdFromString(to))
     if (!connection) throw new Error('no direct connection')
-    const stream = await connection.newStream(protocol, { signal: AbortSignal.timeout(OPEN_MS) })
+    const callOff = new AbortController()
+    if (message.type !== 'ask') opening.set(message.nonce, callOff)
+    const signal = AbortSignal.any([callOff.signal, AbortSignal.timeout(OPEN_MS)])
+    const stream = await connection.newStream(protocol, { signal }).finally(() => {
+      opening.delete(message.nonce)
+    })
+    // Called off while its stream opened: the other side must not take what we no longer stand by.
+    if (callOff.signal.aborted) return stream.abort(new Error('called off'))
     let handler: ChannelHandler | undefined
     const channel = openChannel(stream, connection, {
       message: (answer) => handler?.message(answer),
@@ -231,7 +250,8 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
       wronged: () => handler?.wronged(),
       end: (reason) => handler?.end(reason),
     })
-    const what = message.type === 'offer' ? 'copy' : message.type === 'pull' ? message.what : 'messages'
+    const what =
+      message.type === 'offer' ? 'copy' : message.type === 'pull' ? message.what : 'messages'
     handler = handlerOf(sessionOf(message, to, channel, what, options.codec))
     channel.send(message)
   }
@@ -276,7 +296,9 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
 
   function refreshLink(peer: PeerId): void {
     if (!admitted.has(peer)) return
-    const connection = isStruck(peer) ? undefined : directConnectionTo(libp2p, peerIdFromString(peer))
+    const connection = isStruck(peer)
+      ? undefined
+      : directConnectionTo(libp2p, peerIdFromString(peer))
     const path = connection && pathOf(connection)
     if (path === linkedPaths.get(peer)) return
     if (path) linkedPaths.set(peer, path)
@@ -295,11 +317,20 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
     return (strikes.get(peer)?.until ?? 0) > performance.now()
   }
 
-  const onConnection = ({ detail }: CustomEvent<Connection>) => refreshLink(detail.remotePeer.toString())
-  const onSubscription = ({ detail }: CustomEvent<{ peerId: Libp2pPeerId; subscriptions: { topic: string; subscribe: boolean }[] }>) => {
-    if (detail.subscriptions.some((change) => change.topic === topic && change.subscribe)) admit(detail.peerId.toString())
+  const onConnection = ({ detail }: CustomEvent<Connection>) =>
+    refreshLink(detail.remotePeer.toString())
+  const onSubscription = ({
+    detail,
+  }: CustomEvent<{
+    peerId: Libp2pPeerId
+    subscriptions: { topic: string; subscribe: boolean }[]
+  }>) => {
+    if (detail.subscriptions.some((change) => change.topic === topic && change.subscribe))
+      admit(detail.peerId.toString())
   }
-  const onAnnouncement = ({ detail }: CustomEvent<{ topic: string; data: Uint8Array; type: string }>) => {
+  const onAnnouncement = ({
+    detail,
+  }: CustomEvent<{ topic: string; data: Uint8Array; type: string }>) => {
     if (detail.topic !== topic) return
     const from = 'from' in detail ? String(detail.from) : ''
     onEvent({ type: 'announced', from, bytes: detail.data })
@@ -327,20 +358,25 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
       if (message.type === 'offer' || message.type === 'pull' || message.type === 'ask') {
         open(to, trimmed(message)).catch((error: Error) => {
           // A question that cannot be put is put again later; the swap it asks about goes on.
-          if (message.type !== 'ask') onEvent({ type: 'broken', nonce: message.nonce, reason: error.message })
+          if (message.type !== 'ask')
+            onEvent({ type: 'broken', nonce: message.nonce, reason: error.message })
         })
         return
       }
-      const session = sessions.get(message.type === 'told' ? QUESTION + message.nonce : message.nonce)
+      const session = sessions.get(
+        message.type === 'told' ? QUESTION + message.nonce : message.nonce,
+      )
       if (!session) return
       session.channel.send(trimmed(message))
-      if (message.type === 'told') closeSession(session)
+      // The last word on its stream: what a refused peer sends behind it finds no room.
+      if (message.type === 'told' || message.type === 'busy') closeSession(session)
       if (message.type !== 'params' || !copy) return
       traffic.up += copy.length
       // A broken transfer is reported by its channel's end.
       session.sending = session.channel.sendData(copy).catch(() => {})
     },
     close(nonce) {
+      opening.get(nonce)?.abort(new Error('called off'))
       for (const key of [nonce, QUESTION + nonce]) {
         const session = sessions.get(key)
         if (session) closeSession(session)

@@ -1,15 +1,15 @@
 import type { Connection, Stream } from '@libp2p/interface'
 import { Fault } from '../errors.ts'
 import {
-  FRAME_HEADER_BYTES,
-  type FrameKind,
-  type Message,
   decodeFrameHeader,
   decodeMessage,
   encodeFrameHeader,
   encodeMessage,
+  FRAME_HEADER_BYTES,
+  type FrameKind,
   frameLimits,
   isRejection,
+  type Message,
 } from '../message.ts'
 import { pathOf } from './libp2p.ts'
 
@@ -80,7 +80,11 @@ function creditOf(connection: Connection): Credit {
 }
 
 /** Speaks frames on `stream`. Events come synchronously, in the order of the bytes. */
-export function openChannel(stream: Stream, connection: Connection, events: ChannelEvents): Channel {
+export function openChannel(
+  stream: Stream,
+  connection: Connection,
+  events: ChannelEvents,
+): Channel {
   const credit = creditOf(connection)
   const reader = new FrameReader()
   let target: Uint8Array | undefined
@@ -96,31 +100,43 @@ export function openChannel(stream: Stream, connection: Connection, events: Chan
     write('credit', body)
   }
 
+  /** A stream may end while we write to it: libp2p throws then, and says it by `close` as well. */
   function write(kind: FrameKind, body: Uint8Array): void {
-    stream.send(encodeFrameHeader(kind, body.length))
-    stream.send(body)
+    try {
+      stream.send(encodeFrameHeader(kind, body.length))
+      stream.send(body)
+    } catch (error) {
+      abort((error as Error).message)
+    }
   }
 
   function end(reason: string | undefined): void {
     if (ended) return
+    endWith(reason)
+    // The other side said its last word; a stream that we left half open would count against both of us.
+    void close()
+  }
+
+  function endWith(reason: string | undefined): void {
     ended = true
     credit.inFlight -= unacknowledged
     credit.owedBytes -= credit.owed.get(acknowledge) ?? 0
     credit.owed.delete(acknowledge)
     wake(credit)
     events.end(reason)
-    // The other side said its last word; a stream that we left half open would count against both of us.
-    void close()
   }
 
   async function close(): Promise<void> {
     if (stream.writeStatus !== 'writable') return
-    await stream.close({ signal: AbortSignal.timeout(STALL_LIMIT_MS) }).catch(() => abort('could not close'))
+    await stream
+      .close({ signal: AbortSignal.timeout(STALL_LIMIT_MS) })
+      .catch(() => abort('could not close'))
   }
 
   function abort(reason: string): void {
-    if (!ended) stream.abort(new Error(reason))
-    end(reason)
+    // First our reason: the stream tells of its end while it aborts.
+    if (!ended) endWith(reason)
+    stream.abort(new Error(reason))
   }
 
   function wrong(reason: string): void {
@@ -149,7 +165,8 @@ export function openChannel(stream: Stream, connection: Connection, events: Chan
     },
     credit(bytes) {
       const amount = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0)
-      if (amount > unacknowledged) return wrong(`got credit for ${amount} bytes, expected at most ${unacknowledged}`)
+      if (amount > unacknowledged)
+        return wrong(`got credit for ${amount} bytes, expected at most ${unacknowledged}`)
       unacknowledged -= amount
       credit.inFlight -= amount
       acknowledgedAt = performance.now()
@@ -162,7 +179,11 @@ export function openChannel(stream: Stream, connection: Connection, events: Chan
     if (!ended) reader.read(data.subarray(), sink, () => ended)
   })
   stream.addEventListener('drain', () => wake(credit))
+  // libp2p may empty its buffer after a `drain` that found us awake already; `idle` says that it did.
+  stream.addEventListener('idle', () => wake(credit))
   stream.addEventListener('end', () => {
+    // A broken stream says why in the `close` that comes next.
+    if (stream.status === 'reset' || stream.status === 'aborted') return
     if (target || reader.isInside) end(`the stream ended after ${filled} bytes, inside a transfer`)
     else end(undefined)
   })
@@ -176,9 +197,7 @@ export function openChannel(stream: Stream, connection: Connection, events: Chan
     async sendData(bytes) {
       for (let from = 0; from < bytes.length; from += PIECE_BYTES) {
         const piece = bytes.subarray(from, from + PIECE_BYTES)
-        await room(piece.length)
-        unacknowledged += piece.length
-        credit.inFlight += piece.length
+        await takeCredit(piece.length)
         write('data', piece)
       }
     },
@@ -190,14 +209,25 @@ export function openChannel(stream: Stream, connection: Connection, events: Chan
     abort,
   }
 
-  /** Waits until `bytes` fit into the window and into what the transport takes. */
-  async function room(bytes: number): Promise<void> {
+  /** Waits until `bytes` fit into the window and into what the transport takes; then they count at once, for all streams. */
+  async function takeCredit(bytes: number): Promise<void> {
     acknowledgedAt = Math.max(acknowledgedAt, performance.now() - STALL_LIMIT_MS / 2)
-    while (!ended && (credit.inFlight + bytes > credit.window || stream.writeBufferLength > WRITE_AHEAD_BYTES)) {
+    while (
+      !ended &&
+      (credit.inFlight + bytes > credit.window || stream.writeBufferLength > WRITE_AHEAD_BYTES)
+    ) {
       await woken(credit)
-      if (performance.now() - acknowledgedAt > STALL_LIMIT_MS) abort(`nothing acknowledged for ${STALL_LIMIT_MS} ms`)
+      if (performance.now() - acknowledgedAt > STALL_LIMIT_MS)
+        abort(`nothing acknowledged for ${STALL_LIMIT_MS} ms`)
     }
-    if (ended) throw new Fault({ kind: 'network', type: 'stream-ended', message: 'the stream ended during a transfer' })
+    if (ended)
+      throw new Fault({
+        kind: 'network',
+        type: 'stream-ended',
+        message: 'the stream ended during a transfer',
+      })
+    unacknowledged += bytes
+    credit.inFlight += bytes
   }
 }
 
@@ -254,7 +284,10 @@ class FrameReader {
   read(chunk: Uint8Array, sink: FrameSink, isOver: () => boolean): void {
     let at = 0
     while (at < chunk.length && !isOver()) {
-      at += this.headerFilled < FRAME_HEADER_BYTES ? this.readHeader(chunk, at, sink) : this.readBody(chunk, at, sink)
+      at +=
+        this.headerFilled < FRAME_HEADER_BYTES
+          ? this.readHeader(chunk, at, sink)
+          : this.readBody(chunk, at, sink)
     }
   }
 
@@ -290,7 +323,8 @@ class FrameReader {
     this.headerFilled = 0
     this.body = undefined
     if (!body) return
-    if (kind === 'credit' && body.length !== 4) sink.wrong(`got credit of ${body.length} bytes, expected 4`)
+    if (kind === 'credit' && body.length !== 4)
+      sink.wrong(`got credit of ${body.length} bytes, expected 4`)
     else if (kind === 'credit') sink.credit(body)
     else sink.message(body)
   }

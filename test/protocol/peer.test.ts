@@ -26,7 +26,9 @@ function swapOnce(bench: Bench, name: string, from = 'a'): PeerEffect[] {
 }
 
 function phases(effects: readonly PeerEffect[]): string[] {
-  return only(effects, 'report').flatMap(({ report }) => (report.ev === 'phase' ? [report.phase] : []))
+  return only(effects, 'report').flatMap(({ report }) =>
+    report.ev === 'phase' ? [report.phase] : [],
+  )
 }
 
 describe('rounds', () => {
@@ -71,7 +73,9 @@ describe('rounds', () => {
     const bench = trainingPeer({ swap: false })
     expect(sent(bench.endRound(), 'offer')).toEqual([])
     const offer = { from: 'a', nonce: nonceOf('one'), codec: 'int8', steps: 1 } as const
-    expect(sent(bench.tell({ type: 'offered', ...offer }), 'busy')).toMatchObject([{ reason: 'no-swap' }])
+    expect(sent(bench.tell({ type: 'offered', ...offer }), 'busy')).toMatchObject([
+      { reason: 'no-swap' },
+    ])
   })
 })
 
@@ -224,7 +228,9 @@ describe('pause', () => {
     expect(only(effects, 'train')).toEqual([])
     expect(sent(effects, 'offer')).toEqual([])
     const offer = { from: 'a', nonce: nonceOf('one'), codec: 'int8', steps: 1 } as const
-    expect(sent(bench.tell({ type: 'offered', ...offer }), 'busy')).toMatchObject([{ reason: 'paused' }])
+    expect(sent(bench.tell({ type: 'offered', ...offer }), 'busy')).toMatchObject([
+      { reason: 'paused' },
+    ])
   })
 
   test('resume goes on', () => {
@@ -248,7 +254,8 @@ describe('what it says of itself', () => {
 
   test('less often in a large swarm: once a second for all peers together', () => {
     const bench = trainingPeer({ swap: false }, [])
-    for (let index = 0; index < 599; index++) bench.tell({ type: 'card', card: cardOf(`p${index}`) })
+    for (let index = 0; index < 599; index++)
+      bench.tell({ type: 'card', card: cardOf(`p${index}`) })
     bench.wait(80_000)
     expect(only(bench.wait(440_000), 'publish')).toEqual([])
     expect(only(bench.wait(320_000), 'publish')).toHaveLength(1)
@@ -276,7 +283,14 @@ describe('what it says of itself', () => {
     bench.tell({ type: 'resume' })
     const reports = only(swapOnce(bench, 'one'), 'report').map(({ report }) => report)
     const bytes = { bytesUp: COPY_BYTES, bytesDown: COPY_BYTES }
-    expect(reports).toContainEqual({ ev: 'swap', round: 1, with: 'a', path: 'tcp', ...bytes, distance: 1 })
+    expect(reports).toContainEqual({
+      ev: 'swap',
+      round: 1,
+      with: 'a',
+      path: 'tcp',
+      ...bytes,
+      distance: 1,
+    })
   })
 })
 
@@ -287,7 +301,10 @@ describe('hostile neighbours', () => {
       bench.tell({ type: 'card', card: cardOf(`p${index}`) })
     const [peers] = only(bench.tell({ type: 'reachable', count: 1 }), 'report')
     expect(peers).toBeUndefined()
-    expect(only(bench.meet('friend'), 'report')[0]?.report).toMatchObject({ ev: 'peers', count: 4097 })
+    expect(only(bench.meet('friend'), 'report')[0]?.report).toMatchObject({
+      ev: 'peers',
+      count: 4097,
+    })
   })
 
   test('a second offer of one nonce is refused, during its swap and after it', () => {
@@ -295,7 +312,13 @@ describe('hostile neighbours', () => {
     bench.tell({ type: 'pause' })
     bench.endRound()
     bench.tell({ type: 'resume' })
-    const offer = { type: 'offered', from: 'a', nonce: nonceOf('one'), codec: 'int8', steps: 1 } as const
+    const offer = {
+      type: 'offered',
+      from: 'a',
+      nonce: nonceOf('one'),
+      codec: 'int8',
+      steps: 1,
+    } as const
     expect(sent(bench.tell(offer), 'accept')).toHaveLength(1)
     expect(sent(bench.tell(offer), 'busy')).toHaveLength(1)
   })
@@ -317,7 +340,9 @@ describe('hostile neighbours', () => {
       ...bench.tell({ type: 'adopted', nonce, steps: 1 }),
       ...bench.tell({ type: 'broken', nonce, reason: 'lost' }),
     ]
-    expect(effects.filter(({ type }) => ['give', 'settle', 'adopt', 'send'].includes(type))).toEqual([])
+    expect(
+      effects.filter(({ type }) => ['give', 'settle', 'adopt', 'send'].includes(type)),
+    ).toEqual([])
     expect(bench.peer.view).toEqual(before)
   })
 })
@@ -337,7 +362,12 @@ describe('any interleaving of events', () => {
   const event: fc.Arbitrary<PeerEvent> = fc.oneof(
     fc.record({ type: fc.constant('offered' as const), from, nonce, codec, steps }),
     fc.record({ type: fc.constant('accepted' as const), from, nonce, steps }),
-    fc.record({ type: fc.constant('declined' as const), from, nonce, reason: fc.constant('busy' as const) }),
+    fc.record({
+      type: fc.constant('declined' as const),
+      from,
+      nonce,
+      reason: fc.constant('busy' as const),
+    }),
     fc.record({ type: fc.constant('ready' as const), from, nonce, digest }),
     fc.record({ type: fc.constant('committed' as const), from, nonce, digest }),
     fc.record({ type: fc.constant('asked' as const), from, nonce }),
@@ -352,15 +382,30 @@ describe('any interleaving of events', () => {
     fc.record({ type: fc.constant('granted' as const), from, nonce, steps }),
     fc.record({ type: fc.constant('received' as const), nonce, digest, bytes }),
     fc.record({ type: fc.constant('broken' as const), nonce, reason: fc.constant('lost') }),
-    fc.record({ type: fc.constant('linked' as const), peer: from, path: fc.constant('tcp' as const) }),
+    fc.record({
+      type: fc.constant('linked' as const),
+      peer: from,
+      path: fc.constant('tcp' as const),
+    }),
     fc.record({ type: fc.constant('unlinked' as const), peer: from }),
-    fc.record({ type: fc.constant('card' as const), card: fc.record({ peer: from, phase, steps }).map(({ peer, ...rest }) => cardOf(peer, rest)) }),
-    fc.constantFrom<PeerEvent>({ type: 'tick' }, { type: 'pause' }, { type: 'resume' }, { type: 'reachable', count: 1 }),
+    fc.record({
+      type: fc.constant('card' as const),
+      card: fc.record({ peer: from, phase, steps }).map(({ peer, ...rest }) => cardOf(peer, rest)),
+    }),
+    fc.constantFrom<PeerEvent>(
+      { type: 'tick' },
+      { type: 'pause' },
+      { type: 'resume' },
+      { type: 'reachable', count: 1 },
+    ),
     fc.constant<PeerEvent>({ type: 'finish' }),
   )
   const happening = fc.record({
     event: fc.option(event, { nil: undefined, freq: 6 }),
-    afterMs: fc.oneof({ weight: 6, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(20_000) }),
+    afterMs: fc.oneof(
+      { weight: 6, arbitrary: fc.constant(0) },
+      { weight: 1, arbitrary: fc.nat(20_000) },
+    ),
     /** How many of the worker's answers come before the event. */
     answers: fc.nat(2),
   })
@@ -394,7 +439,13 @@ describe('any interleaving of events', () => {
           training -= 1
           return trained(effect.steps)
         case 'give':
-          return { type: 'gave', nonce: effect.nonce, digest: digestOf('g'), bytes: COPY_BYTES, steps: 1 }
+          return {
+            type: 'gave',
+            nonce: effect.nonce,
+            digest: digestOf('g'),
+            bytes: COPY_BYTES,
+            steps: 1,
+          }
         case 'settle':
           settling -= 1
           return { type: 'settled', nonce: effect.nonce, distance: 1 }
@@ -409,40 +460,49 @@ describe('any interleaving of events', () => {
     { meets: 'swap', newcomer: false },
     { meets: 'swap', newcomer: true },
     { meets: 'pull', newcomer: false },
-  ] as const)('never throws, never swaps twice at once, never loses a copy ($meets, newcomer: $newcomer)', ({ meets, newcomer }) => {
-    const runs = fc.property(fc.array(happening, { minLength: 20, maxLength: 120 }), (happenings) => {
-      const resumed = newcomer ? undefined : { steps: 10, rounds: 0, outcomes: [], adopt: false }
-      const bench = startPeer({ meets, resumed, rounds: 6 })
-      const worker = workerOf(bench, meets)
-      const held = new Set<string>()
-      const current = new Set<string>()
-      const tell = (event: PeerEvent, afterMs = 0) => {
-        const effects = bench.tell(event, afterMs)
-        if (event.type === 'received' || event.type === 'gave') held.add(event.nonce)
-        for (const effect of effects) {
-          if (effect.type === 'send' && effect.message.type === 'accept') {
-            expect(current.size).toBe(0)
-            current.add(effect.message.nonce)
+  ] as const)(
+    'never throws, never swaps twice at once, never loses a copy ($meets, newcomer: $newcomer)',
+    ({ meets, newcomer }) => {
+      const runs = fc.property(
+        fc.array(happening, { minLength: 20, maxLength: 120 }),
+        (happenings) => {
+          const resumed = newcomer
+            ? undefined
+            : { steps: 10, rounds: 0, outcomes: [], adopt: false }
+          const bench = startPeer({ meets, resumed, rounds: 6 })
+          const worker = workerOf(bench, meets)
+          const held = new Set<string>()
+          const current = new Set<string>()
+          const tell = (event: PeerEvent, afterMs = 0) => {
+            const effects = bench.tell(event, afterMs)
+            if (event.type === 'received' || event.type === 'gave') held.add(event.nonce)
+            for (const effect of effects) {
+              if (effect.type === 'send' && effect.message.type === 'accept') {
+                expect(current.size).toBe(0)
+                current.add(effect.message.nonce)
+              }
+              if (effect.type === 'close') current.delete(effect.nonce)
+              if (effect.type === 'settle')
+                for (const nonce of effect.received) expect(held).toContain(nonce)
+              if (effect.type === 'release') held.delete(effect.nonce)
+            }
+            worker.take(effects)
           }
-          if (effect.type === 'close') current.delete(effect.nonce)
-          if (effect.type === 'settle') for (const nonce of effect.received) expect(held).toContain(nonce)
-          if (effect.type === 'release') held.delete(effect.nonce)
-        }
-        worker.take(effects)
-      }
-      tell({ type: 'joined' })
-      for (const peer of peers) {
-        tell({ type: 'card', card: cardOf(peer) })
-        tell({ type: 'linked', peer, path: 'tcp' })
-      }
-      for (const { event, afterMs, answers } of happenings) {
-        for (let count = 0; count < answers; count++) {
-          const answer = worker.answer()
-          if (answer) tell(answer)
-        }
-        tell(event ?? { type: 'tick' }, afterMs)
-      }
-    })
-    fc.assert(runs, { numRuns: 400, seed: 7 })
-  })
+          tell({ type: 'joined' })
+          for (const peer of peers) {
+            tell({ type: 'card', card: cardOf(peer) })
+            tell({ type: 'linked', peer, path: 'tcp' })
+          }
+          for (const { event, afterMs, answers } of happenings) {
+            for (let count = 0; count < answers; count++) {
+              const answer = worker.answer()
+              if (answer) tell(answer)
+            }
+            tell(event ?? { type: 'tick' }, afterMs)
+          }
+        },
+      )
+      fc.assert(runs, { numRuns: 400, seed: 7 })
+    },
+  )
 })

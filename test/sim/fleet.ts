@@ -6,12 +6,18 @@ import { codecs } from '../../protocol/codec/table.ts'
 import { Fault } from '../../protocol/errors.ts'
 import type { Card } from '../../protocol/message.ts'
 import type { TensorSpec } from '../../protocol/params.ts'
-import { type Peer, type PeerEffect, type PeerEvent, type PeerOptions, createPeer } from '../../protocol/peer.ts'
-import { type Random, integerBelow, normal, randomFrom } from '../../protocol/random.ts'
+import {
+  createPeer,
+  type Peer,
+  type PeerEffect,
+  type PeerEvent,
+  type PeerOptions,
+} from '../../protocol/peer.ts'
+import { integerBelow, normal, type Random, randomFrom } from '../../protocol/random.ts'
 import type { Report } from '../../protocol/report.ts'
 import { eventOf } from '../../protocol/swarm.ts'
 import { Schedule } from './heap.ts'
-import { type LinkOptions, carry, isLost, latencyOf } from './network.ts'
+import { carry, isLost, type LinkOptions, latencyOf } from './network.ts'
 
 /**
  * A fleet of shipped Peers under virtual time. It is one more host: it runs their effects over virtual links, and the
@@ -99,6 +105,11 @@ export interface Fleet {
   freeze(index: number, forMs: number): void
   /** Adds a newcomer now. */
   join(): Member
+  /** Hands a peer an event of its host, such as `pause`. */
+  tell(index: number, event: PeerEvent): void
+  /** Cuts all links between peers of different groups, until healed; `groupOf` takes a peer's index. */
+  partition(groupOf: (index: number) => number): void
+  heal(): void
   /** Calls back at a time of the run. */
   at(ms: number, call: () => void): void
   /** Called before each effect of each peer; what it returns false for does not happen. It may kill or freeze the peer. */
@@ -117,6 +128,7 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
   const tensors: TensorSpec[] = [{ name: 'w', shape: [options.params], role: 'trainable' }]
   const codec = codecs[options.codec]
   const rule = aggregators[options.rule]
+  let reaches = (_a: Member, _b: Member) => true
   let now = 0
   let handled = 0
 
@@ -145,6 +157,17 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
       frozen.set(index, now + forMs)
     },
     join,
+    tell: (index, event) => dispatch(members[index]!, event),
+    partition(groupOf) {
+      reaches = (a, b) => groupOf(a.index) === groupOf(b.index)
+      for (const member of members) {
+        for (const index of member.linked)
+          if (!reaches(member, members[index]!)) unlink(member, members[index])
+      }
+    },
+    heal() {
+      reaches = () => true
+    },
     at: (ms, call) => schedule.push(ms, { type: 'call', call }),
     intercept: () => true,
   }
@@ -155,8 +178,16 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     const member = newMember(members.length)
     members.push(member)
     byId.set(member.id, member)
-    schedule.push(now + member.random() * 100, { type: 'event', to: member.index, event: { type: 'joined' } })
-    schedule.push(now + 100, { type: 'event', to: member.index, event: { type: 'reachable', count: 1 } })
+    schedule.push(now + member.random() * 100, {
+      type: 'event',
+      to: member.index,
+      event: { type: 'joined' },
+    })
+    schedule.push(now + 100, {
+      type: 'event',
+      to: member.index,
+      event: { type: 'reachable', count: 1 },
+    })
     // What registries tell a newcomer: the cards of some who are there.
     schedule.push(now + 150 + member.random() * 50, { type: 'call', call: () => introduce(member) })
     return member
@@ -205,7 +236,9 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
   }
 
   function introduce(member: Member): void {
-    const known = members.filter(({ alive, card, index }) => alive && card && index !== member.index)
+    const known = members.filter(
+      (other) => other.alive && other.card && other !== member && reaches(member, other),
+    )
     for (const { card } of sample(member.random, known, options.cardReach)) {
       schedule.push(now, { type: 'event', to: member.index, event: { type: 'card', card: card! } })
     }
@@ -256,19 +289,21 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     runAll(member, member.peer.handle(event, now))
   }
 
-  /** Effects in order; a peer that freezes or dies between two of them goes on with the rest later, or never. */
+  /** Effects in order; a peer that dies or freezes before one of them never goes on, or does when it thaws. */
   function runAll(member: Member, effects: PeerEffect[]): void {
     for (const [done, effect] of effects.entries()) {
+      const happens = fleet.intercept(member, effect)
       if (!member.alive) return
       const thaw = frozen.get(member.index)
       if (thaw !== undefined && thaw > now) {
-        return schedule.push(thaw, { type: 'effects', to: member.index, effects: effects.slice(done) })
+        const rest = effects.slice(happens ? done : done + 1)
+        return schedule.push(thaw, { type: 'effects', to: member.index, effects: rest })
       }
-      if (fleet.intercept(member, effect)) run(member, effect)
+      if (happens) run(member, effect)
     }
   }
 
-  function later(member: Member, ms: number, item: Happening): void {
+  function later(ms: number, item: Happening): void {
     schedule.push(now + ms, item)
   }
 
@@ -278,13 +313,17 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
       case 'send':
         return send(member, effect)
       case 'train':
-        return later(member, effect.steps * member.stepMs, { type: 'stepped', to, steps: effect.steps })
+        return later(effect.steps * member.stepMs, {
+          type: 'stepped',
+          to,
+          steps: effect.steps,
+        })
       case 'give':
-        return later(member, member.stepMs * member.random(), { type: 'give', to, effect })
+        return later(member.stepMs * member.random(), { type: 'give', to, effect })
       case 'settle':
-        return later(member, member.stepMs * member.random(), { type: 'settle', to, effect })
+        return later(member.stepMs * member.random(), { type: 'settle', to, effect })
       case 'adopt':
-        return later(member, 1, { type: 'adopt', to, nonce: effect.nonce, steps: effect.steps })
+        return later(1, { type: 'adopt', to, nonce: effect.nonce, steps: effect.steps })
       case 'close':
         return endStream(member, effect.nonce)
       case 'release':
@@ -319,7 +358,7 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     const opens = message.type === 'offer' || message.type === 'pull'
     const isQuestion = message.type === 'ask' || message.type === 'told'
     if (!other || !member.linked.has(other.index)) {
-      if (opens) later(member, 1, brokenFor(member, nonce, 'no direct connection'))
+      if (opens) later(1, brokenFor(member, nonce, 'no direct connection'))
       return
     }
     if (opens) streams.set(nonce, new Set([member.index, other.index]))
@@ -327,20 +366,28 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     if (isLost(options, random)) return isQuestion ? undefined : breakStream(nonce)
     const delay = latencyOf(options, options.seed, member.index, other.index)
     const event = eventOf(member.id, carry(message))
-    if (event) later(other, delay, { type: 'event', to: other.index, event })
+    if (event) later(delay, { type: 'event', to: other.index, event })
     const copy = message.type === 'params' ? member.given.get(nonce) : undefined
-    if (copy) later(other, delay + copy.length / options.bandwidth, { type: 'copy', to: other.index, nonce, bytes: copy.slice() })
+    if (copy)
+      later(delay + copy.length / options.bandwidth, {
+        type: 'copy',
+        to: other.index,
+        nonce,
+        bytes: copy.slice(),
+      })
   }
 
   function brokenFor({ index }: Member, nonce: string, reason: string): Happening {
     return { type: 'event', to: index, event: { type: 'broken', nonce, reason } }
   }
 
+  /** Each end hears of it right behind what was said before. */
   function breakStream(nonce: string): void {
-    const ends = streams.get(nonce)
+    const ends = [...(streams.get(nonce) ?? [])]
     streams.delete(nonce)
-    for (const index of ends ?? []) {
-      schedule.push(now + options.latencyMs[0], brokenFor(members[index]!, nonce, 'the stream was lost'))
+    for (const index of ends) {
+      const delay = latencyOf(options, options.seed, ends[0]!, ends.at(-1)!) + 1
+      schedule.push(now + delay, brokenFor(members[index]!, nonce, 'the stream was lost'))
     }
   }
 
@@ -350,13 +397,13 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     if (!ends?.delete(member.index)) return
     for (const index of ends) {
       const delay = latencyOf(options, options.seed, member.index, index) + 2000
-      later(member, delay, brokenFor(members[index]!, nonce, 'closed by the other side'))
+      later(delay, brokenFor(members[index]!, nonce, 'closed by the other side'))
     }
     if (ends.size === 0) streams.delete(nonce)
   }
 
   function link(member: Member, other: Member | undefined): void {
-    if (!other?.alive || member.linked.has(other.index)) return
+    if (!other?.alive || member.linked.has(other.index) || !reaches(member, other)) return
     member.linked.add(other.index)
     other.linked.add(member.index)
     const delay = 3 * latencyOf(options, options.seed, member.index, other.index)
@@ -364,17 +411,32 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
       [member, other],
       [other, member],
     ] as const) {
-      later(a, delay, { type: 'event', to: a.index, event: { type: 'linked', peer: b.id, path: 'tcp' } })
-      if (b.card) later(a, delay, { type: 'event', to: a.index, event: { type: 'card', card: b.card } })
+      later(delay, {
+        type: 'event',
+        to: a.index,
+        event: { type: 'linked', peer: b.id, path: 'tcp' },
+      })
+      if (b.card)
+        later(delay, { type: 'event', to: a.index, event: { type: 'card', card: b.card } })
     }
   }
 
   function unlink(member: Member, other: Member | undefined): void {
     if (!other || !member.linked.delete(other.index)) return
     other.linked.delete(member.index)
-    later(member, 1, { type: 'event', to: member.index, event: { type: 'unlinked', peer: other.id } })
+    for (const [nonce, ends] of streams)
+      if (ends.has(member.index) && ends.has(other.index)) breakStream(nonce)
+    later(1, {
+      type: 'event',
+      to: member.index,
+      event: { type: 'unlinked', peer: other.id },
+    })
     const delay = latencyOf(options, options.seed, member.index, other.index)
-    later(other, delay, { type: 'event', to: other.index, event: { type: 'unlinked', peer: member.id } })
+    later(delay, {
+      type: 'event',
+      to: other.index,
+      event: { type: 'unlinked', peer: member.id },
+    })
   }
 
   function kill(member: Member): void {
@@ -397,9 +459,9 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     member.card = card
     const reached = sample(member.random, members, options.cardReach)
     for (const index of new Set([...reached.map((other) => other.index), ...member.linked])) {
-      if (index === member.index) continue
+      if (index === member.index || !reaches(member, members[index]!)) continue
       const delay = 2 * latencyOf(options, options.seed, member.index, index)
-      later(member, delay, { type: 'event', to: index, event: { type: 'card', card } })
+      later(delay, { type: 'event', to: index, event: { type: 'card', card } })
     }
   }
 
@@ -420,12 +482,21 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     dispatch(member, { type: 'trained', steps, totalSteps: 0, loss: 0, samples: steps, ms })
   }
 
-  function give(member: Member, { nonce, what, codec: name }: Extract<PeerEffect, { type: 'give' }>): void {
+  function give(
+    member: Member,
+    { nonce, what, codec: name }: Extract<PeerEffect, { type: 'give' }>,
+  ): void {
     const params = rule.give(member.state)
     const bytes = what === 'copy' ? codecs[name].encode(params, tensors) : encodeState(member)
     member.given.set(nonce, bytes)
     const { steps } = member.peer.view
-    dispatch(member, { type: 'gave', nonce, digest: fingerprint(bytes), bytes: bytes.length, steps })
+    dispatch(member, {
+      type: 'gave',
+      nonce,
+      digest: fingerprint(bytes),
+      bytes: bytes.length,
+      steps,
+    })
   }
 
   function encodeState({ state }: Member): Uint8Array {
@@ -451,13 +522,22 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     const sent = role === 'puller' ? undefined : { codec, bytes: member.given.get(nonce)! }
     const copies = received.map((source) => ({ codec, bytes: member.received.get(source)! }))
     const distance = rule.settle(member.state, sent, copies)
-    if (sent && !halves.delete(nonce)) halves.set(nonce, params.map((value, i) => value - before[i]!))
+    if (sent && !halves.delete(nonce))
+      halves.set(
+        nonce,
+        params.map((value, i) => value - before[i]!),
+      )
     dispatch(member, { type: 'settled', nonce, distance })
   }
 
   function adopt(member: Member, nonce: string, steps: number): void {
     const bytes = member.received.get(nonce)
-    if (!bytes) throw new Fault({ kind: 'unexpected', type: 'no-state', message: 'adopts a state it does not hold' })
+    if (!bytes)
+      throw new Fault({
+        kind: 'unexpected',
+        type: 'no-state',
+        message: 'adopts a state it does not hold',
+      })
     const values = new Float32Array(bytes.slice().buffer)
     member.state.params.set(values.subarray(0, options.params))
     adoptMomentum(member.state, values.subarray(options.params))

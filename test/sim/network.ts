@@ -1,4 +1,4 @@
-import { type Message, decodeMessage, encodeMessage, isRejection } from '../../protocol/message.ts'
+import { decodeMessage, encodeMessage, isRejection, type Message } from '../../protocol/message.ts'
 import type { Draft } from '../../protocol/peer/events.ts'
 import type { Random } from '../../protocol/random.ts'
 

@@ -6,7 +6,7 @@ import { VALUE_CAP } from '../../codec/codec.ts'
 import { diverged } from '../../codec/float32.ts'
 import { codecs } from '../../codec/table.ts'
 import { Fault, faultFrom, invariant } from '../../errors.ts'
-import { allFinite, sizeOf } from '../../params.ts'
+import { sizeOf } from '../../params.ts'
 import type { DataReport, Examples, Split } from '../examples.ts'
 import { affineOf } from '../preprocess.ts'
 import { type Batches, createBatches, type Place } from './batches.ts'
@@ -356,7 +356,7 @@ function msToCheckpoint({ moved, savedAt, ports }: Mind): number {
   return moved ? Math.max(0, savedAt + CHECKPOINT_EVERY_MS - ports.now()) : CHECKPOINT_EVERY_MS
 }
 
-/** Params that left the range of numbers are never written: the checkpoint before them is worth more. */
+/** Params that diverged are never written: the checkpoint before them is worth more. */
 async function save(mind: Mind): Promise<void> {
   checkFinite(mind)
   const startedAt = mind.ports.now()
@@ -405,10 +405,11 @@ function restore(mind: Mind, { facts, arrays }: Checkpoint): void {
   optimizer.slots.forEach((slot, i) => slot.set(arrays[`slot${i}`] ?? slot))
 }
 
+/** What no codec would carry is divergence too: nobody could take it over, and no release could hold it. */
 function checkFinite({ state: { params } }: Mind): void {
-  if (allFinite(params)) return
-  const index = params.findIndex((value) => !Number.isFinite(value))
-  throw diverged(index, params[index]!)
+  for (let i = 0; i < params.length; i++) {
+    if (!(Math.abs(params[i]!) <= VALUE_CAP)) throw diverged(i, params[i]!)
+  }
 }
 
 function lossDiverged(step: number, loss: number): Fault {

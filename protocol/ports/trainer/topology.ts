@@ -569,7 +569,7 @@ function tooMuchMemory(memoryBytes: number, limits: TopologyLimits): Fault {
   return new Fault({
     kind: 'verification',
     type: 'too-much-memory',
-    message: `training this model takes about ${megabytes(memoryBytes)}, expected at most ${megabytes(limits.memoryBytes)}`,
+    message: `training this model takes about ${megabytes(memoryBytes)}, expected at most ${Math.round(limits.memoryBytes / 1e6)} MB`,
     hint: 'half of what is free is the limit; close other programs, or raise it with --max-memory',
     memoryBytes,
     limitBytes: limits.memoryBytes,

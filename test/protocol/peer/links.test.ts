@@ -30,11 +30,14 @@ function knowing(count: number, changes: Partial<Card> = {}): Links {
 }
 
 describe('who can be swapped with', () => {
-  test.each(['tcp', 'ws', 'webrtc', 'webrtc-direct', 'memory'] as const)('a peer over %s', (path) => {
-    const links = knowing(1)
-    linked(links, 'p0', path, 0)
-    expect(live(links).map(({ peer }) => peer)).toEqual(['p0'])
-  })
+  test.each(['tcp', 'ws', 'webrtc', 'webrtc-direct', 'memory'] as const)(
+    'a peer over %s',
+    (path) => {
+      const links = knowing(1)
+      linked(links, 'p0', path, 0)
+      expect(live(links).map(({ peer }) => peer)).toEqual(['p0'])
+    },
+  )
 
   test('never one behind a relay: params do not travel there', () => {
     const links = knowing(1)
@@ -100,6 +103,25 @@ describe('tending', () => {
     expect(dialled).toHaveLength(LINK_TARGET)
     for (const effect of dialled) if (effect.type === 'dial') linked(links, effect.peer, 'tcp', 0)
     expect(tend(links, 60_000, random())).toEqual([])
+  })
+
+  test('cards that come one by one lead to no more dials than that', () => {
+    const links = newLinks()
+    const draw = random()
+    let dialled = 0
+    for (let index = 0; index < 30; index++) {
+      hear(links, cardOf(`p${index}`), 0, LIFETIME_MS)
+      dialled += tend(links, 0, draw).length
+    }
+    expect(dialled).toBe(LINK_TARGET)
+  })
+
+  test('dials that take over three seconds are no longer counted on', () => {
+    const links = knowing(30)
+    const draw = random()
+    tend(links, 0, draw)
+    expect(tend(links, 2999, draw)).toEqual([])
+    expect(tend(links, 3000, draw)).toHaveLength(LINK_TARGET)
   })
 
   test('a dial without answer is tried again after ten seconds, not before', () => {

@@ -1,5 +1,13 @@
 import { describe, expect, test } from 'vitest'
-import { type Bench, digestOf, nonceOf, only, sent, startPeer, trainingPeer } from '../../support/peer.ts'
+import {
+  type Bench,
+  digestOf,
+  nonceOf,
+  only,
+  sent,
+  startPeer,
+  trainingPeer,
+} from '../../support/peer.ts'
 
 const STATE_BYTES = 8000
 const COPY_BYTES = 1000
@@ -26,7 +34,12 @@ describe('a newcomer', () => {
     bench.meet('a', { steps: 500 })
     const { nonce } = sent(bench.wait(1000), 'pull')[0]!
     bench.tell({ type: 'granted', from: 'a', nonce, steps: 512 })
-    const received = bench.tell({ type: 'received', nonce, digest: digestOf('s'), bytes: STATE_BYTES })
+    const received = bench.tell({
+      type: 'received',
+      nonce,
+      digest: digestOf('s'),
+      bytes: STATE_BYTES,
+    })
     expect(only(received, 'adopt')).toEqual([{ type: 'adopt', nonce, steps: 512 }])
     expect(only(received, 'train')).toEqual([])
     const adopted = bench.tell({ type: 'adopted', nonce, steps: 512 })
@@ -146,7 +159,13 @@ describe('a donor', () => {
     const nonce = nonceOf('one')
     const asked = bench.tell({ type: 'pull-asked', ...pull, nonce })
     expect(only(asked, 'give')).toEqual([{ type: 'give', nonce, what: 'state', codec: 'float32' }])
-    const gave = bench.tell({ type: 'gave', nonce, digest: digestOf('s'), bytes: STATE_BYTES, steps: 10 })
+    const gave = bench.tell({
+      type: 'gave',
+      nonce,
+      digest: digestOf('s'),
+      bytes: STATE_BYTES,
+      steps: 10,
+    })
     const said = gave.map((effect) => (effect.type === 'send' ? effect.message.type : effect.type))
     expect(said.slice(0, 4)).toEqual(['grant', 'params', 'close', 'release'])
   })
@@ -163,7 +182,9 @@ describe('a donor', () => {
   test('that has not trained has nothing to give', () => {
     const bench = startPeer({ resumed: { steps: 0, rounds: 0, outcomes: [], adopt: false } })
     bench.tell({ type: 'joined' })
-    expect(sent(bench.tell({ type: 'pull-asked', ...pull, nonce: nonceOf('one') }), 'busy')).toHaveLength(1)
+    expect(
+      sent(bench.tell({ type: 'pull-asked', ...pull, nonce: nonceOf('one') }), 'busy'),
+    ).toHaveLength(1)
   })
 
   test('serves while it swaps, and one nonce never names both', () => {
@@ -189,7 +210,10 @@ describe('a rule that pulls', () => {
     const { bench, pulls } = asking()
     expect(pulls).toMatchObject([{ what: 'copy' }, { what: 'copy' }])
     const settle = pulls.map(({ nonce }) =>
-      only(bench.tell({ type: 'received', nonce, digest: digestOf('c'), bytes: COPY_BYTES }), 'settle'),
+      only(
+        bench.tell({ type: 'received', nonce, digest: digestOf('c'), bytes: COPY_BYTES }),
+        'settle',
+      ),
     )
     const received = pulls.map(({ nonce }) => nonce)
     expect(settle[0]).toEqual([])
@@ -208,7 +232,8 @@ describe('a rule that pulls', () => {
       bench.tell({ type: 'received', ...copy })
       const { to: from, nonce } = second!
       const reason = 'busy' as const
-      const effects = how === 'late' ? bench.wait(6000) : bench.tell({ type: how, from, nonce, reason })
+      const effects =
+        how === 'late' ? bench.wait(6000) : bench.tell({ type: how, from, nonce, reason })
       expect(only(effects, 'settle')).toMatchObject([{ received: [first!.nonce] }])
     }
   })
@@ -223,7 +248,13 @@ describe('a rule that pulls', () => {
   test('serves at most 2 k copies a round, of any size at any pace', () => {
     const { bench } = asking()
     const ask = (name: string) =>
-      bench.tell({ type: 'pull-asked', from: 'a', nonce: nonceOf(name), what: 'copy', codec: 'int8' })
+      bench.tell({
+        type: 'pull-asked',
+        from: 'a',
+        nonce: nonceOf(name),
+        what: 'copy',
+        codec: 'int8',
+      })
     const given = ['1', '2', '3', '4', '5'].map((name) => only(ask(name), 'give').length)
     expect(given).toEqual([1, 1, 1, 1, 0])
     expect(sent(ask('6'), 'busy')).toMatchObject([{ reason: 'budget' }])
@@ -234,7 +265,9 @@ describe('a rule that pulls', () => {
   test('refuses swaps', () => {
     const { bench } = asking()
     const offer = { from: 'a', nonce: nonceOf('one'), codec: 'int8', steps: 1 } as const
-    expect(sent(bench.tell({ type: 'offered', ...offer }), 'busy')).toMatchObject([{ reason: 'no-swap' }])
+    expect(sent(bench.tell({ type: 'offered', ...offer }), 'busy')).toMatchObject([
+      { reason: 'no-swap' },
+    ])
   })
 
   test('plans the next deadlines from what pulls took, not from what was planned', () => {

@@ -237,7 +237,8 @@ describe('a swap in doubt', () => {
     const start = bench.now
     const at: number[] = []
     while (bench.now < start + 60_000) {
-      if (sent(bench.wait(100), 'ask').some((ask) => ask.nonce === nonce)) at.push(bench.now - start)
+      if (sent(bench.wait(100), 'ask').some((ask) => ask.nonce === nonce))
+        at.push(bench.now - start)
     }
     const pauses = at.map((time, index) => time - (at[index - 1] ?? 0))
     expect(pauses.slice(0, 4)).toEqual([500, 500, 1000, 2000])
@@ -377,7 +378,13 @@ describe('crossing offers', () => {
     const bench = trainingPeer()
     const own = offering(bench)
     const theirs = nonceOf('theirs')
-    const effects = bench.tell({ type: 'offered', from: 'a', nonce: theirs, codec: 'int8', steps: 9 })
+    const effects = bench.tell({
+      type: 'offered',
+      from: 'a',
+      nonce: theirs,
+      codec: 'int8',
+      steps: 9,
+    })
     expect(sent(effects, 'accept')).toMatchObject([{ to: 'a', nonce: theirs }])
     expect(only(effects, 'close')).toEqual([{ type: 'close', nonce: own }])
     const late = bench.tell({ type: 'accepted', from: 'a', nonce: own, steps: 9 })
@@ -388,7 +395,13 @@ describe('crossing offers', () => {
     const bench = trainingPeer({}, ['z'])
     const own = sent(bench.endRound(), 'offer')[0]!.nonce
     const theirs = nonceOf('theirs')
-    const effects = bench.tell({ type: 'offered', from: 'z', nonce: theirs, codec: 'int8', steps: 9 })
+    const effects = bench.tell({
+      type: 'offered',
+      from: 'z',
+      nonce: theirs,
+      codec: 'int8',
+      steps: 9,
+    })
     expect(sent(effects, 'busy')).toMatchObject([{ to: 'z', nonce: theirs, reason: 'crossed' }])
     const accepted = bench.tell({ type: 'accepted', from: 'z', nonce: own, steps: 9 })
     expect(only(accepted, 'give')).toHaveLength(1)

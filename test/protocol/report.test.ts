@@ -1,0 +1,46 @@
+import * as v from 'valibot'
+import { expect, test } from 'vitest'
+import { phaseReport, phaseSentences, type Report, reportSchema } from '../../protocol/report.ts'
+
+/** One of each, as DESIGN.md section 6 writes them. */
+const reports: Report[] = [
+  { ev: 'joined', run: 'r', peer: 'p', model: 'm', version: 'v' },
+  { ev: 'phase', phase: 'training', text: phaseSentences.training },
+  { ev: 'fetch', bytes: 1, total: 2, providers: 3 },
+  { ev: 'data', read: 4, skipped: 0, labels: { '0': 2, '1': 2 }, train: 3, validation: 1 },
+  { ev: 'peers', count: 2, direct: 1 },
+  { ev: 'round', round: 1, steps: 10, loss: 0.5, samples: 640 },
+  { ev: 'swap', round: 1, with: 'p', path: 'ws', bytesUp: 1, bytesDown: 1, distance: 0.1 },
+  { ev: 'swap-failed', round: 1, with: 'p', reason: 'lost' },
+  { ev: 'eval', round: 1, at: 'averaged', metrics: { accuracy: 0.9, loss: 0.3 }, examples: 100 },
+  { ev: 'release', version: '1.2.0', cid: 'bafy' },
+  { ev: 'stopped', reason: 'budget', rounds: 1, bytesUp: 1, bytesDown: 1, checkpoint: 'c' },
+  { ev: 'failed', code: 5, message: 'no data', hint: 'add some' },
+]
+
+test.each(reports)('$ev is one of the reports', (report) => {
+  expect(v.parse(reportSchema, JSON.parse(JSON.stringify(report)))).toEqual(report)
+})
+
+test('there is no other kind of report', () => {
+  expect(reportSchema.options.map(({ entries }) => entries.ev.literal)).toEqual(
+    reports.map(({ ev }) => ev),
+  )
+  expect(v.safeParse(reportSchema, { ev: 'weather' }).success).toBe(false)
+})
+
+test.each([
+  { ev: 'eval', round: 1, at: 'averaged', metrics: { accuracy: 1.1, loss: 0 }, examples: 1 },
+  { ev: 'swap', round: 1, with: 'p', path: 'pigeon', bytesUp: 1, bytesDown: 1, distance: 0 },
+  { ev: 'round', round: -1, steps: 10, loss: 0.5, samples: 1 },
+  { ev: 'round', round: 1, steps: 10, loss: Number.NaN, samples: 1 },
+])('%o is refused', (report) => {
+  expect(v.safeParse(reportSchema, report).success).toBe(false)
+})
+
+test('every phase has a sentence of its own', () => {
+  const sentences = Object.values(phaseSentences)
+  expect(new Set(sentences).size).toBe(sentences.length)
+  expect(sentences).toHaveLength(12)
+  expect(phaseReport('paused')).toEqual({ ev: 'phase', phase: 'paused', text: 'Paused' })
+})
