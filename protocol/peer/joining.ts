@@ -1,0 +1,118 @@
+import type { PeerId } from '../message.ts'
+import { publish } from './cards.ts'
+import { allowanceMs } from './deadline.ts'
+import type { PeerEffect, PeerEvent } from './events.ts'
+import { chooseDonor } from './pulls.ts'
+import { addSteps, type Joining, type State } from './state.ts'
+
+/** Joining: a newcomer pulls a live peer's state before its first step; alone, it starts from the version it fetched. */
+
+/** A newcomer waits this long for anybody who has trained. */
+const JOIN_MS = 5000
+/** With donors in sight but busy or out of reach, it goes on trying this long, then starts from its version. */
+const JOIN_LIMIT_MS = 65_000
+/** Cards that arrive together are compared before a donor is chosen. */
+const DONOR_GATHER_MS = 300
+/** A donor that was busy is asked again after this. */
+const DONOR_AGAIN_MS = 5000
+
+export function joined(state: State, now: number): PeerEffect[] {
+  state.tendAt = now
+  state.joining = {
+    since: now,
+    tried: new Set(),
+    firstDonorAt: Number.POSITIVE_INFINITY,
+    againAt: Number.POSITIVE_INFINITY,
+    pull: undefined,
+  }
+  return [publish(state, now)]
+}
+
+/** A newcomer adopts; a run that goes on, or that never averages, starts as it is. */
+function wantsState({ options }: State): boolean {
+  if (!options.swap) return false
+  return options.resumed ? options.resumed.adopt : true
+}
+
+export function tryToJoin(state: State, now: number): PeerEffect[] {
+  const joining = state.joining!
+  if (!wantsState(state)) return begin(state)
+  if (joining.pull) return expirePull(state, now)
+  const waited = now - joining.since
+  const ahead = [...state.links.known.values()].some(
+    ({ steps, phase }) => steps > 0 && phase !== 'joining',
+  )
+  if (waited >= (ahead ? JOIN_LIMIT_MS : JOIN_MS)) return begin(state)
+  if (now >= joining.againAt) joining.tried.clear()
+  const donor = chooseDonor(state.links, joining.tried)
+  if (donor) joining.firstDonorAt = Math.min(joining.firstDonorAt, now)
+  return donor && now >= joining.firstDonorAt + DONOR_GATHER_MS
+    ? pullFrom(state, donor.peer, now)
+    : []
+}
+
+function pullFrom(state: State, from: PeerId, now: number): PeerEffect[] {
+  const { options } = state
+  const joining = state.joining!
+  const nonce = options.freshNonce()
+  const deadline = now + allowanceMs(state.pulls.pace, options.stateBytes)
+  joining.tried.add(from)
+  joining.pull = { nonce, from, deadline, steps: 0, received: false }
+  const message = { type: 'pull', nonce, what: 'state', codec: 'float32' } as const
+  return [{ type: 'send', to: from, message }]
+}
+
+function expirePull(state: State, now: number): PeerEffect[] {
+  const { pull } = state.joining!
+  if (!pull || pull.received || now <= pull.deadline) return []
+  return pullFailed(state, now)
+}
+
+export function pullFailed(state: State, now: number): PeerEffect[] {
+  const joining = state.joining!
+  const { nonce } = joining.pull!
+  joining.pull = undefined
+  joining.againAt = now + DONOR_AGAIN_MS
+  return [
+    { type: 'close', nonce },
+    { type: 'release', nonce },
+  ]
+}
+
+export function granted(
+  state: State,
+  event: Extract<PeerEvent, { type: 'granted' }>,
+): PeerEffect[] {
+  const pull = state.joining?.pull
+  if (pull?.nonce === event.nonce && pull.from === event.from) pull.steps = event.steps
+  return []
+}
+
+export function adopted(
+  state: State,
+  event: Extract<PeerEvent, { type: 'adopted' }>,
+  now: number,
+): PeerEffect[] {
+  const nonce = state.joining?.pull?.nonce
+  if (!nonce || nonce !== event.nonce) return []
+  addSteps(state.view, event.steps - state.view.steps)
+  return [
+    { type: 'close', nonce },
+    { type: 'release', nonce },
+    ...begin(state),
+    publish(state, now),
+  ]
+}
+
+/** From here on we train, and every swap is half and half. */
+function begin(state: State): PeerEffect[] {
+  state.joining = undefined
+  state.view.stage = 'training'
+  return []
+}
+
+export function joiningTick({ since, pull, firstDonorAt, againAt }: Joining, now: number): number {
+  if (pull) return pull.received ? Number.POSITIVE_INFINITY : pull.deadline + 1
+  const marks = [since + JOIN_MS, since + JOIN_LIMIT_MS, firstDonorAt + DONOR_GATHER_MS, againAt]
+  return Math.min(...marks.filter((at) => at > now))
+}

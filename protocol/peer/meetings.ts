@@ -1,0 +1,211 @@
+import type { BusyReason, PeerId } from '../message.ts'
+import type { Report } from '../report.ts'
+import { countServed } from './cards.ts'
+import { usualMs } from './deadline.ts'
+import type { PeerEffect, PeerEvent } from './events.ts'
+import { pullFailed } from './joining.ts'
+import { copyFailed, copyReceived, served, servePull, startRound } from './pulls.ts'
+import type { State } from './state.ts'
+import { answer, type Ending, knows, offer, progress, type Step } from './swaps.ts'
+
+/** Meetings: when to offer or to pull, whom to refuse, and what follows when a swap or a round of pulls has ended. */
+
+/** Pace of offers while not training, jittered by as much again. */
+export const SETTLE_PACE_MS = 40
+
+/** Offers once, or pulls once, where the rule and the budget let us. */
+export function meet(state: State, now: number): PeerEffect[] {
+  const { options, view } = state
+  state.retryAt = Number.POSITIVE_INFINITY
+  if (!options.swap || state.paused) return []
+  if (options.meets === 'pull') {
+    return startRound(state.pulls, state.links, { ...options, from: options.pullFrom }, now)
+  }
+  const step = offer(state.swaps, state.context, view.steps, now)
+  return step ? after(state, step, now) : []
+}
+
+export function isMeeting(state: State): boolean {
+  return (
+    state.swaps.current !== undefined ||
+    state.pulls.round !== undefined ||
+    state.retryAt < Number.POSITIVE_INFINITY
+  )
+}
+
+export function answerOffer(
+  state: State,
+  event: Extract<PeerEvent, { type: 'offered' }>,
+  now: number,
+): PeerEffect[] {
+  const { swaps, context, view } = state
+  // Rounds are over, and with them their budget: others may still need us to agree.
+  if (state.settling) swaps.budget = Math.max(swaps.budget, 1)
+  return after(state, answer(swaps, context, event, refusal(state, event), view.steps, now), now)
+}
+
+export function answerPull(
+  state: State,
+  event: Extract<PeerEvent, { type: 'pull-asked' }>,
+  now: number,
+): PeerEffect[] {
+  const copiesPerRound = 2 * state.options.pullFrom
+  return servePull(state.pulls, event, pullRefusal(state, event), copiesPerRound, now)
+}
+
+function refusal(
+  { options, view, paused, joining, pulls }: State,
+  { nonce }: Extract<PeerEvent, { type: 'offered' }>,
+): BusyReason | undefined {
+  if (!options.swap || options.meets !== 'swap') return 'no-swap'
+  if (paused) return 'paused'
+  if (pulls.serving.has(nonce)) return 'busy'
+  if (joining || view.stage === 'joining' || view.stage === 'leaving') return 'busy'
+  return undefined
+}
+
+function pullRefusal(
+  { options, view, joining, swaps, pulls }: State,
+  { nonce }: Extract<PeerEvent, { type: 'pull-asked' }>,
+): BusyReason | undefined {
+  if (!options.swap) return 'no-swap'
+  if (knows(swaps, nonce) || pulls.round?.asked.has(nonce)) return 'busy'
+  return joining || view.stage === 'leaving' || view.steps === 0 ? 'busy' : undefined
+}
+
+/** Reports how swaps ended and goes on: a declined offer is tried elsewhere, a settled one is measured. */
+export function after(state: State, step: Step, now: number): PeerEffect[] {
+  state.view.inDoubt = state.swaps.doubts.size
+  state.view.lostDoubts = state.swaps.lostDoubts
+  return [...step.effects, ...step.endings.flatMap((ending) => ended(state, ending, now))]
+}
+
+function ended(state: State, ending: Ending, now: number): PeerEffect[] {
+  const { view } = state
+  if (ending.type === 'declined') {
+    tryAnother(state, now)
+    return []
+  }
+  if (ending.type === 'failed') {
+    view.failedSwaps += 1
+    const report: Report = {
+      ev: 'swap-failed',
+      round: view.round,
+      with: ending.with,
+      reason: ending.reason,
+    }
+    tryAnother(state, now)
+    return [{ type: 'report', report }]
+  }
+  const { swap, distance, late } = ending
+  view.swaps += 1
+  view.bytesUp += swap.bytesUp
+  view.bytesDown += swap.bytesDown
+  if (!late && 'role' in swap && swap.role === 'accepter')
+    countServed(state, now, now - swap.startedAt)
+  // What is left of the budget is offered now, to three links again; both of us have just become free, so not in step.
+  state.swaps.tried.clear()
+  if (state.swaps.budget >= 1) state.retryAt = now + SETTLE_PACE_MS * state.options.random()
+  return [{ type: 'report', report: swapReport(state, swap, distance) }, evaluateAveraged(state)]
+}
+
+function tryAnother(state: State, now: number): void {
+  // Who is busy is free after a swap's time at most; chance keeps crowds that find each other busy from staying in step.
+  state.retryAt = now + Math.max(SETTLE_PACE_MS, usualMs(state.swaps.pace)) * state.options.random()
+}
+
+function swapReport(
+  state: State,
+  swap: { with: PeerId; bytesUp: number; bytesDown: number },
+  distance: number,
+): Report {
+  const path = state.links.known.get(swap.with)?.path ?? 'tcp'
+  const { bytesUp, bytesDown } = swap
+  return {
+    ev: 'swap',
+    round: state.view.round,
+    with: swap.with,
+    path,
+    bytesUp,
+    bytesDown,
+    distance,
+  }
+}
+
+function evaluateAveraged({ view }: State): PeerEffect {
+  return { type: 'evaluate', at: 'averaged', round: view.round }
+}
+
+export function gave(
+  state: State,
+  event: Extract<PeerEvent, { type: 'gave' }>,
+  now: number,
+): PeerEffect[] {
+  const serving = state.pulls.serving.get(event.nonce)
+  if (!serving) return after(state, progress(state.swaps, state.context, event, now), now)
+  countServed(state, now, now - serving.since)
+  state.view.bytesUp += event.bytes
+  return served(state.pulls, event)
+}
+
+export function received(
+  state: State,
+  event: Extract<PeerEvent, { type: 'received' }>,
+  now: number,
+): PeerEffect[] {
+  const pull = state.joining?.pull
+  if (pull?.nonce === event.nonce) {
+    pull.received = true
+    state.view.bytesDown += event.bytes
+    return [{ type: 'adopt', nonce: event.nonce, steps: pull.steps }]
+  }
+  if (state.pulls.round?.asked.has(event.nonce)) {
+    state.view.bytesDown += event.bytes
+    return copyReceived(state.pulls, event.nonce, event.bytes, now)
+  }
+  return after(state, progress(state.swaps, state.context, event, now), now)
+}
+
+export function refused(
+  state: State,
+  event: Extract<PeerEvent, { type: 'declined' }>,
+  now: number,
+): PeerEffect[] {
+  if (state.joining?.pull?.nonce === event.nonce) return pullFailed(state, now)
+  const { random } = state.options
+  if (state.pulls.round?.asked.has(event.nonce)) {
+    return copyFailed(state.pulls, state.links, event.nonce, now, random, false)
+  }
+  return after(state, progress(state.swaps, state.context, event, now), now)
+}
+
+export function brokenOff(
+  state: State,
+  event: Extract<PeerEvent, { type: 'broken' }>,
+  now: number,
+): PeerEffect[] {
+  const pull = state.joining?.pull
+  if (pull?.nonce === event.nonce) return pull.received ? [] : pullFailed(state, now)
+  const { random } = state.options
+  state.pulls.serving.delete(event.nonce)
+  if (state.pulls.round?.asked.has(event.nonce)) {
+    return copyFailed(state.pulls, state.links, event.nonce, now, random, true)
+  }
+  return after(state, progress(state.swaps, state.context, event, now), now)
+}
+
+export function pullSettled(
+  state: State,
+  { distance }: Extract<PeerEvent, { type: 'settled' }>,
+): PeerEffect[] {
+  const { asked } = state.pulls.round!
+  state.pulls.round = undefined
+  const effects: PeerEffect[] = []
+  for (const [nonce, copy] of asked) {
+    state.view.swaps += 1
+    effects.push({ type: 'close', nonce }, { type: 'release', nonce })
+    const swap = { with: copy.with, bytesUp: 0, bytesDown: copy.bytes }
+    effects.push({ type: 'report', report: swapReport(state, swap, distance) })
+  }
+  return [...effects, evaluateAveraged(state)]
+}

@@ -1,0 +1,60 @@
+import type { Report } from '../report.ts'
+import { publish } from './cards.ts'
+import type { PeerEffect, PeerEvent } from './events.ts'
+import { isMeeting, meet } from './meetings.ts'
+import { startSettling } from './settling.ts'
+import { addSteps, type State } from './state.ts'
+
+/** Rounds: so many local steps, then a meeting; each peer counts its own. */
+
+/** A round is lengthened until it lasts this long, unless strict. */
+const ROUND_MS = 250
+
+export function trained(
+  state: State,
+  event: Extract<PeerEvent, { type: 'trained' }>,
+  now: number,
+): PeerEffect[] {
+  const { view, options } = state
+  const first = view.steps === 0
+  state.training = false
+  view.round += 1
+  addSteps(view, event.steps)
+  if (state.roundsLeft !== undefined) state.roundsLeft -= 1
+  learnPace(state, event.ms / Math.max(1, event.steps))
+  // A bucket, so that a round nobody was free in is made up for by the next.
+  state.swaps.budget = Math.min(
+    2 * options.swapsPerRound,
+    state.swaps.budget + options.swapsPerRound,
+  )
+  state.swaps.tried.clear()
+  state.pulls.copiesServed = 0
+  const { steps, loss, samples } = event
+  const report: Report = { ev: 'round', round: view.round, steps, loss, samples }
+  const effects: PeerEffect[] = [
+    { type: 'report', report },
+    { type: 'evaluate', at: 'trained', round: view.round },
+  ]
+  // Now that there is something to pull, newcomers should know.
+  if (first) effects.push(publish(state, now))
+  return [...effects, ...meet(state, now)]
+}
+
+function learnPace(state: State, ms: number): void {
+  state.msPerStep = state.msPerStep === 0 ? ms : 0.7 * state.msPerStep + 0.3 * ms
+}
+
+export function trainOn(state: State, now: number): PeerEffect[] {
+  const effects = now >= state.retryAt ? meet(state, now) : []
+  if (state.training || state.paused) return effects
+  // Strict rounds wait for their meeting, so that each round has one and H is exact.
+  if (state.options.strict && isMeeting(state)) return effects
+  if (state.finishing || state.roundsLeft === 0) return [...effects, ...startSettling(state, now)]
+  state.training = true
+  return [...effects, { type: 'train', steps: stepsNow(state) }]
+}
+
+function stepsNow({ options, msPerStep }: State): number {
+  if (options.strict || msPerStep === 0) return options.stepsPerRound
+  return Math.max(options.stepsPerRound, Math.ceil(ROUND_MS / msPerStep))
+}
