@@ -12,15 +12,29 @@ export interface LearnerHandle {
   close(): Promise<void>
 }
 
-/**
- * Starts the worker. `onEvent` gets its events in order, the first of them `ready` or `failed`, and a `failed` when the thread
- * dies by itself. The params' buffer is handed over when they fill it, else copied.
- */
+/** A thread that loads its libraries while its WorkerInit is still to come. */
+export interface OpenLearner extends LearnerHandle {
+  /** Starts the learner, once. The params' buffer is handed over when they fill it, else copied. */
+  begin(init: WorkerInit): void
+}
+
+/** Opens a thread and starts the learner in it. See openLearner and `begin`. */
 export function startLearner(
   init: WorkerInit,
   onEvent: (event: WorkerEvent) => void,
 ): LearnerHandle {
+  const learner = openLearner(onEvent)
+  learner.begin(init)
+  return learner
+}
+
+/**
+ * Opens the thread alone. `onEvent` gets its events in order, the first of them `ready` or `failed`, and a `failed` when the
+ * thread dies by itself. It keeps no process alive before it begins.
+ */
+export function openLearner(onEvent: (event: WorkerEvent) => void): OpenLearner {
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { execArgv: execArgv() })
+  worker.unref()
   let over = false
   const tell = (event: WorkerEvent) => {
     if (over) return
@@ -38,9 +52,12 @@ export function startLearner(
       resolve()
     })
   })
-  const params = ownBuffer(init.params)
-  worker.postMessage({ ...init, params }, [params.buffer])
   return {
+    begin(init) {
+      worker.ref()
+      const params = ownBuffer(init.params)
+      worker.postMessage({ ...init, params }, [params.buffer])
+    },
     send(command) {
       if (!over) worker.postMessage(command, buffersOf(command))
     },

@@ -1,5 +1,4 @@
-import logUpdate from 'log-update'
-import { type Report, phaseSentences } from '../protocol/index.ts'
+import { phaseSentences, type Report } from '../protocol/report.ts'
 import { type Print, plain, sizeText } from './print.ts'
 
 /**
@@ -35,7 +34,8 @@ interface State {
   partners: Map<string, { path: string; swaps: number; at: number }>
 }
 
-export function createLive(print: Print, now: () => number = () => performance.now()): Live {
+export async function createLive(print: Print, now: () => number = () => performance.now()): Promise<Live> {
+  const logUpdate = print.live ? (await import('log-update')).default : undefined
   const state: State = {
     phase: phaseSentences['checking-device'],
     round: 0,
@@ -65,15 +65,15 @@ export function createLive(print: Print, now: () => number = () => performance.n
       if (!isNews && now() - saidAt < every) return
       saidAt = now()
       phaseSaid = state.phase
-      if (print.live) logUpdate(blockOf(state, now()))
+      if (logUpdate) logUpdate(blockOf(state, now()))
       else print.note(lineOf(state))
     },
     note(text) {
-      if (print.live && isDrawing) logUpdate.clear()
+      if (isDrawing) logUpdate?.clear()
       print.note(text)
     },
     end() {
-      if (!print.live || !isDrawing) return
+      if (!logUpdate || !isDrawing) return
       logUpdate(blockOf(state, now()))
       logUpdate.done()
     },

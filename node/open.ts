@@ -7,6 +7,7 @@ import type { Resolved } from './resolve.ts'
 
 /** Runs `work` with a node in the home of `--home`, joined to `--join`, and closes both whatever happens. */
 export async function withHost<T>(context: Context, work: (host: Host) => Promise<T>): Promise<T> {
+  await import('./lean.ts')
   const [{ homeDir, openHome }, { startHost }] = await Promise.all([
     import('./home.ts'),
     import('./host.ts'),

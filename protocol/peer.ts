@@ -67,7 +67,7 @@ export function createPeer(options: PeerOptions): Peer {
     settling: undefined,
     leaving: undefined,
     training: false,
-    paused: false,
+    paused: options.paused ?? false,
     finishing: false,
     reachable: 0,
     msPerStep: 0,

@@ -83,6 +83,8 @@ export interface SwarmOptions {
   rounds?: number | undefined
   /** False is the control: train alone. */
   swap?: boolean
+  /** Begins paused, until resume(). */
+  paused?: boolean
   /** A resumed run that was away for long pulls the state of a live peer. */
   adopt?: boolean | ((ready: Ready) => boolean)
   /** Swaps per round, where not the manifest's. */
@@ -153,6 +155,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     swapsPerRound: options.swapsPerRound ?? manifest.gossip.swapsPerRound,
     rounds: options.rounds,
     swap: options.swap ?? true,
+    paused: options.paused ?? false,
     random: options.random,
     freshNonce: options.freshNonce,
     resumed: resumedFrom(ready, options),

@@ -2,12 +2,14 @@ import { randomBytes } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { Fault, type Learner, type Report, type Swarm, phaseReport, randomFrom } from '../../protocol/index.ts'
+import { Fault } from '../../protocol/errors.ts'
+import type { Learner, Ready, Swarm } from '../../protocol/index.ts'
+import { phaseReport, type Report } from '../../protocol/report.ts'
+import { randomFrom } from '../../protocol/random.ts'
 import { type CommandSpec, type Context, readChoice, readCount, readDuration, shared } from '../command.ts'
 import type { Host } from '../host.ts'
-import type { LearnerHandle } from '../learner.ts'
 import type { StoredVersion } from '../../protocol/ports/store.ts'
-import type { WorkerEvent } from '../../protocol/ports/trainer/commands.ts'
+import type { WorkerEvent, WorkerInit } from '../../protocol/ports/trainer/commands.ts'
 
 /** `mlstore train`: one peer of a swarm, from the model's name to the last checkpoint. */
 export const train: CommandSpec = {
@@ -39,8 +41,11 @@ export const train: CommandSpec = {
   ],
   async run(context) {
     const { options, print } = context
+    const data = await existing(String(options.data))
+    // The thread loads its libraries while we load ours and start the network.
+    const worker = await openWorker()
     const { createLive } = await import('../live.ts')
-    const live = createLive(print)
+    const live = await createLive(print)
     const screen: Screen = {
       note: live.note,
       show(report) {
@@ -48,13 +53,13 @@ export const train: CommandSpec = {
         live.take(report)
       },
     }
-    const data = await existing(String(options.data))
     screen.show(phaseReport('checking-device'))
     const { withHost } = await import('../open.ts')
     try {
-      await withHost(context, (host) => trainOn(context, host, data, screen))
+      await withHost(context, (host) => trainOn(context, host, { path: data, worker }, screen))
     } finally {
       live.end()
+      await worker.close()
     }
   },
 }
@@ -75,8 +80,14 @@ const READY_MS = 10 * 60_000
 /** Its last checkpoint. */
 const GOODBYE_MS = 30_000
 
-async function trainOn(context: Context, host: Host, data: string, screen: Screen): Promise<void> {
-  const { args, options, print, signal } = context
+interface Own {
+  /** The user's data. */
+  path: string
+  worker: OpenWorker
+}
+
+async function trainOn(context: Context, host: Host, { path, worker }: Own, screen: Screen): Promise<void> {
+  const { options, signal } = context
   const version = await fetchVersion(context, host, screen)
   const { manifest, checked, cid } = version
   const genesis = manifest.genesis ?? cid
@@ -84,42 +95,39 @@ async function trainOn(context: Context, host: Host, data: string, screen: Scree
   const awayMs = await ageOf(checkpointPath)
   const { evalFilesOf } = await import('../measure.ts')
   const evalFiles = await evalFilesOf(checked, version)
-  const { startLearner } = await import('../learner.ts')
-  const { learner, handle, ready } = await startWorker(startLearner, {
+  const ready = worker.begin(signal, {
     manifest,
     genesis,
     version: cid,
     modelJson: checked.modelJson,
     params: checked.params,
-    data: { path: data },
+    data: { path },
     evalFiles,
     seed: (options.seed as number | undefined) ?? randomBytes(4).readUInt32LE(),
     checkpointPath,
     resume: options.fresh !== true,
     backend: options.backend as 'auto',
   })
-  try {
-    signal.throwIfAborted()
-    const { read, skippedCount, labels, train: training, validation, skipped } = ready.data
-    screen.show({ ev: 'data', read, skipped: skippedCount, labels, train: training, validation })
-    screen.note(`data      ${data}: ${read} examples (${training} to train, ${validation} to validate), ${skippedCount} skipped`)
-    for (const { item, reason } of skipped.slice(0, 5)) screen.note(`          skipped ${item}: ${reason}`)
-    screen.note(`device    ${ready.backend}, ${ready.msPerStep.toFixed(1)} ms a step${ready.resumed ? `; goes on from round ${ready.rounds}` : ''}`)
-    const asked = options.rounds as number | undefined
-    if (asked !== undefined && ready.rounds >= asked) {
-      screen.note(`          the checkpoint has ${ready.rounds} rounds already: give a larger --rounds, or --fresh to start anew`)
-    }
-    screen.show({
-      ev: 'joined',
-      run: randomBytes(4).toString('hex'),
-      peer: host.libp2p.peerId.toString(),
-      model: String(args[0]),
-      version: cid,
-    })
-    await swarmOn(context, host, { version, genesis, learner, ready, awayMs, checkpointPath }, screen)
-  } finally {
-    await Promise.race([handle.ended, new Promise((resolve) => setTimeout(resolve, GOODBYE_MS).unref())])
-    await handle.close()
+  const shown = ready.then((ready) => {
+    showReady(context, ready, path, screen)
+    return ready
+  })
+  shown.catch(() => {}) // it may fail before the swarm, which throws it to us, listens
+  const { learner } = worker
+  await swarmOn(context, host, { version, genesis, learner, ready: shown, awayMs, checkpointPath }, screen)
+  await Promise.race([worker.ended, new Promise((resolve) => setTimeout(resolve, GOODBYE_MS).unref())])
+}
+
+/** What was read, on what it trains, and where it goes on. */
+function showReady({ options }: Context, ready: Ready, path: string, screen: Screen): void {
+  const { read, skippedCount, labels, train: training, validation, skipped } = ready.data
+  screen.show({ ev: 'data', read, skipped: skippedCount, labels, train: training, validation })
+  screen.note(`data      ${path}: ${read} examples (${training} to train, ${validation} to validate), ${skippedCount} skipped`)
+  for (const { item, reason } of skipped.slice(0, 5)) screen.note(`          skipped ${item}: ${reason}`)
+  screen.note(`device    ${ready.backend}, ${ready.msPerStep.toFixed(1)} ms a step${ready.resumed ? `; goes on from round ${ready.rounds}` : ''}`)
+  const asked = options.rounds as number | undefined
+  if (asked !== undefined && ready.rounds >= asked) {
+    screen.note(`          the checkpoint has ${ready.rounds} rounds already: give a larger --rounds, or --fresh to start anew`)
   }
 }
 
@@ -127,15 +135,15 @@ interface Run {
   version: StoredVersion
   genesis: string
   learner: Learner
-  ready: Extract<WorkerEvent, { type: 'ready' }>
+  ready: Promise<Ready>
   awayMs: number
   checkpointPath: string
 }
 
-async function swarmOn({ options, signal, print }: Context, host: Host, run: Run, screen: Screen) {
+async function swarmOn({ args, options, signal }: Context, host: Host, run: Run, screen: Screen) {
   const { joinSwarm, systemClock } = await import('../../protocol/index.ts')
   const { manifest } = run.version
-  const roundMs = Math.max(ROUND_MS, manifest.train.stepsPerRound * run.ready.msPerStep)
+  const roundMs = ({ msPerStep }: Ready) => Math.max(ROUND_MS, manifest.train.stepsPerRound * msPerStep)
   const swarm = await joinSwarm({
     manifest,
     genesis: run.genesis,
@@ -150,13 +158,21 @@ async function swarmOn({ options, signal, print }: Context, host: Host, run: Run
     learner: run.learner,
     addresses: host.addresses,
     ready: run.ready,
+    onSubscribed: () =>
+      screen.show({
+        ev: 'joined',
+        run: randomBytes(4).toString('hex'),
+        peer: host.libp2p.peerId.toString(),
+        model: String(args[0]),
+        version: run.version.cid,
+      }),
     clock: systemClock,
     random: randomFrom(randomBytes(6).readUIntLE(0, 6)),
     freshNonce: () => randomBytes(16).toString('hex'),
     key: host.home.peerKey,
     rounds: options.rounds as number | undefined,
     swap: options.swap !== false,
-    adopt: run.awayMs > ROUNDS_AWAY * roundMs,
+    adopt: (ready) => run.awayMs > ROUNDS_AWAY * roundMs(ready),
     swapsPerRound: options.swapsPerRound as number | undefined,
     onRelease: (listing, bytes) => void keepRelease(host, listing, bytes, screen.note),
   })
@@ -234,34 +250,50 @@ async function fetchVersion(context: Context, host: Host, screen: Screen): Promi
   return version
 }
 
-type Start = typeof import('../learner.ts').startLearner
+interface OpenWorker {
+  learner: Learner
+  /** Gives its `ready`; rejects when it fails, when we are told to stop, and after READY_MS. */
+  begin(signal: AbortSignal, init: WorkerInit): Promise<Ready>
+  ended: Promise<void>
+  close(): Promise<void>
+}
 
-/** The worker, once it is ready: the swarm listens from there on. */
-async function startWorker(startLearner: Start, init: Parameters<Start>[0]) {
-  const { promise, resolve, reject } = Promise.withResolvers<Extract<WorkerEvent, { type: 'ready' }>>()
+/** The worker's thread, and who listens to it: `ready` is for us, the rest for the swarm. */
+async function openWorker(): Promise<OpenWorker> {
+  const { openLearner } = await import('../learner.ts')
+  const { promise: ready, resolve, reject } = Promise.withResolvers<Ready>()
+  ready.catch(() => {}) // thrown to who begins
   let listener: ((event: WorkerEvent) => void) | undefined
   const early: WorkerEvent[] = []
-  const handle: LearnerHandle = startLearner(init, (event) => {
+  const { begin, send, ended, close } = openLearner((event) => {
     if (event.type === 'ready') return resolve(event)
     if (event.type === 'failed') reject(new Fault(event.detail))
     if (listener) listener(event)
     else early.push(event)
   })
-  const learner: Learner = {
-    send: (command) => handle.send(command),
-    listen(next) {
-      listener = next
-      for (const event of early.splice(0)) next(event)
+  return {
+    learner: {
+      send,
+      listen(next) {
+        listener = next
+        for (const event of early.splice(0)) next(event)
+      },
     },
-  }
-  const timer = setTimeout(() => reject(notReady()), READY_MS)
-  try {
-    return { learner, handle, ready: await promise }
-  } catch (error) {
-    await handle.close()
-    throw error
-  } finally {
-    clearTimeout(timer)
+    async begin(signal, init) {
+      const onAbort = () => reject(signal.reason)
+      if (signal.aborted) onAbort()
+      signal.addEventListener('abort', onAbort)
+      const timer = setTimeout(() => reject(notReady()), READY_MS)
+      begin(init)
+      try {
+        return await ready
+      } finally {
+        clearTimeout(timer)
+        signal.removeEventListener('abort', onAbort)
+      }
+    },
+    ended,
+    close,
   }
 }
 

@@ -18,6 +18,7 @@ const DONOR_AGAIN_MS = 5000
 
 export function joined(state: State, now: number): PeerEffect[] {
   state.tendAt = now
+  if (!wantsState(state)) return [...begin(state), publish(state, now)]
   state.joining = {
     since: now,
     tried: new Set(),
@@ -36,13 +37,12 @@ function wantsState({ options }: State): boolean {
 
 export function tryToJoin(state: State, now: number): PeerEffect[] {
   const joining = state.joining!
-  if (!wantsState(state)) return begin(state)
   if (joining.pull) return expirePull(state, now)
   const waited = now - joining.since
   const ahead = [...state.links.known.values()].some(
     ({ steps, phase }) => steps > 0 && phase !== 'joining',
   )
-  if (waited >= (ahead ? JOIN_LIMIT_MS : JOIN_MS)) return begin(state)
+  if (waited >= (ahead ? JOIN_LIMIT_MS : JOIN_MS)) return [...begin(state), ...news(state, now)]
   if (now >= joining.againAt) joining.tried.clear()
   const donor = chooseDonor(state.links, joining.tried)
   if (donor) joining.firstDonorAt = Math.min(joining.firstDonorAt, now)
@@ -109,6 +109,11 @@ function begin(state: State): PeerEffect[] {
   state.joining = undefined
   state.view.stage = 'training'
   return []
+}
+
+/** Who was away for long and found nobody has something to pull after all. */
+function news(state: State, now: number): PeerEffect[] {
+  return state.view.steps > 0 ? [publish(state, now)] : []
 }
 
 export function joiningTick({ since, pull, firstDonorAt, againAt }: Joining, now: number): number {

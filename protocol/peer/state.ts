@@ -26,6 +26,8 @@ export interface PeerOptions {
   rounds: number | undefined
   /** False never averages: the `--no-swap` control. */
   swap: boolean
+  /** Begins paused: links are made and kept, nothing is trained or averaged until `resume`. */
+  paused?: boolean
   random: Random
   freshNonce: () => Nonce
   /** A run that goes on from its checkpoint; `adopt` asks it to pull a live peer's state first (away for long). */

@@ -8,7 +8,6 @@
 import { withBitswap } from '@helia/bitswap'
 import type { BlockBroker, Helia } from '@helia/interface'
 import { withLibp2pLight } from '@helia/libp2p'
-import { unixfs } from '@helia/unixfs'
 import * as dagCbor from '@ipld/dag-cbor'
 import * as dagPb from '@ipld/dag-pb'
 import type { Libp2p, PeerId, ServiceMap } from '@libp2p/interface'
@@ -150,7 +149,6 @@ export async function openStore<S extends ServiceMap>(init: {
 
 /** The store over a started Helia. */
 export function storeOver(helia: Helia, libp2p: Libp2p): Store {
-  const fs = unixfs(helia)
   const reader = (options: FetchOptions) => blockReader(helia, libp2p, options)
   const local = (cid: CID) => collect(helia.blockstore.get(cid, { offline: true }))
 
@@ -169,7 +167,7 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
     async addVersion(files) {
       const manifest = readManifest(files.get(MANIFEST_FILE) ?? new Uint8Array())
       try {
-        const root = await importAll(fs, files)
+        const root = await importAll(helia, files)
         await keep(root, manifest)
         return root.toString()
       } catch (error) {
@@ -458,13 +456,15 @@ async function readLeaves(
   return blocks.length === 1 ? blocks[0]! : concat(blocks)
 }
 
+/** Few ever write a version, so the writer is loaded only then. */
 async function importAll(
-  fs: ReturnType<typeof unixfs>,
+  helia: Helia,
   files: ReadonlyMap<string, Uint8Array>,
 ): Promise<CID> {
+  const { unixfs } = await import('@helia/unixfs')
   let root: CID | undefined
   const source = [...files].map(([path, content]) => ({ path, content }))
-  for await (const { cid, path } of fs.addAll(source, {
+  for await (const { cid, path } of unixfs(helia).addAll(source, {
     wrapWithDirectory: true,
     cidVersion: 1,
     rawLeaves: true,

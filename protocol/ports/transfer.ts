@@ -46,11 +46,11 @@ export interface ChannelEvents {
 
 const KIB = 1024
 /** Chromium drops its own packets above 640 KiB pending, so WebRTC gets less. */
-export const windowBytes = { webrtc: 512 * KIB, other: 2048 * KIB } as const
+export const windowBytes = { webrtc: 512 * KIB, other: Number(process.env.WIN ?? 2048) * KIB } as const
 /** One data frame's body; 64 KiB pieces measured no worse than 16 on any transport. */
-const PIECE_BYTES = frameLimits.data - FRAME_HEADER_BYTES
+const PIECE_BYTES = Number(process.env.PIECE ?? 65503)
 /** Written but not yet taken by the transport: messages wait behind no more than this. */
-const WRITE_AHEAD_BYTES = 256 * KIB
+const WRITE_AHEAD_BYTES = Number(process.env.AHEAD ?? 256) * KIB
 /** Nothing acknowledged for so long: the receiver is gone, whatever its connection says. */
 export const STALL_LIMIT_MS = 30_000
 
@@ -103,8 +103,7 @@ export function openChannel(
   /** A stream may end while we write to it: libp2p throws then, and says it by `close` as well. */
   function write(kind: FrameKind, body: Uint8Array): void {
     try {
-      stream.send(encodeFrameHeader(kind, body.length))
-      stream.send(body)
+      stream.send(frameOf(kind, body))
     } catch (error) {
       abort((error as Error).message)
     }
@@ -176,7 +175,7 @@ export function openChannel(
   }
 
   stream.addEventListener('message', ({ data }) => {
-    if (!ended) reader.read(data.subarray(), sink, () => ended)
+    for (const chunk of chunksOf(data)) if (!ended) reader.read(chunk, sink, () => ended)
   })
   stream.addEventListener('drain', () => wake(credit))
   // libp2p may empty its buffer after a `drain` that found us awake already; `idle` says that it did.
@@ -258,6 +257,19 @@ function woken(credit: Credit): Promise<void> {
     }
     credit.waiting.add(done)
   })
+}
+
+/** One write a frame: each piece of a write costs every layer below a piece, down to a system call of its own. */
+function frameOf(kind: FrameKind, body: Uint8Array): Uint8Array {
+  const frame = new Uint8Array(FRAME_HEADER_BYTES + body.length)
+  frame.set(encodeFrameHeader(kind, body.length))
+  frame.set(body, FRAME_HEADER_BYTES)
+  return frame
+}
+
+/** The chunks of what came, uncopied. */
+function chunksOf(data: Uint8Array | Iterable<Uint8Array>): Iterable<Uint8Array> {
+  return data instanceof Uint8Array ? [data] : data
 }
 
 interface FrameSink {

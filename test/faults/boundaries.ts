@@ -36,9 +36,13 @@ interface Exchange {
   heard: Uint8Array[]
 }
 
-/** Tells `onCrossing` of every frame of a swap; `open` counts the streams that are under way. */
-export function watchSwaps(libp2p: Node, copyBytes: number, onCrossing: (crossing: Crossing) => void) {
-  const state = { open: 0 }
+/** Tells `onCrossing` of every frame of a swap; gives the streams that are under way. */
+export function watchSwaps(
+  libp2p: Node,
+  copyBytes: number,
+  onCrossing: (crossing: Crossing) => void,
+) {
+  const open = new Set<Stream>()
   const gains = new Map<string, number>()
   const watch = (stream: Stream, connection: Connection, role: Boundary['role']) => {
     const exchange: Exchange = { nonce: '', sent: [], heard: [] }
@@ -67,12 +71,13 @@ export function watchSwaps(libp2p: Node, copyBytes: number, onCrossing: (crossin
       return send(chunk)
     }
     stream.addEventListener('message', ({ data }) => hears(data.subarray()))
-    state.open++
-    stream.addEventListener('close', () => state.open--)
+    // An offer that was called off may have reset its stream before we see it.
+    if (stream.status === 'open') open.add(stream)
+    stream.addEventListener('close', () => open.delete(stream))
   }
   watchInbound(libp2p, watch)
   watchOutbound(libp2p, watch)
-  return state
+  return open
 }
 
 type Watch = (stream: Stream, connection: Connection, role: Boundary['role']) => void

@@ -42,12 +42,16 @@ export function freezeBefore({ role }: Boundary): Trap {
 }
 
 export function nameOf({ role, way, what }: Boundary): string {
-  if (isQuestion({ role, way, what })) return `${role === 'offerer' ? 'asker' : 'asked'} ${way} ${what.toUpperCase()}`
+  if (isQuestion({ role, way, what }))
+    return `${role === 'offerer' ? 'asker' : 'asked'} ${way} ${what.toUpperCase()}`
   return `${role} ${way} ${what === 'data' ? 'half the copy' : what.toUpperCase()}`
 }
 
 /** All of them when full, else those of these names. */
-export function chosen<B extends Boundary>(all: readonly B[], names: readonly string[]): [string, B][] {
+export function chosen<B extends Boundary>(
+  all: readonly B[],
+  names: readonly string[],
+): [string, B][] {
   const named = all.map((boundary): [string, B] => [nameOf(boundary), boundary])
   return isFull ? named : named.filter(([name]) => names.includes(name))
 }

@@ -100,7 +100,7 @@ const LOOK_MS = 10
 /** Nothing under way at two looks in a row: what a closed stream set going has arrived in the params too. */
 function tellLedger(settled: boolean, wasQuiet = false): void {
   const { inDoubt, lostDoubts, swaps, failedSwaps } = swarm!.view
-  const isQuiet = streams.open === 0 && !(settled && inDoubt > 0)
+  const isQuiet = streams.size === 0 && !(settled && inDoubt > 0)
   if (!isQuiet || !wasQuiet) {
     setTimeout(tellLedger, LOOK_MS, settled, isQuiet)
     return
@@ -132,5 +132,13 @@ function say(line: object): void {
   writeSync(1, `${JSON.stringify({ t: Date.now(), ...line })}\n`)
 }
 
-createInterface({ input: process.stdin }).on('line', (line) => obey(JSON.parse(line)))
-say({ ev: 'up', peer: host.libp2p.peerId.toString(), addresses: host.libp2p.getMultiaddrs().map(String), ledger: drifter.ledger() })
+const words = createInterface({ input: process.stdin })
+words.on('line', (line) => obey(JSON.parse(line)))
+// The test is gone: so are we.
+words.on('close', () => process.exit(1))
+say({
+  ev: 'up',
+  peer: host.libp2p.peerId.toString(),
+  addresses: host.libp2p.getMultiaddrs().map(String),
+  ledger: drifter.ledger(),
+})

@@ -1,23 +1,15 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { isFull } from './every.ts'
 import type { PeerInit, Trap, Word } from './peer.ts'
+import { type Talker, talk } from './talker.ts'
 
 /** Peers of one swarm in processes of their own, and a way to end them all. */
-export interface PeerProcess {
-  name: string
+export interface PeerProcess extends Talker<Said> {
   up: Said
-  child: ChildProcess
-  heard: Said[]
   tell(word: Word): void
-  /** The first line it says from now on (or has said after `after`) that passes; rejects when it ends before. */
-  says(ev: string, passes?: (said: Said) => boolean): Promise<Said>
   arm(...traps: Trap[]): void
-  /** Resolves with its exit code or signal. */
-  ended: Promise<number | NodeJS.Signals>
 }
 
 export interface Said {
@@ -40,8 +32,11 @@ export interface Said {
  * Longer than any deadline here: swaps take some 100 ms, and no deadline is shorter than 2 s (peer/deadline.ts).
  */
 export const FREEZE_MS = isFull ? 30_000 : 3_000
-/** Nobody stalls longer than one deadline; the rest is for a busy machine. */
-export const STALL_MS = 5_000
+/** Nobody stalls longer than one deadline, which follows recent swaps: some 2 s, more on a busy machine. */
+export const STALL_MS = 20_000
+
+/** Anything a peer is waited for, beside a freeze. */
+const SAY_LIMIT_MS = FREEZE_MS + 40_000
 
 const script = new URL('./peer.ts', import.meta.url).pathname
 const genesis = 'bafyfaults'
@@ -103,54 +98,8 @@ function isAlive({ child }: PeerProcess): boolean {
 }
 
 async function startPeer(name: string, init: PeerInit): Promise<PeerProcess> {
-  const child = spawn(process.execPath, [script, JSON.stringify(init)], {
-    stdio: ['pipe', 'pipe', 'pipe'],
-  })
-  const heard: Said[] = []
-  const watchers = new Set<() => void>()
-  let complaints = ''
-  let over = false
-  const wake = () => {
-    for (const watch of watchers) watch()
-  }
-  child.stderr.on('data', (text) => (complaints += text))
-  child.stdin.on('error', () => {})
-  createInterface({ input: child.stdout }).on('line', (line) => {
-    heard.push(JSON.parse(line))
-    wake()
-  })
-  const ended = new Promise<number | NodeJS.Signals>((resolve) => {
-    child.once('close', (code, signal) => {
-      over = true
-      resolve(code ?? signal ?? -1)
-      wake()
-    })
-  })
-  const peer: PeerProcess = {
-    name,
-    child,
-    heard,
-    ended,
-    up: { ev: 'up', t: 0 },
-    tell: (word) => void child.stdin.write(`${JSON.stringify(word)}\n`),
-    arm: (...traps) => peer.tell({ word: 'arm', traps }),
-    says(ev, passes = () => true) {
-      let from = heard.length
-      return new Promise((resolve, reject) => {
-        const watch = () => {
-          for (; from < heard.length; from++) {
-            const said = heard[from]!
-            if (said.ev !== ev || !passes(said)) continue
-            watchers.delete(watch)
-            return resolve(said)
-          }
-          if (over) reject(new Error(`${name} ended before ${ev}: ${complaints}`))
-        }
-        watchers.add(watch)
-        watch()
-      })
-    },
-  }
-  peer.up = await peer.says('up')
-  return peer
+  const talker = talk<Said>(name, [script, JSON.stringify(init)], SAY_LIMIT_MS)
+  const tell = (word: Word) => talker.write(JSON.stringify(word))
+  const up = await talker.says('up')
+  return { ...talker, up, tell, arm: (...traps) => tell({ word: 'arm', traps }) }
 }

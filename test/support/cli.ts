@@ -13,28 +13,38 @@ export interface Ended {
   stderr: string
 }
 
+/** What a process finds around it beside what we have. */
+export interface Surroundings {
+  /** Modules loaded before it begins. */
+  imports?: string[]
+  env?: Record<string, string>
+}
+
 export interface Running {
   child: ChildProcess
   /** Resolves with everything printed on that stream when it first matches. */
-  until(stream: 'stdout' | 'stderr', pattern: RegExp): Promise<string>
+  until(stream: 'stdout' | 'stderr', pattern: Pick<RegExp, 'test'>): Promise<string>
   ended: Promise<Ended>
 }
 
 export async function commandLine() {
   const dir = await mkdtemp(join(tmpdir(), 'mlstore-cli-'))
   const children: ChildProcess[] = []
-  const start = (...args: string[]): Running => {
-    const child = spawn(process.execPath, [cli, ...args], {
+  const startWith = ({ imports = [], env = {} }: Surroundings, ...args: string[]): Running => {
+    const own = imports.map((module) => `--import=${module}`)
+    const child = spawn(process.execPath, [...own, cli, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, NO_COLOR: '1', MLSTORE_HOME: join(dir, 'home') },
+      env: { ...process.env, NO_COLOR: '1', MLSTORE_HOME: join(dir, 'home'), ...env },
     })
     children.push(child)
     return running(child)
   }
+  const start = (...args: string[]): Running => startWith({}, ...args)
   return {
     /** A path inside this test's own folder. */
     path: (...parts: string[]) => join(dir, ...parts),
     start,
+    startWith,
     run: (...args: string[]): Promise<Ended> => start(...args).ended,
     /** Writes a draft of the tiny table model; `change` goes into its mlstore.json. */
     async draft(name: string, change: object = {}): Promise<string> {

@@ -1,0 +1,51 @@
+import * as v from 'valibot'
+import { expect } from 'vitest'
+import { type Phase, type Report, reportSchema } from '../../protocol/report.ts'
+
+/** What `mlstore train --json` prints, as a test reads it. */
+export type Line = Report & { t: string }
+
+const isoPattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
+
+/** A phase comes only after one of these, or first. */
+const before: Record<Phase, readonly (Phase | undefined)[]> = {
+  'checking-device': [undefined],
+  fetching: ['checking-device'],
+  connecting: ['fetching'],
+  training: ['fetching', 'connecting', 'training-alone', 'offline-training', 'paused'],
+  'training-alone': ['fetching', 'connecting', 'training', 'offline-training', 'paused'],
+  'offline-training': ['fetching', 'connecting', 'training', 'training-alone', 'paused'],
+  evaluating: [],
+  paused: ['training', 'training-alone', 'offline-training'],
+  settling: ['training', 'training-alone', 'offline-training'],
+  leaving: ['connecting', 'training', 'training-alone', 'offline-training', 'paused', 'settling'],
+  stopped: ['training', 'training-alone', 'offline-training', 'settling', 'leaving'],
+  failed: [],
+}
+
+/** Every line is a report with its time, phases come in an order that makes sense, and the end says how it ended. */
+export function expectSound(lines: readonly Line[], code: number): void {
+  let phase: Phase | undefined
+  let time = ''
+  for (const { t, ...report } of lines) {
+    const parsed = v.safeParse(reportSchema, report)
+    expect(parsed.issues, JSON.stringify(report)).toBeUndefined()
+    // A field that the schema does not know would be dropped from its output.
+    expect(report).toEqual(parsed.output)
+    expect(t).toMatch(isoPattern)
+    expect(t >= time, `${t} after ${time}`).toBe(true)
+    time = t
+    if (report.ev !== 'phase') continue
+    expect(before[report.phase], `${report.phase} after ${phase}`).toContain(phase)
+    phase = report.phase
+  }
+  const failed = lines.filter(({ ev }) => ev === 'failed')
+  if (code === 0) expect(failed).toEqual([])
+  else expect(failed).toEqual([lines.at(-1)])
+  if (code !== 0) expect(lines.at(-1)).toMatchObject({ ev: 'failed', code })
+}
+
+/** The lines of one kind. */
+export function only<E extends Line['ev']>(lines: readonly Line[], ev: E): Extract<Line, { ev: E }>[] {
+  return lines.filter((line) => line.ev === ev) as Extract<Line, { ev: E }>[]
+}

@@ -1,0 +1,85 @@
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { boundaries, chosen, freezeBefore, isQuestion, questions } from './every.ts'
+import type { Trap } from './peer.ts'
+import { FREEZE_MS, type PeerProcess, STALL_MS, swarmOfProcesses } from './swarm.ts'
+
+/**
+ * One side of a swap is stopped at a message boundary for longer than any deadline, or its connection is cut there,
+ * and goes on afterwards: the sum of params over the three peers is what it was, to the last swap.
+ */
+const LIMIT_MS = 120_000
+/** What float32 sums of 100,000 params lose over a run. */
+const ROUNDING = 100
+
+const swarm = await swarmOfProcesses()
+let victim: PeerProcess
+let others: PeerProcess[]
+let total = 0
+
+beforeAll(async () => {
+  const [a, b, c] = [
+    await swarm.start('a', { start: 1, drift: 1 }),
+    await swarm.start('b', { start: -1, drift: -2 }),
+    await swarm.start('victim', { start: 3, drift: 1 }),
+  ]
+  for (const peer of [a, b, c]) peer.tell({ word: 'join' })
+  others = [a, b]
+  victim = c
+  await Promise.all([a, b, c].map((peer) => peer.says('swap', ({ round }) => round! > 2)))
+  total = 300_000
+}, LIMIT_MS)
+afterEach(() => victim.child.kill('SIGCONT'))
+afterAll(() => swarm.end())
+
+const some = [
+  ...['offerer hears ACCEPT', 'offerer sends COMMIT'],
+  ...['accepter hears half the copy', 'accepter hears COMMIT', 'asked sends TOLD'],
+]
+
+test.each(chosen([...boundaries, ...questions], some))(
+  'frozen as %s',
+  async (_, boundary) => {
+    const trap: Trap = { ...boundary, act: 'freeze' }
+    if (isQuestion(boundary)) await thaw(freezeBefore(boundary), { ...trap, same: true })
+    else await thaw(trap)
+    const now = await swarm.balance({ settled: true })
+    expect(Math.abs(now.ledger - total)).toBeLessThan(ROUNDING)
+  },
+  LIMIT_MS,
+)
+
+const cuts = ['accepter hears half the copy', 'accepter sends READY', 'offerer sends COMMIT']
+
+test.each(chosen(boundaries, cuts))(
+  'the line is cut as %s',
+  async (_, boundary) => {
+    const cut = victim.says('trapped')
+    victim.arm({ ...boundary, act: 'cut' })
+    const { with: partner } = await cut
+    await victim.says('swap', (said) => said.with === partner)
+    const now = await swarm.balance({ settled: true })
+    expect(Math.abs(now.ledger - total)).toBeLessThan(ROUNDING)
+  },
+  LIMIT_MS,
+)
+
+/** Freezes it at each trap in turn; the others go on meanwhile. */
+async function thaw(...traps: Trap[]): Promise<void> {
+  let frozen = victim.says('trapped')
+  victim.arm(...traps)
+  for (const trap of traps) {
+    const { t } = await frozen
+    await goOn(t)
+    if (trap !== traps.at(-1)) frozen = victim.says('trapped')
+    victim.child.kill('SIGCONT')
+  }
+}
+
+/** It stays frozen until the others have trained for long, and have swapped with each other: they do not wait for it. */
+async function goOn(since: number): Promise<void> {
+  const swaps = others.map((peer, i) =>
+    peer.says('swap', (said) => said.with === others[1 - i]!.up.peer),
+  )
+  await Promise.all(others.map((peer) => peer.says('round', ({ t }) => t > since + FREEZE_MS)))
+  for (const { t } of await Promise.all(swaps)) expect(t - since).toBeLessThan(STALL_MS)
+}
