@@ -141,7 +141,9 @@ async function startNode(options: HostOptions): Promise<Host> {
     const asking = Promise.withResolvers<RegistryClient<Card>>()
     const onRegistry = async () => {
       const client = await asking.promise
-      await client.replenish(book.all(Date.now()), { signal: closing.signal }).catch(() => undefined)
+      await client
+        .replenish(book.all(Date.now()), { signal: closing.signal })
+        .catch(() => undefined)
       await cards.renew(closing.signal)
     }
     const preferred = () => [...joins.values()].map(peerOf).filter((peer) => peer !== undefined)

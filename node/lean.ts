@@ -15,7 +15,8 @@ const unused: Record<string, string> = {
 registerHooks({
   resolve(specifier, context, next) {
     const name = unused[specifier]
-    if (name === undefined || !/\/(@helia|helia)\//.test(context.parentURL ?? '')) return next(specifier, context)
+    if (name === undefined || !/\/(@helia|helia)\//.test(context.parentURL ?? ''))
+      return next(specifier, context)
     return { url: `data:text/javascript,export const ${name} = undefined`, shortCircuit: true }
   },
 })

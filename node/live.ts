@@ -34,7 +34,10 @@ interface State {
   partners: Map<string, { path: string; swaps: number; at: number }>
 }
 
-export async function createLive(print: Print, now: () => number = () => performance.now()): Promise<Live> {
+export async function createLive(
+  print: Print,
+  now: () => number = () => performance.now(),
+): Promise<Live> {
   const logUpdate = print.live ? (await import('log-update')).default : undefined
   const state: State = {
     phase: phaseSentences['checking-device'],
@@ -133,13 +136,16 @@ function blockOf(state: State, now: number): string {
   ]
   const partners = [...state.partners].sort(([, a], [, b]) => b.at - a.at).slice(0, PEERS_SHOWN)
   for (const [peer, { path, swaps, at }] of partners) {
-    rows.push(`    …${plain(peer).slice(-8)}  ${path.padEnd(13)} ${swaps} swaps, last ${Math.round((now - at) / 1000)} s ago`)
+    rows.push(
+      `    …${plain(peer).slice(-8)}  ${path.padEnd(13)} ${swaps} swaps, last ${Math.round((now - at) / 1000)} s ago`,
+    )
   }
   return rows.join('\n')
 }
 
 function accuracyText({ trained, averaged }: State): string {
   if (trained === undefined && averaged === undefined) return ''
-  const text = (value: number | undefined) => (value === undefined ? '—' : `${(100 * value).toFixed(1)} %`)
+  const text = (value: number | undefined) =>
+    value === undefined ? '—' : `${(100 * value).toFixed(1)} %`
   return `accuracy ${text(trained)} → ${text(averaged)} averaged`
 }

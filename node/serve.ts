@@ -19,7 +19,12 @@ export async function serve({ print, signal }: Context, host: Host): Promise<voi
 }
 
 /** A replica is a peer whose signed card names the version and that sends two random blocks of it. */
-export async function untilReplicas(context: Context, host: Host, cid: string, wanted: number): Promise<void> {
+export async function untilReplicas(
+  context: Context,
+  host: Host,
+  cid: string,
+  wanted: number,
+): Promise<void> {
   const { options, print, signal } = context
   const random: Random = randomFrom(Date.now())
   const timeoutMs = (options.timeout as number | undefined) ?? REPLICAS_LIMIT_MS
@@ -54,7 +59,12 @@ const DIAL_LIMIT_MS = 10_000
 async function dial(host: Host, addresses: string[], signal: AbortSignal): Promise<void> {
   const { multiaddr } = await import('@multiformats/multiaddr')
   const limit = AbortSignal.any([signal, AbortSignal.timeout(DIAL_LIMIT_MS)])
-  await host.libp2p.dial(addresses.map((address) => multiaddr(address)), { signal: limit }).catch(() => signal.throwIfAborted())
+  await host.libp2p
+    .dial(
+      addresses.map((address) => multiaddr(address)),
+      { signal: limit },
+    )
+    .catch(() => signal.throwIfAborted())
 }
 
 function tooFew(found: number, wanted: number, timeoutMs: number): Fault {

@@ -3,10 +3,18 @@ import { mkdir, rm } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { Fault, type Report, faultFrom } from '../protocol/index.ts'
-import { dealDigits, labelsOf, readDigits, splitDigits, take, writeDigitsCsv, writeDigitsDraft } from './samples/digits.ts'
-import { type PeerRow, block, fold, line, newRow, percent } from './start/block.ts'
-import { type Program, failed, killAll, run, start } from './start/processes.ts'
+import { Fault, faultFrom, type Report } from '../protocol/index.ts'
+import {
+  dealDigits,
+  labelsOf,
+  readDigits,
+  splitDigits,
+  take,
+  writeDigitsCsv,
+  writeDigitsDraft,
+} from './samples/digits.ts'
+import { block, fold, line, newRow, type PeerRow, percent } from './start/block.ts'
+import { failed, killAll, type Program, run, start } from './start/processes.ts'
 
 /**
  * `npm start`: a whole swarm on this machine, of real processes. A bootstrap, three peers that hold only some of the
@@ -120,7 +128,15 @@ async function prepare(options: Options): Promise<Demo> {
   const genesis = String(published.cid)
   say(`published the model digits:\n  ${genesis}`)
   const rows = dealt.map((digits, index) => newRow(`peer-${index + 1}`, labelsOf(digits).join('')))
-  const demo = { ...options, bootstrap, address, genesis, shares, rows, startedAt: performance.now() }
+  const demo = {
+    ...options,
+    bootstrap,
+    address,
+    genesis,
+    shares,
+    rows,
+    startedAt: performance.now(),
+  }
   await spread(demo)
   return demo
 }
@@ -139,7 +155,9 @@ async function emptied(home: string): Promise<void> {
   if (existsSync(home) && !marks.some((name) => existsSync(join(home, name)))) {
     const { readdir } = await import('node:fs/promises')
     if ((await readdir(home)).length > 0) {
-      throw usage(`--home ${home} holds something else, expected an empty folder or one of an earlier npm start`)
+      throw usage(
+        `--home ${home} holds something else, expected an empty folder or one of an earlier npm start`,
+      )
     }
   }
   await rm(home, { recursive: true, force: true })
@@ -186,7 +204,9 @@ async function trainAll(demo: Demo, swap: boolean): Promise<number> {
   }
   const timer = setInterval(draw, isLive ? DRAW_EVERY_MS : LINE_EVERY_MS)
   try {
-    return await meanOf(peers.map((peer, index) => follow(peer, (report) => onReport(rows[index]!, report))))
+    return await meanOf(
+      peers.map((peer, index) => follow(peer, (report) => onReport(rows[index]!, report))),
+    )
   } finally {
     clearInterval(timer)
     stopping.signal.removeEventListener('abort', onStop)
@@ -195,12 +215,24 @@ async function trainAll(demo: Demo, swap: boolean): Promise<number> {
   }
 }
 
-function startPeer({ address, home, rounds, shares, genesis }: Demo, index: number, swap: boolean, suffix: string): Program {
+function startPeer(
+  { address, home, rounds, shares, genesis }: Demo,
+  index: number,
+  swap: boolean,
+  suffix: string,
+): Program {
   const name = `peer-${index + 1}${suffix}`
   return start(name, 'mlstore', [
     // The version by its CID: the control starts where the swarm did, not from the swarm's release.
     ...['train', genesis, '--json', '--data', shares[index]!, '--join', address],
-    ...['--home', join(home, name), '--listen', '/ip4/127.0.0.1/tcp/0', '--seed', String(index + 1)],
+    ...[
+      '--home',
+      join(home, name),
+      '--listen',
+      '/ip4/127.0.0.1/tcp/0',
+      '--seed',
+      String(index + 1),
+    ],
     // A peer of a swarm is told when to finish; one that trains alone counts for itself.
     ...(swap ? [] : ['--no-swap', ...(rounds === undefined ? [] : ['--rounds', String(rounds)])]),
   ])
@@ -238,7 +270,9 @@ async function measureAlone(demo: Demo): Promise<number> {
   const seeder = startSeed(demo, 2)
   await firstLine(seeder)
   try {
-    return await meanOf(demo.shares.map((_, index) => follow(startPeer(demo, index, false, '-alone'), () => {})))
+    return await meanOf(
+      demo.shares.map((_, index) => follow(startPeer(demo, index, false, '-alone'), () => {})),
+    )
   } finally {
     seeder.interrupt()
     await seeder.ended
@@ -253,7 +287,17 @@ async function releaseAndMeasure(demo: Demo): Promise<{ cid: string; accuracy: n
   const { address, home } = demo
   const listen = ['--listen', '/ip4/127.0.0.1/tcp/0']
   const seeder = start('mlstore release', 'mlstore', [
-    ...['release', 'digits', '--json', '--serve', '--join', address, '--home', join(home, 'peer-1'), ...listen],
+    ...[
+      'release',
+      'digits',
+      '--json',
+      '--serve',
+      '--join',
+      address,
+      '--home',
+      join(home, 'peer-1'),
+      ...listen,
+    ],
   ])
   try {
     const { cid } = await firstLine(seeder)
@@ -335,7 +379,12 @@ function say(text: string): void {
 }
 
 function usage(message: string): Fault {
-  return new Fault({ kind: 'usage', type: 'usage', message, hint: 'npm start -- --help shows every option' })
+  return new Fault({
+    kind: 'usage',
+    type: 'usage',
+    message,
+    hint: 'npm start -- --help shows every option',
+  })
 }
 
 function onSignal(): void {
@@ -354,7 +403,8 @@ process.on('exit', killAll)
 try {
   await main()
 } catch (thrown) {
-  const fault = thrown instanceof TypeError && 'code' in thrown ? usage(thrown.message) : faultFrom(thrown)
+  const fault =
+    thrown instanceof TypeError && 'code' in thrown ? usage(thrown.message) : faultFrom(thrown)
   say(`npm start: ${fault.message}${fault.detail.hint ? `; ${fault.detail.hint}` : ''}`)
   process.exitCode = fault.exitCode
 }

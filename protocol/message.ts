@@ -50,7 +50,14 @@ export type BusyReason = (typeof busyReasons)[number]
 
 const messages = {
   /** Opens a swap. `tensors` is the digest of the tensor list; `steps` how many steps are behind the params. */
-  offer: v.strictObject({ type: v.literal('offer'), nonce, genesis: cid, tensors: digest, codec, steps: count }),
+  offer: v.strictObject({
+    type: v.literal('offer'),
+    nonce,
+    genesis: cid,
+    tensors: digest,
+    codec,
+    steps: count,
+  }),
   /** The offered peer is in. Both now send `params` and the bytes. */
   accept: v.strictObject({ type: v.literal('accept'), nonce, steps: count }),
   /** The offered (or pulled) peer is not; nothing was changed. */
@@ -98,15 +105,22 @@ export function encodeMessage(message: Message): Uint8Array {
 /** The message in `bytes`, or why it is none. Never throws. */
 export function decodeMessage(bytes: Uint8Array): Message | Rejection {
   if (bytes.length > MESSAGE_LIMIT) {
-    return rejection('oversized', `got a message of ${bytes.length} bytes, expected at most ${MESSAGE_LIMIT}`)
+    return rejection(
+      'oversized',
+      `got a message of ${bytes.length} bytes, expected at most ${MESSAGE_LIMIT}`,
+    )
   }
   const value = decodeCbor(bytes)
   const type = typeOf(value)
-  if (!type) return rejection('malformed', `got ${bytes.length} bytes that are no message of this protocol`)
+  if (!type)
+    return rejection('malformed', `got ${bytes.length} bytes that are no message of this protocol`)
   const parsed = v.safeParse(messages[type] as v.GenericSchema<unknown, Message>, value)
   if (parsed.success) return parsed.output
   const [issue] = parsed.issues
-  return rejection('malformed', `message ${type}, ${v.getDotPath(issue) ?? 'whole'}: ${issue.message}`)
+  return rejection(
+    'malformed',
+    `message ${type}, ${v.getDotPath(issue) ?? 'whole'}: ${issue.message}`,
+  )
 }
 
 /** Whether a decoder answered with a Rejection. */
@@ -117,7 +131,9 @@ export function isRejection<T extends object>(value: T | Rejection): value is Re
 function typeOf(value: unknown): MessageType | undefined {
   if (typeof value !== 'object' || value === null || !('type' in value)) return undefined
   const { type } = value
-  return typeof type === 'string' && Object.hasOwn(messages, type) ? (type as MessageType) : undefined
+  return typeof type === 'string' && Object.hasOwn(messages, type)
+    ? (type as MessageType)
+    : undefined
 }
 
 function decodeCbor(bytes: Uint8Array): unknown {
@@ -143,7 +159,10 @@ const cardSchema = v.strictObject({
   round: count,
   steps: count,
   codecs: v.pipe(v.array(codec), v.maxLength(8)),
-  addresses: v.pipe(v.array(v.pipe(v.string(), v.maxLength(ADDRESS_LENGTH))), v.maxLength(ADDRESS_LIMIT)),
+  addresses: v.pipe(
+    v.array(v.pipe(v.string(), v.maxLength(ADDRESS_LENGTH))),
+    v.maxLength(ADDRESS_LIMIT),
+  ),
   /** Share of the last minute spent serving others, 0 to 1: newcomers choose the least loaded donor. */
   load: v.pipe(v.number(), v.minValue(0), v.maxValue(1)),
   sequence: count,
@@ -163,7 +182,10 @@ export function signCard(card: Card, key: Key): Promise<Uint8Array> {
 /** A card that its own peer signed and that has not expired by `now`, or why it is none. */
 export async function readCard(bytes: Uint8Array, now: number): Promise<Card | Rejection> {
   if (bytes.length > MESSAGE_LIMIT) {
-    return rejection('oversized', `got a card of ${bytes.length} bytes, expected at most ${MESSAGE_LIMIT}`)
+    return rejection(
+      'oversized',
+      `got a card of ${bytes.length} bytes, expected at most ${MESSAGE_LIMIT}`,
+    )
   }
   const opened = await open(CARD_DOMAIN, bytes)
   if (isRejection(opened)) return opened
@@ -173,9 +195,13 @@ export async function readCard(bytes: Uint8Array, now: number): Promise<Card | R
   if (card.peer !== opened.signer) {
     return rejection('wrong-signer', `card of ${card.peer} was signed by ${opened.signer}`)
   }
-  if (card.expiresAt <= now) return rejection('expired', `card of ${card.peer} expired ${now - card.expiresAt} ms ago`)
+  if (card.expiresAt <= now)
+    return rejection('expired', `card of ${card.peer} expired ${now - card.expiresAt} ms ago`)
   if (card.expiresAt > now + 2 * CARD_LIFETIME_MS) {
-    return rejection('malformed', `card of ${card.peer} claims ${card.expiresAt - now} ms, more than allowed`)
+    return rejection(
+      'malformed',
+      `card of ${card.peer} claims ${card.expiresAt - now} ms, more than allowed`,
+    )
   }
   return card
 }
@@ -189,7 +215,11 @@ export type FrameKind = keyof typeof frameKinds
 
 export const FRAME_HEADER_BYTES = 4
 /** The largest body of each kind, bytes; a longer claim ends the stream. */
-export const frameLimits: Record<FrameKind, number> = { message: MESSAGE_LIMIT, data: 65_536, credit: 4 }
+export const frameLimits: Record<FrameKind, number> = {
+  message: MESSAGE_LIMIT,
+  data: 65_536,
+  credit: 4,
+}
 
 /** The four bytes before a body. */
 export function encodeFrameHeader(kind: FrameKind, length: number): Uint8Array {
@@ -197,10 +227,17 @@ export function encodeFrameHeader(kind: FrameKind, length: number): Uint8Array {
 }
 
 /** What a header announces, or why it is none. */
-export function decodeFrameHeader(bytes: Uint8Array): { kind: FrameKind; length: number } | Rejection {
-  const kind = (Object.keys(frameKinds) as FrameKind[]).find((name) => frameKinds[name] === bytes[0])
+export function decodeFrameHeader(
+  bytes: Uint8Array,
+): { kind: FrameKind; length: number } | Rejection {
+  const kind = (Object.keys(frameKinds) as FrameKind[]).find(
+    (name) => frameKinds[name] === bytes[0],
+  )
   if (!kind) return rejection('malformed', `got a frame of kind ${bytes[0]}, expected 1, 2 or 3`)
   const length = (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!
   if (length <= frameLimits[kind]) return { kind, length }
-  return rejection('oversized', `got a ${kind} frame of ${length} bytes, expected at most ${frameLimits[kind]}`)
+  return rejection(
+    'oversized',
+    `got a ${kind} frame of ${length} bytes, expected at most ${frameLimits[kind]}`,
+  )
 }

@@ -9,18 +9,25 @@ import type { Manifest } from './manifest.ts'
 import {
   CARD_LIFETIME_MS,
   type Card,
+  isRejection,
   type Message,
   type Nonce,
   type PeerId,
-  isRejection,
   readCard,
   signCard,
 } from './message.ts'
-import { type CardState, type PeerEffect, type PeerEvent, type PeerOptions, type PeerView, createPeer } from './peer.ts'
 import { sizeOf } from './params.ts'
+import {
+  type CardState,
+  createPeer,
+  type PeerEffect,
+  type PeerEvent,
+  type PeerOptions,
+  type PeerView,
+} from './peer.ts'
 import type { Clock } from './ports/clock.ts'
 import type { Node } from './ports/libp2p.ts'
-import { type NetworkEvent, joinNetwork } from './ports/network.ts'
+import { joinNetwork, type NetworkEvent } from './ports/network.ts'
 import type { Command, WorkerEvent } from './ports/trainer/commands.ts'
 import type { Random } from './random.ts'
 import type { Report } from './report.ts'
@@ -204,7 +211,8 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
       case 'train':
         return learner.send({ type: 'train', steps: effect.steps })
       case 'give':
-        if (effect.what === 'state') return learner.send({ type: 'give-state', nonce: effect.nonce })
+        if (effect.what === 'state')
+          return learner.send({ type: 'give-state', nonce: effect.nonce })
         return learner.send({ type: 'give', nonce: effect.nonce, codec: effect.codec })
       case 'settle':
         return settle(effect)
@@ -264,7 +272,13 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
         given.set(event.nonce, event.bytes)
         const digest = toString(event.digest, 'hex')
         const steps = event.type === 'gave-state' ? event.steps : peer.view.steps
-        return dispatch({ type: 'gave', nonce: event.nonce, digest, bytes: event.bytes.length, steps })
+        return dispatch({
+          type: 'gave',
+          nonce: event.nonce,
+          digest,
+          bytes: event.bytes.length,
+          steps,
+        })
       }
       case 'settled':
         return dispatch(event)
@@ -300,7 +314,12 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     learner.send({ type: 'evaluate', at })
   }
 
-  function evaluated({ at, metrics, examples, ms }: Extract<WorkerEvent, { type: 'evaluated' }>): void {
+  function evaluated({
+    at,
+    metrics,
+    examples,
+    ms,
+  }: Extract<WorkerEvent, { type: 'evaluated' }>): void {
     const round = evaluation.rounds.shift() ?? peer.view.round
     evaluation.spentMs += ms
     queue.push({ ev: 'eval', round, at, metrics, examples })
@@ -384,7 +403,10 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
       genesis,
       version: options.version,
       codecs: Object.keys(codecs),
-      addresses: (options.addresses?.() ?? libp2p.getMultiaddrs().map(String)).slice(0, ADDRESSES_SAID),
+      addresses: (options.addresses?.() ?? libp2p.getMultiaddrs().map(String)).slice(
+        0,
+        ADDRESSES_SAID,
+      ),
       sequence,
       expiresAt: Math.round(clock.date()) + CARD_MS,
     }
@@ -464,7 +486,13 @@ export function eventOf(from: PeerId, message: Message): PeerEvent | undefined {
   const { nonce } = message
   switch (message.type) {
     case 'offer':
-      return { type: 'offered', from, nonce, codec: message.codec as CodecName, steps: message.steps }
+      return {
+        type: 'offered',
+        from,
+        nonce,
+        codec: message.codec as CodecName,
+        steps: message.steps,
+      }
     case 'accept':
       return { type: 'accepted', from, nonce, steps: message.steps }
     case 'busy':
@@ -478,7 +506,13 @@ export function eventOf(from: PeerId, message: Message): PeerEvent | undefined {
     case 'told':
       return { type: 'told', from, nonce, outcome: message.outcome }
     case 'pull':
-      return { type: 'pull-asked', from, nonce, what: message.what, codec: message.codec as CodecName }
+      return {
+        type: 'pull-asked',
+        from,
+        nonce,
+        what: message.what,
+        codec: message.codec as CodecName,
+      }
     case 'grant':
       return { type: 'granted', from, nonce, steps: message.steps }
     case 'params':

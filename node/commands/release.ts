@@ -10,13 +10,19 @@ import { fetchModel, withHost } from '../open.ts'
 export const release: CommandSpec = {
   arguments: '<model>',
   options: [
-    { flags: '--version <semver>', text: 'the number of the new version (default: the next minor one)' },
+    {
+      flags: '--version <semver>',
+      text: 'the number of the new version (default: the next minor one)',
+    },
     shared.join,
     shared.home,
     shared.listen,
     { flags: '--serve', text: 'stay and serve it until Ctrl-C' },
     { flags: '--replicas <n>', text: 'stay until n other peers hold it', read: readCount(1) },
-    { ...shared.timeout, text: 'how long to wait for the network, or for the replicas (default 30s, 10m)' },
+    {
+      ...shared.timeout,
+      text: 'how long to wait for the network, or for the replicas (default 30s, 10m)',
+    },
   ],
   examples: ['mlstore release digits', 'mlstore release digits --version 2.0.0 --replicas 2'],
   async run(context) {
@@ -42,7 +48,9 @@ export const release: CommandSpec = {
       const { name, version } = manifest
       const object = { cid, genesis, name, version, metrics: metrics ?? null, registries: accepted }
       print.answer({ id: cid, object, text: cid })
-      const score = metrics ? `, accuracy ${(100 * metrics.accuracy!).toFixed(1)} % on ${metrics.examples} examples` : ''
+      const score = metrics
+        ? `, accuracy ${(100 * metrics.accuracy!).toFixed(1)} % on ${metrics.examples} examples`
+        : ''
       print.note(`released ${name}@${version}${score}; listed by ${accepted.length} registries`)
       await stay(context, host, cid)
     })
@@ -62,7 +70,11 @@ async function requireOwner(host: Host, { owner, name }: Manifest): Promise<void
 }
 
 /** The params of our checkpoint, float32 little-endian in tensor order. */
-async function trainedParams(host: Host, genesis: string, { manifest }: StoredVersion): Promise<Uint8Array> {
+async function trainedParams(
+  host: Host,
+  genesis: string,
+  { manifest }: StoredVersion,
+): Promise<Uint8Array> {
   const [{ checkpointFile }, { readCheckpoint }, { codecs, sizeOf }] = await Promise.all([
     import('../checkpoint.ts'),
     import('../../protocol/ports/trainer/checkpoint.ts'),
@@ -81,13 +93,21 @@ async function trainedParams(host: Host, genesis: string, { manifest }: StoredVe
 }
 
 /** Accuracy and loss on the version's own eval data, by the code that `mlstore eval` runs; nothing when it has none. */
-async function measured(context: Context, parent: StoredVersion, params: Uint8Array): Promise<Manifest['metrics']> {
+async function measured(
+  context: Context,
+  parent: StoredVersion,
+  params: Uint8Array,
+): Promise<Manifest['metrics']> {
   const { measureParams, evalFilesOf } = await import('../measure.ts')
   const files = await evalFilesOf(parent.checked, parent)
   if (files.length === 0) return undefined
   const { readEvalFiles } = await import('../data.ts')
   const examples = await readEvalFiles(files, parent.manifest)
-  const metrics = await measureParams({ ...context, options: { ...context.options, backend: 'auto' } }, { ...parent.checked, params }, examples)
+  const metrics = await measureParams(
+    { ...context, options: { ...context.options, backend: 'auto' } },
+    { ...parent.checked, params },
+    examples,
+  )
   return metrics && { accuracy: metrics.accuracy, loss: metrics.loss, examples: examples.size }
 }
 

@@ -4,30 +4,57 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { Fault } from '../../protocol/errors.ts'
 import type { Learner, Ready, Swarm } from '../../protocol/index.ts'
-import { phaseReport, type Report } from '../../protocol/report.ts'
-import { randomFrom } from '../../protocol/random.ts'
-import { type CommandSpec, type Context, readChoice, readCount, readDuration, shared } from '../command.ts'
-import type { Host } from '../host.ts'
 import type { StoredVersion } from '../../protocol/ports/store.ts'
 import type { WorkerEvent, WorkerInit } from '../../protocol/ports/trainer/commands.ts'
+import { randomFrom } from '../../protocol/random.ts'
+import { phaseReport, type Report } from '../../protocol/report.ts'
+import {
+  type CommandSpec,
+  type Context,
+  readChoice,
+  readCount,
+  readDuration,
+  shared,
+} from '../command.ts'
+import type { Host } from '../host.ts'
 
 /** `mlstore train`: one peer of a swarm, from the model's name to the last checkpoint. */
 export const train: CommandSpec = {
   arguments: '<model>',
   options: [
-    { flags: '--data <path>', text: 'a folder with one folder per label, or a CSV file with a header', required: true },
+    {
+      flags: '--data <path>',
+      text: 'a folder with one folder per label, or a CSV file with a header',
+      required: true,
+    },
     { flags: '--rounds <n>', text: 'stop after n rounds of training', read: readCount(1) },
-    { flags: '--for <time>', text: 'stop training after a while: 90s, 10m, 2h', read: readDuration },
+    {
+      flags: '--for <time>',
+      text: 'stop training after a while: 90s, 10m, 2h',
+      read: readDuration,
+    },
     { flags: '--no-swap', text: 'train alone, without averaging: a control' },
-    { flags: '--swaps-per-round <n>', text: 'swaps offered and accepted per round (default: the recipe)', read: readCount(1) },
+    {
+      flags: '--swaps-per-round <n>',
+      text: 'swaps offered and accepted per round (default: the recipe)',
+      read: readCount(1),
+    },
     {
       flags: '--backend <name>',
       text: 'auto, wasm or cpu',
       read: readChoice(['auto', 'wasm', 'cpu']),
       default: 'auto',
     },
-    { flags: '--max-memory <MB>', text: 'refuse a model that needs more (default: half of what is free)', read: readCount(1) },
-    { flags: '--seed <n>', text: 'seed of the order of your data (default: at random)', read: readCount(0) },
+    {
+      flags: '--max-memory <MB>',
+      text: 'refuse a model that needs more (default: half of what is free)',
+      read: readCount(1),
+    },
+    {
+      flags: '--seed <n>',
+      text: 'seed of the order of your data (default: at random)',
+      read: readCount(0),
+    },
     { flags: '--fresh', text: 'start anew instead of from the checkpoint' },
     shared.listen,
     shared.join,
@@ -86,7 +113,12 @@ interface Own {
   worker: OpenWorker
 }
 
-async function trainOn(context: Context, host: Host, { path, worker }: Own, screen: Screen): Promise<void> {
+async function trainOn(
+  context: Context,
+  host: Host,
+  { path, worker }: Own,
+  screen: Screen,
+): Promise<void> {
   const { options, signal } = context
   const version = await fetchVersion(context, host, screen)
   const { manifest, checked, cid } = version
@@ -114,20 +146,35 @@ async function trainOn(context: Context, host: Host, { path, worker }: Own, scre
   })
   shown.catch(() => {}) // it may fail before the swarm, which throws it to us, listens
   const { learner } = worker
-  await swarmOn(context, host, { version, genesis, learner, ready: shown, awayMs, checkpointPath }, screen)
-  await Promise.race([worker.ended, new Promise((resolve) => setTimeout(resolve, GOODBYE_MS).unref())])
+  await swarmOn(
+    context,
+    host,
+    { version, genesis, learner, ready: shown, awayMs, checkpointPath },
+    screen,
+  )
+  await Promise.race([
+    worker.ended,
+    new Promise((resolve) => setTimeout(resolve, GOODBYE_MS).unref()),
+  ])
 }
 
 /** What was read, on what it trains, and where it goes on. */
 function showReady({ options }: Context, ready: Ready, path: string, screen: Screen): void {
   const { read, skippedCount, labels, train: training, validation, skipped } = ready.data
   screen.show({ ev: 'data', read, skipped: skippedCount, labels, train: training, validation })
-  screen.note(`data      ${path}: ${read} examples (${training} to train, ${validation} to validate), ${skippedCount} skipped`)
-  for (const { item, reason } of skipped.slice(0, 5)) screen.note(`          skipped ${item}: ${reason}`)
-  screen.note(`device    ${ready.backend}, ${ready.msPerStep.toFixed(1)} ms a step${ready.resumed ? `; goes on from round ${ready.rounds}` : ''}`)
+  screen.note(
+    `data      ${path}: ${read} examples (${training} to train, ${validation} to validate), ${skippedCount} skipped`,
+  )
+  for (const { item, reason } of skipped.slice(0, 5))
+    screen.note(`          skipped ${item}: ${reason}`)
+  screen.note(
+    `device    ${ready.backend}, ${ready.msPerStep.toFixed(1)} ms a step${ready.resumed ? `; goes on from round ${ready.rounds}` : ''}`,
+  )
   const asked = options.rounds as number | undefined
   if (asked !== undefined && ready.rounds >= asked) {
-    screen.note(`          the checkpoint has ${ready.rounds} rounds already: give a larger --rounds, or --fresh to start anew`)
+    screen.note(
+      `          the checkpoint has ${ready.rounds} rounds already: give a larger --rounds, or --fresh to start anew`,
+    )
   }
 }
 
@@ -143,15 +190,18 @@ interface Run {
 async function swarmOn({ args, options, signal }: Context, host: Host, run: Run, screen: Screen) {
   const { joinSwarm, systemClock } = await import('../../protocol/index.ts')
   const { manifest } = run.version
-  const roundMs = ({ msPerStep }: Ready) => Math.max(ROUND_MS, manifest.train.stepsPerRound * msPerStep)
+  const roundMs = ({ msPerStep }: Ready) =>
+    Math.max(ROUND_MS, manifest.train.stepsPerRound * msPerStep)
   const swarm = await joinSwarm({
     manifest,
     genesis: run.genesis,
     version: run.version.cid,
     libp2p: host.libp2p,
     introductions: {
-      cards: (genesis) => host.registry.cards(genesis, { signal: AbortSignal.timeout(INTRODUCTION_MS) }),
-      putCard: (bytes) => host.registry.putCard(bytes, { signal: AbortSignal.timeout(INTRODUCTION_MS) }),
+      cards: (genesis) =>
+        host.registry.cards(genesis, { signal: AbortSignal.timeout(INTRODUCTION_MS) }),
+      putCard: (bytes) =>
+        host.registry.putCard(bytes, { signal: AbortSignal.timeout(INTRODUCTION_MS) }),
       keepCard: (bytes) => host.book.putCard(bytes, Date.now()),
       reachable: () => host.registry.registries().length,
     },
@@ -219,7 +269,12 @@ function listenToWords(swarm: Swarm): { close(): void } {
 }
 
 /** A release by the model's owner: peers who train keep it and serve it, and pass its listing on. */
-async function keepRelease(host: Host, listing: { version: string }, bytes: Uint8Array, note: (text: string) => void) {
+async function keepRelease(
+  host: Host,
+  listing: { version: string },
+  bytes: Uint8Array,
+  note: (text: string) => void,
+) {
   try {
     await host.book.put(bytes, Date.now())
     await host.store.fetchVersion(listing.version, { signal: AbortSignal.timeout(READY_MS) })
@@ -308,7 +363,14 @@ function notReady(): Fault {
 
 /** Milliseconds since a checkpoint was written; 0 when there is none. */
 async function ageOf(path: string): Promise<number> {
-  const times = await Promise.all([path, `${path}.old`].map((file) => stat(file).then(({ mtimeMs }) => mtimeMs, () => 0)))
+  const times = await Promise.all(
+    [path, `${path}.old`].map((file) =>
+      stat(file).then(
+        ({ mtimeMs }) => mtimeMs,
+        () => 0,
+      ),
+    ),
+  )
   const newest = Math.max(...times)
   return newest === 0 ? 0 : Date.now() - newest
 }

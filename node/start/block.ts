@@ -1,5 +1,5 @@
 import { styleText } from 'node:util'
-import { type Report, phaseSentences } from '../../protocol/index.ts'
+import { phaseSentences, type Report } from '../../protocol/index.ts'
 import { sizeText } from '../print.ts'
 
 /** What the demonstration knows of each peer: a fold over its reports. */
@@ -70,7 +70,17 @@ export function fold(row: PeerRow, report: Report): void {
 /** The block, at most 79 columns wide: a row a peer, then what most of them do. */
 export function block(rows: readonly PeerRow[], seconds: number): string {
   const names = new Map(rows.map(({ peer, name }) => [peer, name]))
-  const head = cells(['peer', 'holds', 'round', 'loss', 'own → averaged', 'swaps', 'sent', 'got', 'paths'])
+  const head = cells([
+    'peer',
+    'holds',
+    'round',
+    'loss',
+    'own → averaged',
+    'swaps',
+    'sent',
+    'got',
+    'paths',
+  ])
   const lines = rows.map((row) =>
     cells([
       row.name,
@@ -139,7 +149,9 @@ function phaseOf(rows: readonly PeerRow[]): string {
   for (const { phase } of rows) counts.set(phase, (counts.get(phase) ?? 0) + 1)
   const [most] = [...counts].sort(([, a], [, b]) => b - a)
   const phase = most?.[0] ?? 'starting'
-  return phase in phaseSentences ? phaseSentences[phase as keyof typeof phaseSentences] : 'Starting the peers'
+  return phase in phaseSentences
+    ? phaseSentences[phase as keyof typeof phaseSentences]
+    : 'Starting the peers'
 }
 
 export function percent(share: number | undefined, unit = ' %'): string {

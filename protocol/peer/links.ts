@@ -20,6 +20,9 @@ export interface Neighbour {
   phase: Card['phase']
   /** Steps behind its params, as it last said in a card or a swap. */
   steps: number
+  /** When it said so, and when we last swapped with it (-Infinity: never). */
+  saidAt: number
+  metAt: number
   load: number
   /** How we reach it directly; undefined while we do not. */
   path: Path | undefined
@@ -62,7 +65,7 @@ export function hear(links: Links, card: Card, now: number, lifetimeMs: number):
   if (!before && links.known.size >= KNOWN_LIMIT) return false
   const neighbour = before ?? stranger(card.peer, now)
   neighbour.phase = card.phase
-  neighbour.steps = Math.max(card.steps, before ? neighbour.steps : 0)
+  learnSteps(neighbour, card.steps, now)
   neighbour.load = card.load
   neighbour.heardAt = now
   neighbour.expiresInMs = lifetimeMs
@@ -89,9 +92,39 @@ export function unlinked(links: Links, peer: PeerId): void {
 }
 
 /** A neighbour told us its steps inside a swap. */
-export function toldSteps(links: Links, peer: PeerId, steps: number): void {
+export function toldSteps(links: Links, peer: PeerId, steps: number, now: number): void {
   const neighbour = links.known.get(peer)
-  if (neighbour && steps > neighbour.steps) neighbour.steps = steps
+  if (!neighbour) return
+  learnSteps(neighbour, steps, now)
+  // Its card may have been lost: who swaps and has trained is in no other phase for long.
+  if (neighbour.phase !== 'joining' || steps === 0) return
+  neighbour.phase = 'training'
+  links.near = undefined
+}
+
+function learnSteps(neighbour: Neighbour, steps: number, now: number): void {
+  if (steps < neighbour.steps) return
+  neighbour.steps = steps
+  neighbour.saidAt = now
+}
+
+/**
+ * How many steps the last of those who train beside us is behind `own`, if each kept our pace since it last said its own.
+ * Who is more than `most` behind is another kind of device, or gone, and is not counted.
+ */
+export function lagOf(
+  links: Links,
+  own: number,
+  stepsPerMs: number,
+  most: number,
+  now: number,
+): number {
+  let lag = 0
+  for (const { phase, steps, saidAt } of live(links)) {
+    const behind = own - steps - (now - saidAt) * stepsPerMs
+    if (phase === 'training' && behind <= most) lag = Math.max(lag, behind)
+  }
+  return lag
 }
 
 /** Peers we can swap with now; borrowed. Asked after every event, so it is kept until a link or phase changes. */
@@ -100,16 +133,21 @@ export function live(links: Links): readonly Neighbour[] {
   return links.near
 }
 
-/** A random live peer that is not backed off and not among `tried`. */
+/**
+ * A live peer that is not backed off and not among `tried`: of those we met longest ago, or never, one at random. A few
+ * peers agree sooner when nobody meets the same one twice in a row.
+ */
 export function choose(
   links: Links,
   random: Random,
   now: number,
   tried: ReadonlySet<PeerId>,
 ): Neighbour | undefined {
+  const free = live(links).filter(({ peer, notBefore }) => notBefore <= now && !tried.has(peer))
+  const oldest = free.reduce((least, { metAt }) => Math.min(least, metAt), now)
   return pick(
     random,
-    live(links).filter(({ peer, notBefore }) => notBefore <= now && !tried.has(peer)),
+    free.filter(({ metAt }) => metAt <= oldest),
   )
 }
 
@@ -120,6 +158,11 @@ export function backOff(links: Links, peer: PeerId, now: number, random: Random)
   const wait = Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** neighbour.failures)
   neighbour.failures += 1
   neighbour.notBefore = now + wait * (1 + random() / 2)
+}
+
+export function met(links: Links, peer: PeerId, now: number): void {
+  const neighbour = links.known.get(peer)
+  if (neighbour) neighbour.metAt = now
 }
 
 export function succeeded(links: Links, peer: PeerId): void {
@@ -202,6 +245,8 @@ function stranger(peer: PeerId, now: number): Neighbour {
     peer,
     phase: 'joining',
     steps: 0,
+    saidAt: now,
+    metAt: Number.NEGATIVE_INFINITY,
     load: 0,
     path: undefined,
     expiresInMs: 120_000,

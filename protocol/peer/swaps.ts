@@ -4,7 +4,7 @@ import type { BusyReason, Digest, MessageOf, Nonce, Outcome, PeerId } from '../m
 import type { Random } from '../random.ts'
 import { allowanceMs, newPace, type Pace, remember } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
-import { backOff, choose, type Links, succeeded, toldSteps } from './links.ts'
+import { backOff, choose, type Links, met, succeeded, toldSteps } from './links.ts'
 
 /**
  * One swap at a time, and the few that are in doubt.
@@ -135,7 +135,7 @@ export function answer(
   now: number,
 ): Step {
   const { from, nonce } = event
-  toldSteps(context.links, from, event.steps)
+  toldSteps(context.links, from, event.steps, now)
   const reason = refuse ?? (knows(swaps, nonce) ? 'busy' : whyNot(swaps, context, from))
   if (reason) return { effects: [busy(from, nonce, reason)], endings: [] }
   const voided = swaps.current ? voidOffer(swaps) : []
@@ -161,7 +161,7 @@ export function answer(
 export function progress(swaps: Swaps, context: SwapContext, event: PeerEvent, now: number): Step {
   switch (event.type) {
     case 'accepted':
-      return accepted(swaps, context, event)
+      return accepted(swaps, context, event, now)
     case 'declined':
       return declined(swaps, event)
     case 'gave':
@@ -255,9 +255,10 @@ function accepted(
   swaps: Swaps,
   context: SwapContext,
   { from, nonce, steps }: Extract<PeerEvent, { type: 'accepted' }>,
+  now: number,
 ): Step {
   const { current } = swaps
-  toldSteps(context.links, from, steps)
+  toldSteps(context.links, from, steps, now)
   if (current?.state !== 'offering' || current.nonce !== nonce || current.with !== from)
     return close(nonce)
   swaps.budget -= 1
@@ -365,6 +366,7 @@ function settled(
   swaps.current = undefined
   remember(swaps.pace, now - current.startedAt)
   succeeded(context.links, current.with)
+  met(context.links, current.with, now)
   const step = nothing()
   if (current.role === 'offerer') {
     keepOutcome(swaps, nonce)

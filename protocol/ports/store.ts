@@ -457,10 +457,7 @@ async function readLeaves(
 }
 
 /** Few ever write a version, so the writer is loaded only then. */
-async function importAll(
-  helia: Helia,
-  files: ReadonlyMap<string, Uint8Array>,
-): Promise<CID> {
+async function importAll(helia: Helia, files: ReadonlyMap<string, Uint8Array>): Promise<CID> {
   const { unixfs } = await import('@helia/unixfs')
   let root: CID | undefined
   const source = [...files].map(([path, content]) => ({ path, content }))

@@ -1,4 +1,5 @@
 import type { Connection, Stream } from '@libp2p/interface'
+import { Uint8ArrayList } from 'uint8arraylist'
 import { Fault } from '../errors.ts'
 import {
   decodeFrameHeader,
@@ -46,7 +47,10 @@ export interface ChannelEvents {
 
 const KIB = 1024
 /** Chromium drops its own packets above 640 KiB pending, so WebRTC gets less. */
-export const windowBytes = { webrtc: 512 * KIB, other: Number(process.env.WIN ?? 2048) * KIB } as const
+export const windowBytes = {
+  webrtc: 512 * KIB,
+  other: Number(process.env.WIN ?? 2048) * KIB,
+} as const
 /** One data frame's body; 64 KiB pieces measured no worse than 16 on any transport. */
 const PIECE_BYTES = Number(process.env.PIECE ?? 65503)
 /** Written but not yet taken by the transport: messages wait behind no more than this. */
@@ -259,12 +263,9 @@ function woken(credit: Credit): Promise<void> {
   })
 }
 
-/** One write a frame: each piece of a write costs every layer below a piece, down to a system call of its own. */
-function frameOf(kind: FrameKind, body: Uint8Array): Uint8Array {
-  const frame = new Uint8Array(FRAME_HEADER_BYTES + body.length)
-  frame.set(encodeFrameHeader(kind, body.length))
-  frame.set(body, FRAME_HEADER_BYTES)
-  return frame
+/** One write a frame. */
+function frameOf(kind: FrameKind, body: Uint8Array): Uint8ArrayList {
+  return new Uint8ArrayList(encodeFrameHeader(kind, body.length), body)
 }
 
 /** The chunks of what came, uncopied. */

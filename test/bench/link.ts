@@ -44,13 +44,21 @@ export async function openRelay(): Promise<string> {
 export async function openPeer({ transport, relay }: OpenOptions) {
   const key = await newKey()
   const node = await openNode(addressesOf[transport](relay), key, false)
-  const address = () => node.getMultiaddrs().map(String).find((text) => transport !== 'webrtc' || text.includes('/webrtc/'))
+  const address = () =>
+    node
+      .getMultiaddrs()
+      .map(String)
+      .find((text) => transport !== 'webrtc' || text.includes('/webrtc/'))
   await until(node, 'self:peer:update', () => address() !== undefined)
   return { node, key, address: address()! }
 }
 
 /** Connects; content with nothing but the transport that was asked for. Gives the other's peer id. */
-export async function linkTo(node: Node, address: string, transport: TransportName): Promise<string> {
+export async function linkTo(
+  node: Node,
+  address: string,
+  transport: TransportName,
+): Promise<string> {
   const { remotePeer } = await node.dial(multiaddr(address))
   await until(node, 'connection:open', () => directConnectionTo(node, remotePeer) !== undefined)
   const path = pathOf(directConnectionTo(node, remotePeer)!)
@@ -86,6 +94,13 @@ async function openNode(listen: string[], privateKey: PrivateKey, relay: boolean
     webRTC({ rtcConfiguration }),
     circuitRelayTransport(relayTransportLimits),
   ]
-  const options = libp2pDefaults({ privateKey, transports, listen, relay, gossip: !relay, dialLocal: true })
+  const options = libp2pDefaults({
+    privateKey,
+    transports,
+    listen,
+    relay,
+    gossip: !relay,
+    dialLocal: true,
+  })
   return (await createLibp2p(options)) as Node
 }

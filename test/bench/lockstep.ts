@@ -1,4 +1,3 @@
-import { createTrainer } from '../../node/trainer.ts'
 import {
   type Digits,
   dealDigits,
@@ -8,6 +7,7 @@ import {
   readDigits,
   splitDigits,
 } from '../../node/samples/digits.ts'
+import { createTrainer } from '../../node/trainer.ts'
 import type { AggregatorState } from '../../protocol/aggregate/aggregator.ts'
 import { follow, stepped } from '../../protocol/aggregate/momentum.ts'
 import { aggregators } from '../../protocol/aggregate/table.ts'
@@ -76,7 +76,11 @@ export function heldOut({ shares }: Skew, seed: number): Skew {
 }
 
 /** Trains in step and gives each model there is: one of `central` and `fedavg`, one a peer of the others. */
-export function train(lab: Lab, shares: readonly Examples[], options: LockstepOptions): Float32Array[] {
+export function train(
+  lab: Lab,
+  shares: readonly Examples[],
+  options: LockstepOptions,
+): Float32Array[] {
   const { method, rounds, stepsPerRound, seed } = options
   const data = method === 'central' ? [joined(shares)] : shares
   const walkers = data.map((examples, i) => newWalker(lab, examples, options, i))
@@ -97,7 +101,14 @@ export async function accuracyOf(
   examples: Examples,
 ): Promise<number> {
   const rows = allRows(examples)
-  const metrics = await evaluate(trainer, params, examples, rows, affineOf(manifest), async () => true)
+  const metrics = await evaluate(
+    trainer,
+    params,
+    examples,
+    rows,
+    affineOf(manifest),
+    async () => true,
+  )
   return metrics!.accuracy
 }
 
@@ -142,7 +153,11 @@ function walk({ trainer }: Lab, walker: Walker): void {
   walker.place = next
 }
 
-function meet(walkers: readonly Walker[], { method, swapsPerRound = 1 }: LockstepOptions, random: Random): void {
+function meet(
+  walkers: readonly Walker[],
+  { method, swapsPerRound = 1 }: LockstepOptions,
+  random: Random,
+): void {
   if (method === 'fedavg') averageAll(walkers)
   if (method === 'swap') for (let i = 0; i < swapsPerRound; i++) swapAll(walkers, random)
   else for (const { state } of walkers) follow(state)
@@ -166,7 +181,10 @@ function swapAll(walkers: readonly Walker[], random: Random): void {
 
 function swapPair(a: AggregatorState, b: AggregatorState): void {
   const codec = codecs.int8
-  const [ofA, ofB] = [a, b].map(({ params, tensors }) => ({ codec, bytes: codec.encode(params, tensors) }))
+  const [ofA, ofB] = [a, b].map(({ params, tensors }) => ({
+    codec,
+    bytes: codec.encode(params, tensors),
+  }))
   aggregators.swap.settle(a, ofA, [ofB!])
   aggregators.swap.settle(b, ofB, [ofA!])
 }
@@ -177,8 +195,15 @@ function examplesOf({ size, pixels, labels }: Digits): Examples {
 
 function rowsOf({ width, inputs, labels }: Examples, rows: Uint32Array): Examples {
   const taken = new Uint8Array(rows.length * width)
-  rows.forEach((row, i) => taken.set((inputs as Uint8Array).subarray(row * width, (row + 1) * width), i * width))
-  return { size: rows.length, width, inputs: taken, labels: Uint16Array.from(rows, (row) => labels[row]!) }
+  rows.forEach((row, i) =>
+    taken.set((inputs as Uint8Array).subarray(row * width, (row + 1) * width), i * width),
+  )
+  return {
+    size: rows.length,
+    width,
+    inputs: taken,
+    labels: Uint16Array.from(rows, (row) => labels[row]!),
+  }
 }
 
 function joined(parts: readonly Examples[]): Examples {

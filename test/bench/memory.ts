@@ -4,7 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { readDigits, splitDigits, take, writeDigitsCsv, writeDigitsDraft } from '../../node/samples/digits.ts'
+import {
+  readDigits,
+  splitDigits,
+  take,
+  writeDigitsCsv,
+  writeDigitsDraft,
+} from '../../node/samples/digits.ts'
 import { type Bench, type BenchOptions, columns, median, type Result, rounded } from './bench.ts'
 import { endAll, mlstore, type Program, start } from './programs.ts'
 
@@ -30,7 +36,14 @@ export const bench: Bench<MemoryResult> = {
   table: ({ bareMB, idleMB, trainingMB, slopeMBPerHour }) =>
     columns([
       ['bare MB', 'idle MB', '+', 'training MB', '+', 'MB an hour'],
-      [bareMB, idleMB, rounded(idleMB - bareMB), trainingMB, rounded(trainingMB - bareMB), slopeMBPerHour],
+      [
+        bareMB,
+        idleMB,
+        rounded(idleMB - bareMB),
+        trainingMB,
+        rounded(trainingMB - bareMB),
+        slopeMBPerHour,
+      ],
     ]),
 }
 
@@ -46,7 +59,9 @@ async function run({ quick, say }: BenchOptions): Promise<MemoryResult> {
   const dir = await mkdtemp(join(tmpdir(), 'mlstore-memory-'))
   try {
     const programs = await startAll(dir)
-    const spans = quick ? QUICK : { warmUpMs: WARM_UP_MS, windowMs: WINDOW_MS, everyMs: LOOK_EVERY_MS }
+    const spans = quick
+      ? QUICK
+      : { warmUpMs: WARM_UP_MS, windowMs: WINDOW_MS, everyMs: LOOK_EVERY_MS }
     return await watch(programs, spans, say)
   } finally {
     await endAll()
@@ -66,10 +81,23 @@ async function startAll(dir: string): Promise<Programs> {
   const rows = Array.from({ length: train.size / 2 }, (_, row) => row)
   await writeDigitsDraft(join(dir, 'draft'), test)
   await writeDigitsCsv(join(dir, 'first.csv'), take(train, rows))
-  await writeDigitsCsv(join(dir, 'second.csv'), take(train, rows.map((row) => row + rows.length)))
+  await writeDigitsCsv(
+    join(dir, 'second.csv'),
+    take(
+      train,
+      rows.map((row) => row + rows.length),
+    ),
+  )
   const listen = ['--listen', '/ip4/127.0.0.1/tcp/0', '--json']
   const home = (name: string) => ['--home', join(dir, name)]
-  const server = start([mlstore, 'publish', join(dir, 'draft'), '--serve', ...home('server'), ...listen])
+  const server = start([
+    mlstore,
+    'publish',
+    join(dir, 'draft'),
+    '--serve',
+    ...home('server'),
+    ...listen,
+  ])
   const { cid, addresses: [address] = [] } = await server.says((line) => line.cid !== undefined)
   const peer = (name: string, args: string[], options: string[] = []) =>
     start([...options, mlstore, ...args, ...home(name), ...listen, '--join', address!])
@@ -77,7 +105,11 @@ async function startAll(dir: string): Promise<Programs> {
     bare: start([bareHost, join(dir, 'bare'), address!]),
     idle: peer('idle', ['seed', cid!]),
     training: peer('training', ['train', cid!, '--data', join(dir, 'first.csv')]),
-    partner: peer('partner', ['train', cid!, '--data', join(dir, 'second.csv')], ['--import', collect]),
+    partner: peer(
+      'partner',
+      ['train', cid!, '--data', join(dir, 'second.csv')],
+      ['--import', collect],
+    ),
   }
   await Promise.all([
     programs.bare.says(({ ev }) => ev === 'connected'),
@@ -93,7 +125,12 @@ async function watch(
   { warmUpMs, windowMs, everyMs }: typeof QUICK,
   say: BenchOptions['say'],
 ): Promise<MemoryResult> {
-  const seen = { bare: [] as number[], idle: [] as number[], training: [] as number[], partner: [] as number[] }
+  const seen = {
+    bare: [] as number[],
+    idle: [] as number[],
+    training: [] as number[],
+    partner: [] as number[],
+  }
   const names = Object.keys(seen) as (keyof typeof seen)[]
   const hours: number[] = []
   const startedAt = performance.now()
@@ -106,7 +143,9 @@ async function watch(
     }
     if (now - saidAt >= 10 * everyMs) {
       saidAt = now
-      say(`${Math.round((now - startedAt) / 1000)} s: ${names.map((name, i) => `${name} ${Math.round(looks[i]!)}`).join(', ')} MB`)
+      say(
+        `${Math.round((now - startedAt) / 1000)} s: ${names.map((name, i) => `${name} ${Math.round(looks[i]!)}`).join(', ')} MB`,
+      )
     }
     await sleep(everyMs)
   }
@@ -129,7 +168,9 @@ async function residentMB(pid: number): Promise<number> {
 
 /** Of the line through the points that is nearest to them, by least squares. */
 function slope(x: readonly number[], y: readonly number[]): number {
-  const [meanX, meanY] = [x, y].map((values) => values.reduce((sum, value) => sum + value, 0) / values.length)
+  const [meanX, meanY] = [x, y].map(
+    (values) => values.reduce((sum, value) => sum + value, 0) / values.length,
+  )
   const products = x.map((value, i) => (value - meanX!) * (y[i]! - meanY!))
   const squares = x.map((value) => (value - meanX!) ** 2)
   const sum = (values: number[]) => values.reduce((total, value) => total + value, 0)

@@ -1,7 +1,13 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { dealDigits, digitsDraft, readDigits, splitDigits, writeDigitsCsv } from '../../node/samples/digits.ts'
+import {
+  dealDigits,
+  digitsDraft,
+  readDigits,
+  splitDigits,
+  writeDigitsCsv,
+} from '../../node/samples/digits.ts'
 import { modelJson, paramsOf, topologyOf } from '../support/models.ts'
 import { type Bench, type BenchOptions, columns, median, type Result, rounded } from './bench.ts'
 import { endAll, freePort, mlstore, type Program, start } from './programs.ts'
@@ -16,6 +22,9 @@ export interface OverheadResult extends Result {
   ratio: number
   /** Rounds of exactly ten steps, which wait for their swaps. */
   ratioH10: number
+  /** The same by the processors' time, which other programs of this machine hardly move; waiting costs nothing here. */
+  cpuRatio: number
+  cpuRatioH10: number
   stepsPerSecond: { alone: number; swarm: number; aloneH10: number; swarmH10: number }
   /** Swaps per peer and second. */
   swapsPerSecond: { swarm: number; swarmH10: number }
@@ -24,13 +33,19 @@ export interface OverheadResult extends Result {
 
 export const bench: Bench<OverheadResult> = {
   name: 'overhead',
-  reach: 'dense 784-512-512-10, two peers: steps per second in the swarm >= 0.9 of those alone, also at H 10',
+  reach:
+    'dense 784-512-512-10, two peers: steps per second in the swarm >= 0.9 of those alone, also at H 10',
   run,
-  table: ({ ratio, ratioH10, stepsPerSecond: { alone, swarm, aloneH10, swarmH10 }, swapsPerSecond, pinned }) =>
+  table: ({
+    stepsPerSecond: { alone, swarm, aloneH10, swarmH10 },
+    swapsPerSecond,
+    pinned,
+    ...ratios
+  }) =>
     columns([
-      ['rounds', 'alone steps/s', 'swarm steps/s', 'ratio', 'swaps/s'],
-      ['>= 1 s', alone, swarm, ratio, swapsPerSecond.swarm],
-      ['H = 10', aloneH10, swarmH10, ratioH10, swapsPerSecond.swarmH10],
+      ['rounds', 'alone steps/s', 'swarm steps/s', 'ratio', 'by CPU', 'swaps/s'],
+      ['>= 1 s', alone, swarm, ratios.ratio, ratios.cpuRatio, swapsPerSecond.swarm],
+      ['H = 10', aloneH10, swarmH10, ratios.ratioH10, ratios.cpuRatioH10, swapsPerSecond.swarmH10],
     ]) + (pinned ? '' : '\nnot pinned to a core each: this system has no taskset'),
 }
 
@@ -51,6 +66,8 @@ async function run({ quick, say }: BenchOptions): Promise<OverheadResult> {
       bench: 'overhead',
       ratio: rounded(long.swarm / long.alone),
       ratioH10: rounded(strict.swarm / strict.alone),
+      cpuRatio: rounded(long.swarmCpu / long.aloneCpu),
+      cpuRatioH10: rounded(strict.swarmCpu / strict.aloneCpu),
       stepsPerSecond: {
         alone: rounded(long.alone),
         swarm: rounded(long.swarm),
@@ -72,24 +89,49 @@ const recipes = {
   strict: { strict: true, stepsPerRound: 10 },
 }
 
+/** A second, or a second of the processor's time. */
+interface Compared {
+  alone: number
+  aloneCpu: number
+  swarm: number
+  swarmCpu: number
+  swaps: number
+}
+
 async function compare(
   dir: string,
   name: keyof typeof recipes,
   { blocks, blockMs }: typeof QUICK,
   say: BenchOptions['say'],
-): Promise<Record<'alone' | 'swarm' | 'swaps', number>> {
+): Promise<Compared> {
   const published = await publish(dir, name)
-  const seen = { alone: [] as number[], swarm: [] as number[], swaps: [] as number[] }
+  const seen: Compared[] = []
   for (let i = 0; i < blocks; i++) {
     const alone = await block(dir, name, published, ['--no-swap'], blockMs)
     const swarm = await block(dir, name, published, [], blockMs)
-    seen.alone.push(alone.steps)
-    seen.swarm.push(swarm.steps)
-    seen.swaps.push(swarm.swaps)
+    seen.push({
+      alone: alone.steps,
+      aloneCpu: alone.perCpu,
+      swarm: swarm.steps,
+      swarmCpu: swarm.perCpu,
+      swaps: swarm.swaps,
+    })
     const [a, s] = [alone.steps, swarm.steps].map((steps) => steps.toFixed(1))
-    say(`${name}: alone ${a}, swarm ${s} steps/s, ${(swarm.steps / alone.steps).toFixed(3)}; ${swarm.swaps.toFixed(2)} swaps/s`)
+    const [ratio, cpu] = [swarm.steps / alone.steps, swarm.perCpu / alone.perCpu].map((value) =>
+      value.toFixed(3),
+    )
+    say(
+      `${name}: alone ${a}, swarm ${s} steps/s, ${ratio} (by CPU ${cpu}); ${swarm.swaps.toFixed(2)} swaps/s`,
+    )
   }
-  return { alone: median(seen.alone), swarm: median(seen.swarm), swaps: median(seen.swaps) }
+  const middle = (what: keyof Compared) => median(seen.map((one) => one[what]))
+  return {
+    alone: middle('alone'),
+    aloneCpu: middle('aloneCpu'),
+    swarm: middle('swarm'),
+    swarmCpu: middle('swarmCpu'),
+    swaps: middle('swaps'),
+  }
 }
 
 interface Published {
@@ -109,7 +151,10 @@ async function publish(dir: string, name: keyof typeof recipes): Promise<Publish
   const { eval: _, ...data } = digitsDraft.data
   const optimizer = { name: 'sgd', learningRate: 0.05 }
   const train = { ...digitsDraft.train, ...recipes[name], optimizer }
-  await writeFile(join(draft, 'mlstore.json'), JSON.stringify({ ...digitsDraft, name, data, train }))
+  await writeFile(
+    join(draft, 'mlstore.json'),
+    JSON.stringify({ ...digitsDraft, name, data, train }),
+  )
   const home = (index: number) => ['--home', join(dir, `${name}-${index}`), '--json']
   const place = `/ip4/127.0.0.1/tcp/${await freePort()}`
   const server = start([mlstore, 'publish', draft, '--serve', ...home(0), ...listenAt(place)])
@@ -121,37 +166,71 @@ async function publish(dir: string, name: keyof typeof recipes): Promise<Publish
 }
 
 /** One start of both peers: what each does a second, from the first round (and swap) of both until `blockMs` later. */
-async function block(dir: string, name: string, { cid, address }: Published, options: string[], blockMs: number) {
+async function block(
+  dir: string,
+  name: string,
+  { cid, address }: Published,
+  options: string[],
+  blockMs: number,
+) {
   const peers = [0, 1].map((index) => {
-    const home = ['--home', join(dir, `${name}-${index}`), ...listenAt(index === 0 ? address : undefined)]
-    const args = ['train', cid, '--data', join(dir, `${index}.csv`), '--fresh', '--json', ...home, ...options]
-    return start([mlstore, ...args, ...(index === 0 ? [] : ['--join', address])], canPin ? { core: index } : {})
+    const home = [
+      '--home',
+      join(dir, `${name}-${index}`),
+      ...listenAt(index === 0 ? address : undefined),
+    ]
+    const args = [
+      'train',
+      cid,
+      '--data',
+      join(dir, `${index}.csv`),
+      '--fresh',
+      '--json',
+      ...home,
+      ...options,
+    ]
+    return start(
+      [mlstore, ...args, ...(index === 0 ? [] : ['--join', address])],
+      canPin ? { core: index } : {},
+    )
   })
   const begun = options.length === 0 ? 'swap' : 'round'
   await Promise.all(peers.map((peer) => peer.says(({ ev }) => ev === begun)))
   const counts = await Promise.all(peers.map((peer) => count(peer, blockMs)))
   await Promise.all(peers.map((peer) => peer.end()))
-  const mean = (what: 'steps' | 'swaps') => (counts[0]![what] + counts[1]![what]) / 2
-  return { steps: mean('steps'), swaps: mean('swaps') }
+  const mean = (what: keyof Count) => (counts[0]![what] + counts[1]![what]) / 2
+  return { steps: mean('steps'), swaps: mean('swaps'), perCpu: mean('perCpu') }
 }
 
-/** Steps and swaps a second, from the end of one round to that of the first after `forMs`. */
-async function count(peer: Program, forMs: number): Promise<{ steps: number; swaps: number }> {
+interface Count {
+  /** A second. */
+  steps: number
+  swaps: number
+  /** Steps a second of the processor's time; NaN where the system does not tell. */
+  perCpu: number
+}
+
+/** From the end of one round to that of the first after `forMs`. */
+async function count(peer: Program, forMs: number): Promise<Count> {
   const seen = { steps: 0, swaps: 0 }
-  let startedAt: number | undefined
-  let seconds = 0
+  await peer.says(({ ev }) => ev === 'round')
+  const startedAt = performance.now()
+  const cpuBefore = await cpuSeconds(peer.pid)
   await peer.says(({ ev, steps = 0 }) => {
-    if (startedAt === undefined) {
-      if (ev === 'round') startedAt = performance.now()
-      return false
-    }
     if (ev === 'swap') seen.swaps += 1
-    if (ev !== 'round') return false
-    seen.steps += steps
-    seconds = (performance.now() - startedAt) / 1000
-    return 1000 * seconds >= forMs
+    if (ev === 'round') seen.steps += steps
+    return ev === 'round' && performance.now() - startedAt >= forMs
   })
-  return { steps: seen.steps / seconds, swaps: seen.swaps / seconds }
+  const seconds = (performance.now() - startedAt) / 1000
+  const cpu = (await cpuSeconds(peer.pid)) - cpuBefore
+  return { steps: seen.steps / seconds, swaps: seen.swaps / seconds, perCpu: seen.steps / cpu }
+}
+
+/** What a process has used of the processors so far. Source: proc(5), utime and stime in hundredths. */
+async function cpuSeconds(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+  return (Number(fields[11]) + Number(fields[12])) / 100
 }
 
 function listenAt(address?: string): string[] {

@@ -29,12 +29,16 @@ const running = new Set<ChildProcess>()
 
 /** `core` pins it there, where `taskset` can be had (remote.ts). */
 export function start(args: string[], { core }: { core?: number } = {}): Program {
-  const [file, ...rest] = core === undefined ? [process.execPath] : ['taskset', '-c', String(core), process.execPath]
+  const [file, ...rest] =
+    core === undefined ? [process.execPath] : ['taskset', '-c', String(core), process.execPath]
   const child = spawn(file!, [...rest, ...args], { stdio: ['ignore', 'pipe', 'ignore'] })
   const listeners = new Set<(line: Line | undefined) => void>()
   const tell = (line: Line | undefined) => listeners.forEach((listener) => listener(line))
   running.add(child)
-  createInterface({ input: child.stdout }).on('line', (text) => text.startsWith('{') && tell(JSON.parse(text)))
+  createInterface({ input: child.stdout }).on(
+    'line',
+    (text) => text.startsWith('{') && tell(JSON.parse(text)),
+  )
   const ended = new Promise<void>((resolve) => {
     child.once('close', () => {
       running.delete(child)
@@ -50,7 +54,8 @@ export function start(args: string[], { core }: { core?: number } = {}): Program
       const fail = (why: string) => reject(new Error(`${args.slice(0, 3).join(' ')} ${why}`))
       const timer = setTimeout(fail, LIMIT_MS, `said nothing expected within ${LIMIT_MS} ms`)
       const listener = (line: Line | undefined) => {
-        if (line === undefined) fail(`ended with ${child.exitCode} before it said what was expected`)
+        if (line === undefined)
+          fail(`ended with ${child.exitCode} before it said what was expected`)
         else if (wanted(line)) resolve(line)
       }
       listeners.add(listener)
@@ -70,7 +75,11 @@ export function start(args: string[], { core }: { core?: number } = {}): Program
 
 /** Those that a bench left running when it failed. */
 export async function endAll(): Promise<void> {
-  await Promise.all([...running].map((child) => new Promise((resolve) => child.once('close', resolve).kill('SIGKILL'))))
+  await Promise.all(
+    [...running].map(
+      (child) => new Promise((resolve) => child.once('close', resolve).kill('SIGKILL')),
+    ),
+  )
 }
 
 export function freePort(): Promise<number> {

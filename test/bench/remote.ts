@@ -28,7 +28,10 @@ export const canPin = existsSync('/usr/bin/taskset')
 const open = new Set<ChildProcess>()
 process.on('exit', () => open.forEach((child) => child.kill('SIGKILL')))
 
-export function startRemote<H extends Handlers>(file: string, options: RemoteOptions = {}): Remote<H> {
+export function startRemote<H extends Handlers>(
+  file: string,
+  options: RemoteOptions = {},
+): Remote<H> {
   const child = forked(file, options)
   open.add(child)
   const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>()
@@ -42,7 +45,8 @@ export function startRemote<H extends Handlers>(file: string, options: RemoteOpt
   const ended = new Promise<void>((resolve) => {
     child.once('exit', (code, signal) => {
       open.delete(child)
-      for (const { reject } of waiting.values()) reject(new Error(`${file} ended with ${signal ?? code}`))
+      for (const { reject } of waiting.values())
+        reject(new Error(`${file} ended with ${signal ?? code}`))
       resolve()
     })
   })
@@ -55,10 +59,12 @@ export function startRemote<H extends Handlers>(file: string, options: RemoteOpt
           waiting.delete(id)
           reject(new Error(`${file}: no answer to ${name} within ${ANSWER_MS} ms`))
         }, ANSWER_MS)
-        const done = <T>(settle: (value: T) => void) => (value: T) => {
-          clearTimeout(timer)
-          settle(value)
-        }
+        const done =
+          <T>(settle: (value: T) => void) =>
+          (value: T) => {
+            clearTimeout(timer)
+            settle(value)
+          }
         waiting.set(id, { resolve: done(resolve), reject: done(reject) })
         child.send({ id, name, argument } satisfies Question)
       })) as Remote<H>['ask'],
@@ -85,7 +91,10 @@ interface Answer {
 
 function forked(file: string, { execArgv = [], core }: RemoteOptions): ChildProcess {
   const path = fileURLToPath(new URL(file, import.meta.url))
-  const common: ForkOptions = { serialization: 'advanced', stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }
+  const common: ForkOptions = {
+    serialization: 'advanced',
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  }
   if (core === undefined || !canPin) return fork(path, [], { ...common, execArgv })
   const pinned = ['-c', String(core), process.execPath, ...execArgv]
   return fork(path, [], { ...common, execPath: 'taskset', execArgv: pinned })

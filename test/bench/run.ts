@@ -33,7 +33,9 @@ try {
   process.exit()
 } catch (thrown) {
   const { message, detail, exitCode, stack } = faultFrom(thrown)
-  console.error(detail.hint ? `${message}: ${detail.hint}` : detail.kind === 'unexpected' ? stack : message)
+  console.error(
+    detail.hint ? `${message}: ${detail.hint}` : detail.kind === 'unexpected' ? stack : message,
+  )
   process.exit(exitCode)
 }
 
@@ -45,7 +47,11 @@ async function main(argv: string[]): Promise<void> {
   for (const name of namesIn(positionals)) {
     const bench = await load(name)
     const result = await bench.run(options)
-    console.log(options.json ? JSON.stringify(result) : `${bench.name}: ${bench.reach}\n${bench.table(result)}`)
+    console.log(
+      options.json
+        ? JSON.stringify(result)
+        : `${bench.name}: ${bench.reach}\n${bench.table(result)}`,
+    )
   }
 }
 

@@ -3,7 +3,13 @@ import { join } from 'node:path'
 import { openHome } from '../../node/home.ts'
 import { type Host, startHost } from '../../node/host.ts'
 import { startLearner } from '../../node/learner.ts'
-import { joinSwarm, type Learner, randomFrom, type Report, systemClock } from '../../protocol/index.ts'
+import {
+  joinSwarm,
+  type Learner,
+  type Report,
+  randomFrom,
+  systemClock,
+} from '../../protocol/index.ts'
 import type { Command, WorkerEvent, WorkerInit } from '../../protocol/ports/trainer/commands.ts'
 import { serve } from './remote.ts'
 
@@ -33,7 +39,11 @@ let atGate: { go(): void; ended: Promise<Ran> } | undefined
 export const handlers = {
   /** Opens the host; gives its address. */
   async open({ home, join: joins }: { home: string; join: string[] }): Promise<string> {
-    host = await startHost({ home: await openHome(home), join: joins, listen: ['/ip4/127.0.0.1/tcp/0'] })
+    host = await startHost({
+      home: await openHome(home),
+      join: joins,
+      listen: ['/ip4/127.0.0.1/tcp/0'],
+    })
     return host.addresses()[0]!
   },
   /** Starts the worker and joins the swarm; resolves at the gate, linked to all. */
@@ -96,7 +106,11 @@ async function prepare({ init, rounds, peers }: Run) {
   }
 }
 
-function count(ran: Pick<Ran, 'swapsTraining' | 'swaps' | 'failed' | 'losses'>, report: Report, stage: string): void {
+function count(
+  ran: Pick<Ran, 'swapsTraining' | 'swaps' | 'failed' | 'losses'>,
+  report: Report,
+  stage: string,
+): void {
   if (report.ev === 'round') ran.losses.push(report.loss)
   if (report.ev === 'swap-failed') ran.failed += 1
   if (report.ev !== 'swap') return

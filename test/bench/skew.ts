@@ -1,7 +1,14 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { dealDigits, digitsModelJson, digitsParams, readDigits, splitDigits, writeDigitsCsv } from '../../node/samples/digits.ts'
+import {
+  dealDigits,
+  digitsModelJson,
+  digitsParams,
+  readDigits,
+  splitDigits,
+  writeDigitsCsv,
+} from '../../node/samples/digits.ts'
 import type { Manifest } from '../../protocol/manifest.ts'
 import { type Bench, columns, rounded } from './bench.ts'
 import {
@@ -36,11 +43,13 @@ export const bench: Bench<SkewResult> = {
     const lab = await openLab()
     // One choice for each H, at 5 epochs and 2 swaps: other rows of that H take it as it is.
     const rates = new Map<number, Rates>()
-    for (const row of rows) if (!rates.has(row.H)) rates.set(row.H, await chooseRates(lab, row, quick, say))
+    for (const row of rows)
+      if (!rates.has(row.H)) rates.set(row.H, await chooseRates(lab, row, quick, say))
     const runs: SkewRun[] = []
     const swarms = await openSwarms(seeds)
     try {
-      for (const row of rows) runs.push(await measure(lab, swarms, row, rates.get(row.H)!, seeds, say))
+      for (const row of rows)
+        runs.push(await measure(lab, swarms, row, rates.get(row.H)!, seeds, say))
     } finally {
       await swarms.end()
     }
@@ -49,13 +58,26 @@ export const bench: Bench<SkewResult> = {
 
   table: ({ runs }) =>
     columns([
-      ['epochs', 'H', 'swaps/round', 'rate', 'alone', 'central', 'fedavg', 'mean', 'worst', 'MB up'],
+      [
+        'epochs',
+        'H',
+        'swaps/round',
+        'rate',
+        'alone',
+        'central',
+        'fedavg',
+        'mean',
+        'worst',
+        'MB up',
+      ],
       ...runs.map((run) => [
         run.epochs,
         run.H,
         run.swapsPerRound,
         run.learningRate,
-        ...[run.alone, run.central, run.fedavg, run.mean, run.worst].map((value) => value.toFixed(3)),
+        ...[run.alone, run.central, run.fedavg, run.mean, run.worst].map((value) =>
+          value.toFixed(3),
+        ),
         (run.bytesUpPerPeer / 1e6).toFixed(2),
       ]),
     ]),
@@ -103,7 +125,6 @@ const BATCH = 64
 const DIGITS_PER_PEER = 2000
 const TUNING_SEED = 11
 
-
 type Rates = Record<Method, number>
 
 function roundsOf({ epochs, H }: Row): number {
@@ -111,11 +132,23 @@ function roundsOf({ epochs, H }: Row): number {
 }
 
 function optionsOf(row: Row, method: Method, learningRate: number, seed: number): LockstepOptions {
-  return { method, stepsPerRound: row.H, rounds: roundsOf(row), swapsPerRound: row.swaps, learningRate, seed }
+  return {
+    method,
+    stepsPerRound: row.H,
+    rounds: roundsOf(row),
+    swapsPerRound: row.swaps,
+    learningRate,
+    seed,
+  }
 }
 
 /** The rate of each method, on digits held out of each peer's training data; never on the test digits. */
-async function chooseRates(lab: Lab, row: Row, quick: boolean, say: (text: string) => void): Promise<Rates> {
+async function chooseRates(
+  lab: Lab,
+  row: Row,
+  quick: boolean,
+  say: (text: string) => void,
+): Promise<Rates> {
   const grid = quick ? [0.2] : RATES
   const chosen = {} as Rates
   for (const method of methods) {
@@ -124,7 +157,9 @@ async function chooseRates(lab: Lab, row: Row, quick: boolean, say: (text: strin
     const best = scores.indexOf(Math.max(...scores))
     chosen[method] = grid[best]!
     const isEdge = !quick && (best === 0 || best === grid.length - 1)
-    say(`rate of ${method} for ${row.epochs} epochs, H ${row.H}: ${chosen[method]}${isEdge ? ' (at the edge of the grid)' : ''}`)
+    say(
+      `rate of ${method} for ${row.epochs} epochs, H ${row.H}: ${chosen[method]}${isEdge ? ' (at the edge of the grid)' : ''}`,
+    )
   }
   return chosen
 }
@@ -134,14 +169,23 @@ async function scoreOf(lab: Lab, row: Row, method: Method, rate: number): Promis
   return meanAccuracy(lab, train(lab, skew.shares, optionsOf(row, method, rate, TUNING_SEED)), skew)
 }
 
-async function meanAccuracy(lab: Lab, models: readonly Float32Array[], { test }: Skew): Promise<number> {
+async function meanAccuracy(
+  lab: Lab,
+  models: readonly Float32Array[],
+  { test }: Skew,
+): Promise<number> {
   return mean(await accuracies(lab, models, test))
 }
 
-async function accuracies(lab: Lab, models: readonly Float32Array[], test: Skew['test']): Promise<number[]> {
+async function accuracies(
+  lab: Lab,
+  models: readonly Float32Array[],
+  test: Skew['test'],
+): Promise<number[]> {
   const all: number[] = []
   // A model with a value that is no number has learned nothing; it is a result, not an error.
-  for (const params of models) all.push(params.every(Number.isFinite) ? await accuracyOf(lab, params, test) : 0.1)
+  for (const params of models)
+    all.push(params.every(Number.isFinite) ? await accuracyOf(lab, params, test) : 0.1)
   return all
 }
 
@@ -154,7 +198,10 @@ async function measure(
   seeds: readonly number[],
   say: (text: string) => void,
 ): Promise<SkewRun> {
-  const found = { alone: [], central: [], fedavg: [], peers: [], bytes: [], swaps: [] } as Record<string, number[]>
+  const found = { alone: [], central: [], fedavg: [], peers: [], bytes: [], swaps: [] } as Record<
+    string,
+    number[]
+  >
   for (const seed of seeds) {
     const skew = await skewedDigits(seed)
     for (const method of ['alone', 'central', 'fedavg'] as const) {
@@ -162,12 +209,18 @@ async function measure(
       found[method]!.push(await meanAccuracy(lab, models, skew))
     }
     const ran = await swarms.run(lab, row, rates.swap, seed)
-    const peers = await accuracies(lab, ran.map(({ params }) => floatsOf(params)), skew.test)
+    const peers = await accuracies(
+      lab,
+      ran.map(({ params }) => floatsOf(params)),
+      skew.test,
+    )
     found.peers!.push(...peers)
     found.bytes!.push(...ran.map(({ bytesUp }) => bytesUp))
     found.swaps!.push(...ran.map(({ swapsTraining }) => swapsTraining / roundsOf(row)))
     const shown = peers.map((value) => value.toFixed(3)).join(' ')
-    say(`${row.epochs} epochs, H ${row.H}, ${row.swaps} swaps a round, seed ${seed}: ${shown} in ${ran[0]!.seconds.toFixed(1)} s`)
+    say(
+      `${row.epochs} epochs, H ${row.H}, ${row.swaps} swaps a round, seed ${seed}: ${shown} in ${ran[0]!.seconds.toFixed(1)} s`,
+    )
   }
   return {
     epochs: row.epochs,
@@ -194,11 +247,20 @@ async function openSwarms(seeds: readonly number[]): Promise<Swarms> {
   const { train: digits } = splitDigits(await readDigits())
   const path = (seed: number, index: number) => join(folder, `digits-${seed}-${index}.csv`)
   for (const seed of seeds) {
-    for (const [index, share] of dealDigits(digits, PEERS, seed).entries()) await writeDigitsCsv(path(seed, index), share)
+    for (const [index, share] of dealDigits(digits, PEERS, seed).entries())
+      await writeDigitsCsv(path(seed, index), share)
   }
-  const remotes: Remote<typeof handlers>[] = Array.from({ length: PEERS }, () => startRemote<typeof handlers>('./skew-peer.ts'))
+  const remotes: Remote<typeof handlers>[] = Array.from({ length: PEERS }, () =>
+    startRemote<typeof handlers>('./skew-peer.ts'),
+  )
   const first = await remotes[0]!.ask('open', { home: join(folder, 'peer-0'), join: [] })
-  await Promise.all(remotes.slice(1).map((remote, i) => remote.ask('open', { home: join(folder, `peer-${i + 1}`), join: [first] })))
+  await Promise.all(
+    remotes
+      .slice(1)
+      .map((remote, i) =>
+        remote.ask('open', { home: join(folder, `peer-${i + 1}`), join: [first] }),
+      ),
+  )
   let count = 0
   return {
     async run({ manifest, trainer }, row, learningRate, seed) {
@@ -206,7 +268,11 @@ async function openSwarms(seeds: readonly number[]): Promise<Swarms> {
       const genesis = `skew${count}`
       const recipe: Manifest = {
         ...manifest,
-        tensors: trainer.tensors.map(({ name, shape, role }) => ({ name, shape: [...shape], role })),
+        tensors: trainer.tensors.map(({ name, shape, role }) => ({
+          name,
+          shape: [...shape],
+          role,
+        })),
         files: [],
         train: {
           ...manifest.train,

@@ -2,7 +2,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { dealDigits, readDigits, splitDigits, writeDigitsCsv, writeDigitsDraft } from '../../node/samples/digits.ts'
+import {
+  dealDigits,
+  readDigits,
+  splitDigits,
+  writeDigitsCsv,
+  writeDigitsDraft,
+} from '../../node/samples/digits.ts'
 import { type Bench, type BenchOptions, columns, median, type Result } from './bench.ts'
 import { endAll, freePort, mlstore, start } from './programs.ts'
 
@@ -45,14 +51,24 @@ async function run({ quick, say }: BenchOptions): Promise<StartResult> {
   }
 }
 
-async function measure(dir: string, quick: boolean, say: BenchOptions['say']): Promise<StartResult> {
+async function measure(
+  dir: string,
+  quick: boolean,
+  say: BenchOptions['say'],
+): Promise<StartResult> {
   const { train, test } = splitDigits(await readDigits())
   const [ours, theirs] = dealDigits(train, 2)
   await writeDigitsDraft(join(dir, 'draft'), test)
   await writeDigitsCsv(join(dir, 'ours.csv'), ours!)
   await writeDigitsCsv(join(dir, 'theirs.csv'), theirs!)
   // One port for both lives of the partner, so that one address finds it.
-  const partner = ['--home', join(dir, 'partner'), '--listen', `/ip4/127.0.0.1/tcp/${await freePort()}`, '--json']
+  const partner = [
+    '--home',
+    join(dir, 'partner'),
+    '--listen',
+    `/ip4/127.0.0.1/tcp/${await freePort()}`,
+    '--json',
+  ]
 
   say('publishing the model, and once through everything ...')
   const seeder = start([mlstore, 'publish', join(dir, 'draft'), '--serve', ...partner])
@@ -64,7 +80,12 @@ async function measure(dir: string, quick: boolean, say: BenchOptions['say']): P
   await timed(bare, 'dialled')
   await timed(trainHere, 'joined')
 
-  const all = { bare: [] as number[], joined: [] as number[], help: [] as number[], swap: [] as number[] }
+  const all = {
+    bare: [] as number[],
+    joined: [] as number[],
+    help: [] as number[],
+    swap: [] as number[],
+  }
   for (let i = 0; i < (quick ? 1 : TIMES); i++) {
     all.bare.push(await timed(bare, 'dialled'))
     all.joined.push(await timed(trainHere, 'joined'))

@@ -4,8 +4,20 @@ import { peerIdFromString } from '@libp2p/peer-id'
 import { codecs } from '../../protocol/codec/table.ts'
 import { BLOCK, forEachBlock, type TensorSpec } from '../../protocol/params.ts'
 import { directConnectionTo, type Node } from '../../protocol/ports/libp2p.ts'
-import { digestOf, joinNetwork, type Network, type NetworkEvent } from '../../protocol/ports/network.ts'
-import { genesisOf, linkTo, openPeer, openRelay, type OpenOptions, type TransportName } from './link.ts'
+import {
+  digestOf,
+  joinNetwork,
+  type Network,
+  type NetworkEvent,
+} from '../../protocol/ports/network.ts'
+import {
+  genesisOf,
+  linkTo,
+  type OpenOptions,
+  openPeer,
+  openRelay,
+  type TransportName,
+} from './link.ts'
 import { serve } from './remote.ts'
 
 /** One of the two peers whose transfers the swap bench times, or the relay between them. */
@@ -45,7 +57,8 @@ export const handlers = {
     await node.handle(BARE_PROTOCOL, (stream) => meet(stream))
     return { address: opened.address, peer: node.peerId.toString() }
   },
-  link: ({ address, transport }: { address: string; transport: TransportName }) => linkTo(node, address, transport),
+  link: ({ address, transport }: { address: string; transport: TransportName }) =>
+    linkTo(node, address, transport),
 
   /** Joins the shipped network, with a copy of that many bytes to give. */
   async prepare({ megabytes }: { megabytes: number }): Promise<void> {
@@ -114,7 +127,9 @@ async function shipped({ to, nonce, opens }: Exchange): Promise<Span> {
 /** The yardstick: as many bytes both ways at once over one bare stream; the receiver only counts them. */
 async function bare({ to, opens }: Exchange): Promise<Span> {
   const startedAt = process.hrtime.bigint()
-  const stream = opens ? await openBare(to) : await new Promise<Stream>((resolve) => (meet = resolve))
+  const stream = opens
+    ? await openBare(to)
+    : await new Promise<Stream>((resolve) => (meet = resolve))
   await Promise.all([received(stream, copy.length), sendBare(stream, copy)])
   const endedAt = process.hrtime.bigint()
   void stream.close().catch(() => {})
@@ -138,7 +153,8 @@ function heard(react: (event: NetworkEvent) => void): Promise<void> {
 
 async function sendBare(stream: Stream, bytes: Uint8Array): Promise<void> {
   let wake = () => {}
-  for (const name of ['drain', 'idle', 'close'] as const) stream.addEventListener(name, () => wake())
+  for (const name of ['drain', 'idle', 'close'] as const)
+    stream.addEventListener(name, () => wake())
   for (let from = 0; from < bytes.length; from += PIECE_BYTES) {
     stream.send(bytes.subarray(from, from + PIECE_BYTES))
     while (stream.writeBufferLength > WRITE_AHEAD_BYTES) {
@@ -158,7 +174,8 @@ function received(stream: Stream, bytes: number): Promise<void> {
       if (seen >= bytes) resolve()
     })
     stream.addEventListener('close', ({ error }) => {
-      if (seen < bytes) reject(error ?? new Error(`the bare stream ended after ${seen} of ${bytes} bytes`))
+      if (seen < bytes)
+        reject(error ?? new Error(`the bare stream ended after ${seen} of ${bytes} bytes`))
     })
   })
 }

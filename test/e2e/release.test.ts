@@ -22,9 +22,16 @@ afterAll(async () => {
   await registries.end()
 })
 
-const home = (name: string) => ['--home', mlstore.path(`${name}-home`), '--listen', '/ip4/127.0.0.1/tcp/0']
+const home = (name: string) => [
+  '--home',
+  mlstore.path(`${name}-home`),
+  '--listen',
+  '/ip4/127.0.0.1/tcp/0',
+]
 
-test('a release is measured the same by its swarm, by its owner and by a machine that never trained', { timeout: LIMIT_MS }, async () => {
+test('a release is measured the same by its swarm, by its owner and by a machine that never trained', {
+  timeout: LIMIT_MS,
+}, async () => {
   const draft = await mlstore.draft('draft', { data: { accept: ['csv'], eval: 'eval/rows.csv' } })
   await mkdir(`${draft}/eval`)
   await writeFile(`${draft}/eval/rows.csv`, rows(120, 2))
@@ -40,24 +47,45 @@ test('a release is measured the same by its swarm, by its owner and by a machine
 
   const owner = mlstore.start('release', 'tiny', '--serve', ...shared, ...home('owner'))
   const released = await said(owner)
-  expect(released).toMatchObject({ version: '1.1.0', metrics: { ...last.metrics, examples: last.examples } })
+  expect(released).toMatchObject({
+    version: '1.1.0',
+    metrics: { ...last.metrics, examples: last.examples },
+  })
 
-  const measured = await mlstore.run('eval', String(released.cid), ...shared, '--home', mlstore.path('visitor-home'))
+  const measured = await mlstore.run(
+    'eval',
+    String(released.cid),
+    ...shared,
+    '--home',
+    mlstore.path('visitor-home'),
+  )
   expect(measured.code, measured.stderr).toBe(0)
-  expect(objects(measured.stdout).at(-1)).toEqual({ model: released.cid, metrics: last.metrics, examples: 120 })
+  expect(objects(measured.stdout).at(-1)).toEqual({
+    model: released.cid,
+    metrics: last.metrics,
+    examples: 120,
+  })
 
   const listed = await mlstore.run('ls', 'tiny', ...shared, ...home('visitor'))
-  expect(objects(listed.stdout).at(-1)).toMatchObject({ models: [{ version: released.cid, genesis: released.genesis }] })
+  expect(objects(listed.stdout).at(-1)).toMatchObject({
+    models: [{ version: released.cid, genesis: released.genesis }],
+  })
   owner.child.kill('SIGINT')
   expect((await owner.ended).code).toBe(130)
 })
 
-test('who does not hold the owner key cannot release, and is told so', { timeout: LIMIT_MS }, async () => {
+test('who does not hold the owner key cannot release, and is told so', {
+  timeout: LIMIT_MS,
+}, async () => {
   const stranger = mlstore.start('seed', 'tiny', ...shared, ...home('owner'))
   await said(stranger)
   const refused = await mlstore.run('release', 'tiny', ...shared, ...home('stranger'))
   expect(refused.code).toBe(7)
-  expect(objects(refused.stdout).at(-1)).toMatchObject({ ev: 'failed', code: 7, type: 'not-the-owner' })
+  expect(objects(refused.stdout).at(-1)).toMatchObject({
+    ev: 'failed',
+    code: 7,
+    type: 'not-the-owner',
+  })
   stranger.child.kill('SIGINT')
   await stranger.ended
 })

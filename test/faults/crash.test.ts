@@ -41,28 +41,36 @@ async function found(path: string): Promise<number | undefined> {
 /** From making the folder to the folder's own close: 4 of them write, header, facts and two arrays. */
 const CALLS_OF_A_WRITE = 13
 
-test('a crash at each call of a write leaves a whole checkpoint, the last or the one before', async () => {
-  const lived: boolean[] = []
-  const crash = async (call: number) => {
-    const path = join(dir, 'checkpoints', `case-${call}`)
-    await write(path, 1)
-    await write(path, 2)
-    lived[call] = await dieWriting(path, 3, call)
-    expect([2, 3]).toContain(await found(path))
-    // And the next write finds nothing in its way.
-    await write(path, 4)
-    expect(await found(path)).toBe(4)
-  }
-  for (let call = 1; call <= CALLS_OF_A_WRITE + 1; call += 2) {
-    await Promise.all([crash(call), crash(call + 1)])
-  }
-  expect(lived.indexOf(true)).toBe(CALLS_OF_A_WRITE + 1)
-}, LIMIT_MS)
+test(
+  'a crash at each call of a write leaves a whole checkpoint, the last or the one before',
+  async () => {
+    const lived: boolean[] = []
+    const crash = async (call: number) => {
+      const path = join(dir, 'checkpoints', `case-${call}`)
+      await write(path, 1)
+      await write(path, 2)
+      lived[call] = await dieWriting(path, 3, call)
+      expect([2, 3]).toContain(await found(path))
+      // And the next write finds nothing in its way.
+      await write(path, 4)
+      expect(await found(path)).toBe(4)
+    }
+    for (let call = 1; call <= CALLS_OF_A_WRITE + 1; call += 2) {
+      await Promise.all([crash(call), crash(call + 1)])
+    }
+    expect(lived.indexOf(true)).toBe(CALLS_OF_A_WRITE + 1)
+  },
+  LIMIT_MS,
+)
 
-test('a crash in the very first write leaves nothing, or that', async () => {
-  for (const call of [1, 3, 7, 10]) {
-    const path = join(dir, 'checkpoints', `first-${call}`)
-    expect(await dieWriting(path, 1, call)).toBe(false)
-    expect([undefined, 1]).toContain(await found(path))
-  }
-}, LIMIT_MS)
+test(
+  'a crash in the very first write leaves nothing, or that',
+  async () => {
+    for (const call of [1, 3, 7, 10]) {
+      const path = join(dir, 'checkpoints', `first-${call}`)
+      expect(await dieWriting(path, 1, call)).toBe(false)
+      expect([undefined, 1]).toContain(await found(path))
+    }
+  },
+  LIMIT_MS,
+)

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, expect, test } from 'vitest'
 import { checkpointFile } from '../../node/checkpoint.ts'
 import { readCheckpoint } from '../../protocol/ports/trainer/checkpoint.ts'
 import { type Random, randomFrom } from '../../protocol/random.ts'
@@ -14,20 +14,14 @@ import { type Trainer, trainers } from './trainers.ts'
  */
 const LIMIT_MS = isFull ? 20 * 60_000 : 180_000
 /** In each of two homes. */
-const ENDS = isFull ? 25 : 5
+const ENDS = isFull ? 25 : 4
 const SWAPS_BEHIND = 20
 /** Lines until the end comes: from its start to some seconds of training. */
-const LINES = 40
+const LINES = 25
 const CALLS_OF_A_WRITE = 13
 
 const all = await trainers()
 const { cid } = all
-let steady: Trainer
-
-beforeAll(async () => {
-  steady = all.train('steady')
-  await steady.says('round')
-}, LIMIT_MS)
 afterAll(() => all.end())
 
 /** What a home must remember at its next start. */
@@ -92,37 +86,33 @@ function remembers(trainer: Trainer, { rounds, since }: Memory): number | undefi
 }
 
 test(
-  'Ctrl-C ends the batch, says goodbye and saves; its code is 130',
+  'Ctrl-C ends the batch, says goodbye and saves; a second one stops now, and what was saved before is whole',
   async () => {
-    const trainer = all.train('polite')
-    await trainer.says('swap')
-    const goodbye = steady.says('peers')
-    trainer.child.kill('SIGINT')
-    expect(await trainer.ended, trainer.complaints()).toBe(130)
+    const [polite, hasty] = [all.train('polite'), all.train('hasty')]
+    await Promise.all([polite, hasty].map((trainer) => trainer.says('swap')))
+    const goodbye = hasty.says('peers')
+    polite.child.kill('SIGINT')
+    expect(await polite.ended, polite.complaints()).toBe(130)
     await goodbye
-    expectSound(trainer.heard, 130)
-    const [stopped] = only(trainer.heard, 'stopped')
-    const checkpoint = join(all.homeOf('polite'), 'checkpoints', cid)
-    expect(stopped).toMatchObject({ reason: 'interrupted', checkpoint })
-    const phases = only(trainer.heard, 'phase').map(({ phase }) => phase)
-    expect(phases.slice(-2)).toEqual(['leaving', 'stopped'])
-    const saved = await readCheckpoint(checkpointFile(checkpoint), cid, tableModel().params.length / 4)
-    expect(saved!.facts.rounds).toBeGreaterThanOrEqual(stopped!.rounds)
-  },
-  LIMIT_MS,
-)
-
-test(
-  'a second Ctrl-C stops now, and what was saved before is whole',
-  async () => {
-    const trainer = all.train('hasty')
-    await trainer.says('round')
-    const leaving = trainer.says('phase', (line) => line.ev === 'phase' && line.phase === 'leaving')
-    trainer.child.kill('SIGINT')
+    await savedAsItSaid(polite)
+    const leaving = hasty.says('phase', (line) => line.ev === 'phase' && line.phase === 'leaving')
+    hasty.child.kill('SIGINT')
     await leaving
-    trainer.child.kill('SIGINT')
-    expect(await trainer.ended).toBe(130)
+    hasty.child.kill('SIGINT')
+    expect(await hasty.ended).toBe(130)
     await trainsOn('hasty')
   },
   LIMIT_MS,
 )
+
+async function savedAsItSaid({ heard, name }: Trainer): Promise<void> {
+  expectSound(heard, 130)
+  const [stopped] = only(heard, 'stopped')
+  const checkpoint = join(all.homeOf(name), 'checkpoints', cid)
+  expect(stopped).toMatchObject({ reason: 'interrupted', checkpoint })
+  const phases = only(heard, 'phase').map(({ phase }) => phase)
+  expect(phases.slice(-2)).toEqual(['leaving', 'stopped'])
+  const size = tableModel().params.length / 4
+  const saved = await readCheckpoint(checkpointFile(checkpoint), cid, size)
+  expect(saved!.facts.rounds).toBeGreaterThanOrEqual(stopped!.rounds)
+}

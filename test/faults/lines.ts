@@ -46,6 +46,9 @@ export function expectSound(lines: readonly Line[], code: number): void {
 }
 
 /** The lines of one kind. */
-export function only<E extends Line['ev']>(lines: readonly Line[], ev: E): Extract<Line, { ev: E }>[] {
+export function only<E extends Line['ev']>(
+  lines: readonly Line[],
+  ev: E,
+): Extract<Line, { ev: E }>[] {
   return lines.filter((line) => line.ev === ev) as Extract<Line, { ev: E }>[]
 }

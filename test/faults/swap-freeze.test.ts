@@ -63,6 +63,31 @@ test.each(chosen(boundaries, cuts))(
   LIMIT_MS,
 )
 
+test(
+  'a slow peer swaps with the others and slows none of them',
+  async () => {
+    const slow = await swarm.start('slow', { start: 2, drift: 1, stepMs: 100 })
+    total += slow.up.ledger!
+    slow.tell({ word: 'join' })
+    const swaps = [slow.says('swap'), others[0]!.says('swap', (said) => said.with === slow.up.peer)]
+    for (const { t } of await Promise.all(swaps)) await goOnAfter(t)
+    const now = await swarm.balance({ settled: true })
+    expect(Math.abs(now.ledger - total)).toBeLessThan(ROUNDING)
+    slow.tell({ word: 'leave' })
+    expect(await slow.ended, slow.complaints()).toBe(0)
+  },
+  LIMIT_MS,
+)
+
+/** The others' rounds stay as short as they were: a quarter of a second, and the swaps in between. */
+async function goOnAfter(since: number): Promise<void> {
+  for (const peer of others) {
+    const first = await peer.says('round', ({ t }) => t > since)
+    const next = await peer.says('round')
+    expect(next.t - first.t).toBeLessThan(STALL_MS)
+  }
+}
+
 /** Freezes it at each trap in turn; the others go on meanwhile. */
 async function thaw(...traps: Trap[]): Promise<void> {
   let frozen = victim.says('trapped')

@@ -26,7 +26,12 @@ export async function trainers() {
       const options = ['--data', data, '--home', mlstore.path(`${name}-home`)]
       const where = ['--join', address, '--listen', anyPort]
       const command = [cli, 'train', 'tiny', '--json', ...options, ...where]
-      const trainer = talk<Line>(name, [...(load ? ['--import', load] : []), ...command], SAY_LIMIT_MS, env)
+      const trainer = talk<Line>(
+        name,
+        [...(load ? ['--import', load] : []), ...command],
+        SAY_LIMIT_MS,
+        env,
+      )
       running.push(trainer)
       return trainer
     },

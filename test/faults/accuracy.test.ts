@@ -1,0 +1,183 @@
+import { rm } from 'node:fs/promises'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { filesIn } from '../../node/files.ts'
+import { openHome } from '../../node/home.ts'
+import { type Host, startHost } from '../../node/host.ts'
+import { listVersion } from '../../node/list.ts'
+import {
+  type Digits,
+  dealDigits,
+  readDigits,
+  splitDigits,
+  take,
+  writeDigitsCsv,
+  writeDigitsDraft,
+} from '../../node/samples/digits.ts'
+import { readManifest } from '../../protocol/manifest.ts'
+import { makeVersion, readDraft } from '../../protocol/ports/version.ts'
+import { anyPorts, type BootstrapProcess, bootstraps } from '../support/bootstrap.ts'
+import { commandLine } from '../support/cli.ts'
+import { anyPort } from '../support/libp2p.ts'
+import { noLimits } from '../support/versions.ts'
+import { isFull } from './every.ts'
+import { expectSound, type Line, only } from './lines.ts'
+import { type Talker, talk } from './talker.ts'
+
+/**
+ * Three peers that hold only some of the digits each, with the same seeds, with and without a fault: nobody ends more
+ * than 0.01 below. Minutes long, so with ML_STORE_FULL=1 alone.
+ */
+const LIMIT_MS = 10 * 60_000
+const ROUNDS = 60
+const DIGITS = 2000
+const LOSS = 0.01
+const FREEZE_MS = 30_000
+const cli = new URL('../../node/cli.ts', import.meta.url).pathname
+
+type Peer = Talker<Line>
+
+/** Acts while three peers train; starting the third is its to do. */
+type Fault = (run: {
+  peers: Peer[]
+  third(): Peer
+  bootstrap: BootstrapProcess
+  host: Host
+}) => Promise<void>
+
+const mlstore = await commandLine()
+const registries = bootstraps()
+let shares: string[]
+let runs = 0
+
+beforeAll(async () => {
+  const { train, test } = splitDigits(await readDigits())
+  await writeDigitsDraft(mlstore.path('draft'), test)
+  const rows = Array.from({ length: DIGITS }, (_, i) => i)
+  const dealt = dealDigits(take(train, rows), 3)
+  shares = await Promise.all(dealt.map(writeShare))
+}, LIMIT_MS)
+afterAll(async () => {
+  await registries.end()
+  await mlstore.end()
+})
+
+async function writeShare(digits: Digits, index: number): Promise<string> {
+  const path = mlstore.path(`share-${index}.csv`)
+  await writeDigitsCsv(path, digits)
+  return path
+}
+
+/** The accuracy that each peer ends with. */
+async function accuracies(fault: Fault): Promise<number[]> {
+  const dir = mlstore.path(`run-${runs++}`)
+  const bootstrap = await registries.start([...anyPorts, '--home', await registries.home()])
+  const address = bootstrap.addresses.find((text) => /\/tcp\/\d+\/p2p\//.test(text))!
+  const host = await publish(`${dir}-owner`, address)
+  const start = (index: number) => startPeer(`${dir}-${index}`, index, address)
+  const peers = [start(0), start(1)]
+  try {
+    const third = () => peers[peers.push(start(2)) - 1]!
+    await fault({ peers, third, bootstrap, host })
+    const codes = await Promise.all(peers.map(({ ended }) => ended))
+    expect(codes, peers.map((peer) => peer.complaints()).join()).toEqual([0, 0, 0])
+    for (const { heard } of peers) expectSound(heard, 0)
+    return peers.map(({ heard }) => only(heard, 'eval').at(-1)!.metrics.accuracy)
+  } finally {
+    for (const { child } of peers) child.kill('SIGKILL')
+    await bootstrap.stop('SIGKILL')
+    await host.close()
+    await rm(dir, { recursive: true, force: true })
+  }
+}
+
+async function publish(dir: string, address: string): Promise<Host> {
+  const host = await startHost({ home: await openHome(dir), join: [address], listen: [anyPort] })
+  await host.online(LIMIT_MS)
+  const owner = (await host.home.ownerKey()).publicKey.toString()
+  const files = await makeVersion(
+    await readDraft(await filesIn(mlstore.path('draft'))),
+    owner,
+    noLimits,
+  )
+  const cid = await host.store.addVersion(files)
+  await listVersion(host, readManifest(files.get('mlstore.json')!), cid)
+  await host.announce({ cid, genesis: cid })
+  return host
+}
+
+function startPeer(home: string, index: number, address: string): Peer {
+  const data = ['--data', shares[index]!, '--seed', String(index), '--rounds', String(ROUNDS)]
+  const where = ['--join', address, '--home', home, '--listen', anyPort]
+  return talk<Line>(
+    `peer-${index}`,
+    [cli, 'train', 'digits', '--json', ...data, ...where],
+    LIMIT_MS,
+  )
+}
+
+const round = (peer: Peer, at: number) =>
+  peer.says('round', (line) => line.ev === 'round' && line.round >= at)
+
+/** Stands still until another has trained on for so long, or has ended. */
+async function standStill(peer: Peer, other: Peer, ms: number): Promise<void> {
+  const until = Date.now() + ms
+  peer.child.kill('SIGSTOP')
+  const late = other.says('round', ({ t }) => Date.parse(t) > until).catch(() => undefined)
+  const clock = new Promise((resolve) => AbortSignal.timeout(ms).addEventListener('abort', resolve))
+  await Promise.race([late, clock])
+  peer.child.kill('SIGCONT')
+}
+
+const faults: [string, Fault][] = [
+  [
+    'one stands still for 30 s',
+    async ({ peers, third }) => {
+      const frozen = third()
+      await round(frozen, 10)
+      await standStill(frozen, peers[0]!, FREEZE_MS)
+    },
+  ],
+  [
+    'one is slow',
+    async ({ peers, third }) => {
+      const slow = third()
+      await round(slow, 2)
+      let isOver = false
+      void Promise.all(peers.slice(0, 2).map(({ ended }) => ended)).then(() => (isOver = true))
+      while (!isOver && slow.child.exitCode === null) {
+        await standStill(slow, peers[0]!, 150)
+        await slow.says('round').catch(() => undefined)
+      }
+    },
+  ],
+  [
+    'one comes late',
+    async ({ peers, third }) => {
+      await round(peers[0]!, ROUNDS / 4)
+      third()
+    },
+  ],
+  [
+    'bootstrap and publisher die for good',
+    async ({ peers, third, bootstrap, host }) => {
+      await Promise.all([...peers, third()].map((peer) => peer.says('swap')))
+      await bootstrap.stop('SIGKILL')
+      await host.close()
+    },
+  ],
+]
+
+test.runIf(isFull)(
+  'nobody ends more than 0.01 below the same seeds without the fault',
+  async () => {
+    const sound = await accuracies(async ({ third }) => void third())
+    const least = Math.min(...sound) - LOSS
+    const found: Record<string, number[]> = { 'no fault': sound }
+    for (const [name, fault] of faults) found[name] = await accuracies(fault)
+    console.log(JSON.stringify(found))
+    for (const [name, values] of Object.entries(found)) {
+      expect(Math.min(...values), name).toBeGreaterThanOrEqual(least)
+    }
+  },
+  faults.length * LIMIT_MS,
+)
