@@ -286,7 +286,7 @@ async function keepRelease(
 
 /** Finds and fetches the version, as reports; what it is goes to the person. */
 async function fetchVersion(context: Context, host: Host, screen: Screen): Promise<StoredVersion> {
-  const { args, options, print } = context
+  const { args, options } = context
   const { fetchModel } = await import('../open.ts')
   const { plain } = await import('../print.ts')
   screen.show(phaseReport('fetching'))

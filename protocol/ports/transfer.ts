@@ -1,5 +1,4 @@
 import type { Connection, Stream } from '@libp2p/interface'
-import { Uint8ArrayList } from 'uint8arraylist'
 import { Fault } from '../errors.ts'
 import {
   decodeFrameHeader,
@@ -47,14 +46,11 @@ export interface ChannelEvents {
 
 const KIB = 1024
 /** Chromium drops its own packets above 640 KiB pending, so WebRTC gets less. */
-export const windowBytes = {
-  webrtc: 512 * KIB,
-  other: Number(process.env.WIN ?? 2048) * KIB,
-} as const
+export const windowBytes = { webrtc: 512 * KIB, other: 2048 * KIB } as const
 /** One data frame's body; 64 KiB pieces measured no worse than 16 on any transport. */
-const PIECE_BYTES = Number(process.env.PIECE ?? 65503)
+const PIECE_BYTES = frameLimits.data - FRAME_HEADER_BYTES
 /** Written but not yet taken by the transport: messages wait behind no more than this. */
-const WRITE_AHEAD_BYTES = Number(process.env.AHEAD ?? 256) * KIB
+const WRITE_AHEAD_BYTES = 256 * KIB
 /** Nothing acknowledged for so long: the receiver is gone, whatever its connection says. */
 export const STALL_LIMIT_MS = 30_000
 
@@ -107,7 +103,8 @@ export function openChannel(
   /** A stream may end while we write to it: libp2p throws then, and says it by `close` as well. */
   function write(kind: FrameKind, body: Uint8Array): void {
     try {
-      stream.send(frameOf(kind, body))
+      stream.send(encodeFrameHeader(kind, body.length))
+      stream.send(body)
     } catch (error) {
       abort((error as Error).message)
     }
@@ -179,7 +176,7 @@ export function openChannel(
   }
 
   stream.addEventListener('message', ({ data }) => {
-    for (const chunk of chunksOf(data)) if (!ended) reader.read(chunk, sink, () => ended)
+    if (!ended) reader.read(data.subarray(), sink, () => ended)
   })
   stream.addEventListener('drain', () => wake(credit))
   // libp2p may empty its buffer after a `drain` that found us awake already; `idle` says that it did.
@@ -261,16 +258,6 @@ function woken(credit: Credit): Promise<void> {
     }
     credit.waiting.add(done)
   })
-}
-
-/** One write a frame. */
-function frameOf(kind: FrameKind, body: Uint8Array): Uint8ArrayList {
-  return new Uint8ArrayList(encodeFrameHeader(kind, body.length), body)
-}
-
-/** The chunks of what came, uncopied. */
-function chunksOf(data: Uint8Array | Iterable<Uint8Array>): Iterable<Uint8Array> {
-  return data instanceof Uint8Array ? [data] : data
 }
 
 interface FrameSink {
