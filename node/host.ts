@@ -32,6 +32,7 @@ import {
 } from '../protocol/ports/registry.ts'
 import { openStore, type Store } from '../protocol/ports/store.ts'
 import type { Home } from './home.ts'
+import { listenOn, portsOf } from './listen.ts'
 
 export interface Host {
   home: Home
@@ -73,10 +74,6 @@ export interface HostOptions {
   announce?: readonly string[]
   signal?: AbortSignal
 }
-
-const ownPorts = ['/ip4/0.0.0.0/tcp/0', '/ip4/0.0.0.0/tcp/0/ws', '/ip4/0.0.0.0/udp/0/webrtc-direct']
-/** Behind a router the ports are not reached; then a relay introduces, and WebRTC opens the way. */
-const introduced = ['/p2p-circuit', '/webrtc']
 
 /** One dial of one address. */
 const DIAL_LIMIT_MS = 10_000
@@ -208,27 +205,12 @@ async function startNode(options: HostOptions): Promise<Host> {
   }
 }
 
-/**
- * A node that listens where it was told, else where it listened last so that those who remember it find it, else on
- * free ports. Throws Fault `port-in-use` for a port that was asked for.
- */
-async function openNode(options: HostOptions, joinedLocal: () => boolean) {
-  const last = options.listen === undefined ? options.home.config.listen : []
-  if (last.length > 0) {
-    try {
-      return await openNodeOn([...last, ...introduced], options, joinedLocal)
-    } catch (error) {
-      if (!(error instanceof Fault) || error.detail.type !== 'port-in-use') throw error
-    }
-  }
-  return openNodeOn([...(options.listen ?? [...ownPorts, ...introduced])], options, joinedLocal)
-}
-
-async function openNodeOn(
-  listen: string[],
-  { home, announce = [] }: HostOptions,
+/** Throws Fault `port-in-use` for a port that was asked for. */
+async function openNode(
+  { home, announce = [], listen: asked }: HostOptions,
   joinedLocal: () => boolean,
 ) {
+  const listen = await listenOn(asked, home.config.listen)
   const opened = await openStore({
     blockstore: home.blockstore,
     datastore: home.datastore,
@@ -249,7 +231,8 @@ async function openNodeOn(
     requireListening(opened.libp2p as unknown as Libp2p, listen, announce)
     return opened
   } catch (error) {
-    await opened.close()
+    // What did not open may not close either; the reason is what counts.
+    await opened.close().catch(() => undefined)
     throw error
   }
 }
@@ -351,7 +334,10 @@ function rememberPeers(
   joins: ReadonlyMap<string, Multiaddr>,
   isOwnChoice: boolean,
 ) {
-  const listen = isOwnChoice ? portsOf(libp2p) : home.config.listen
+  const found = libp2p
+    .getMultiaddrs()
+    .map((address) => withoutPeer(address).replace(/\/certhash\/.*$/, ''))
+  const listen = isOwnChoice ? portsOf(found) : home.config.listen
   const met = new Map<string, string[]>()
   const onIdentify = ({ detail }: CustomEvent<IdentifyResult>) => {
     if (!detail.protocols.includes(LISTING_PROTOCOL)) return
@@ -378,20 +364,6 @@ function rememberPeers(
       await home.saveConfig({ ...home.config, peers, joined, listen })
     },
   }
-}
-
-/** Our own ports with the numbers that were free this time. */
-function portsOf(libp2p: Libp2p): string[] {
-  const found = libp2p
-    .getMultiaddrs()
-    .map((address) => withoutPeer(address).replace(/\/certhash\/.*$/, ''))
-  return ownPorts.map((address) => {
-    const [start, end] = address.split(/(?<=\/(?:tcp|udp)\/)0/) as [string, string]
-    const carrier = start.slice(start.search(/\/(tcp|udp)\//))
-    const pattern = new RegExp(`^/ip4/[^/]+${carrier}(\\d+)${end}$`)
-    const port = found.map((text) => pattern.exec(text)?.[1]).find((port) => port !== undefined)
-    return port === undefined ? address : `${start}${port}${end}`
-  })
 }
 
 async function untilOnline(

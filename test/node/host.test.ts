@@ -1,4 +1,6 @@
+import { createSocket } from 'node:dgram'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { generateKeyPair } from '@libp2p/crypto/keys'
@@ -54,18 +56,43 @@ test('a peer comes back at the same addresses and finds, with no bootstrap, whom
   await second.online(ONLINE_LIMIT_MS)
   await publish(first)
   await resolveModel('tiny', second, { timeoutMs: ONLINE_LIMIT_MS })
-  const before = ownAddresses(first)
+  const before = tcpAddresses(first)
   await close(second)
   await close(first)
   const again = await startHost({ home: await openHome(first.home.dir), join: [] })
   hosts.push(again)
-  expect(ownAddresses(again)).toEqual(before)
+  expect(tcpAddresses(again)).toEqual(before)
   const met = await startHost({ home: await openHome(second.home.dir), join: [], listen: local })
   hosts.push(met)
   await met.online(ONLINE_LIMIT_MS)
   expect((await resolveModel('tiny', met, { timeoutMs: ONLINE_LIMIT_MS })).listing?.name).toBe(
     'tiny',
   )
+})
+
+test('a port that another program took meanwhile gives way to a free one; the others stay', async () => {
+  const first = await start({ listen: undefined })
+  const [taken, kept] = portsOf(first)
+  await close(first)
+  const other = createServer().listen(taken, '0.0.0.0')
+  try {
+    const again = await startHost({ home: await openHome(first.home.dir), join: [] })
+    hosts.push(again)
+    const [fresh, same] = portsOf(again)
+    expect(fresh).not.toBe(taken)
+    expect(same).toBe(kept)
+  } finally {
+    other.close()
+  }
+})
+
+test('a UDP port that another program has is refused by its name', async () => {
+  const other = createSocket('udp4')
+  await new Promise<void>((resolve) => other.bind(0, '127.0.0.1', resolve))
+  const address = `/ip4/127.0.0.1/udp/${other.address().port}/webrtc-direct`
+  const fault = await faultOf(start({ listen: [address] }))
+  other.close()
+  expect(fault.detail).toMatchObject({ type: 'port-in-use', address })
 })
 
 test('a model is found by name, by number, by CID and by share link', async () => {
@@ -157,8 +184,20 @@ async function close(host: Host): Promise<void> {
 }
 
 /** Those without a relay. */
-function ownAddresses(host: Host): string[] {
-  return host.addresses().filter((address) => !address.includes('p2p-circuit'))
+/** libjuice keeps a UDP port until its process ends, so that one stays the same between processes alone. */
+function tcpAddresses(host: Host): string[] {
+  return host.addresses().filter((address) => /\/tcp\/\d+(\/ws)?\/p2p\/[^/]+$/.test(address))
+}
+
+/** Over TCP and over WebSocket. */
+function portsOf(host: Host): number[] {
+  const portOf = (pattern: RegExp) =>
+    Number(
+      tcpAddresses(host)
+        .map((address) => pattern.exec(address)?.[1])
+        .find(Boolean),
+    )
+  return [portOf(/\/tcp\/(\d+)\/p2p/), portOf(/\/tcp\/(\d+)\/ws/)]
 }
 
 function loopback(host: Host): string {
