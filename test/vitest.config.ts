@@ -6,12 +6,6 @@ const WORKERS = 2
 /** A test may start real processes; one that hangs fails after this. Longer limits stand at the test that needs them. */
 const TEST_LIMIT_MS = 30_000
 
-/**
- * In CI a failed test is tried again, because two are known to fail now and then on starved cores: `sixteen streams ...`
- * (transfer, over TCP) and `a peer comes back at the same addresses` (host). They are bugs to find; then this goes.
- */
-const RETRIES = process.env.CI ? 2 : 0
-
 export default defineConfig({
   root: new URL('..', import.meta.url).pathname,
   test: {
@@ -19,7 +13,6 @@ export default defineConfig({
     exclude: ['test/browser/**', '**/node_modules/**'],
     pool: 'forks',
     maxWorkers: WORKERS,
-    retry: RETRIES,
     testTimeout: TEST_LIMIT_MS,
     hookTimeout: TEST_LIMIT_MS,
     teardownTimeout: 5_000,

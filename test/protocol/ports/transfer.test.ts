@@ -43,7 +43,7 @@ afterAll(() => cleanup())
 
 interface Pair {
   connection: Connection
-  /** A fresh stream, as both sides see it, with the connection of each. */
+  /** A fresh stream, as both sides see it, with the connection of each. One at a time: arrivals are told by their order. */
   stream(): Promise<[near: [Stream, Connection], far: [Stream, Connection]]>
   near: Node
   far: Node
@@ -76,6 +76,12 @@ async function pair(name: TransportName): Promise<Pair> {
       return [[stream, connection], await arrival]
     },
   }
+}
+
+async function streams(link: Pair, count: number) {
+  const opened: Awaited<ReturnType<Pair['stream']>>[] = []
+  for (let i = 0; i < count; i++) opened.push(await link.stream())
+  return opened
 }
 
 /** A channel whose events can be awaited. */
@@ -189,7 +195,7 @@ describe.each(Object.entries(transports))('over %s', (name, { window }) => {
     'four streams of a connection share one window, and its receiver sets the pace',
     async () => {
       const link = await pair(name as TransportName)
-      const sides = await Promise.all([1, 2, 3, 4].map(() => link.stream()))
+      const sides = await streams(link, 4)
       const raws = sides.map(([, far]) => listeningRaw(far))
       const channels = sides.map(([near]) => listening(near).channel)
       const sending = channels.map((channel) =>
@@ -214,7 +220,7 @@ describe.each(Object.entries(transports))('over %s', (name, { window }) => {
     'sixteen streams that each owe less than a quarter of the window all end',
     async () => {
       const link = await pair(name as TransportName)
-      const sides = await Promise.all(Array.from({ length: 16 }, () => link.stream()))
+      const sides = await streams(link, 16)
       await Promise.all(
         sides.map(async ([near, far], seed) => {
           const length = Math.floor(window / 6)
