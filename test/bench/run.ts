@@ -7,6 +7,8 @@ import type { Bench, Result } from './bench.ts'
 /** Loaded when asked for: some bring a trainer or WebRTC along. */
 const benches = {
   skew: () => import('./skew.ts'),
+  bytes: () => import('./bytes.ts'),
+  swap: () => import('./swap.ts'),
   overhead: () => import('./overhead.ts'),
   memory: () => import('./memory.ts'),
   start: () => import('./start.ts'),
