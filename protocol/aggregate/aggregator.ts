@@ -28,6 +28,8 @@ export interface AggregatorOptions {
   tensors: readonly TensorSpec[]
   /** Quasi-global momentum's μ, 0 to turn it off (Adam and AdamW bring their own and mix only params). */
   momentum: number
+  /** The recipe's H, in which direction fades by μ; at 1 (the default) each meeting fades it whole. */
+  stepsPerRound?: number
 }
 
 export interface AggregatorState {
@@ -40,10 +42,12 @@ export interface AggregatorState {
 /**
  * Quasi-global momentum: the direction that the *mixed* params took, which every local step follows.
  * Source: Lin et al. 2021 (arXiv 2102.04761), with the learning rate times the step count replaced by the sum of
- * applied rates, so that a schedule may change the rate between meetings.
+ * applied rates, so that a schedule may change the rate between meetings; and after a part of a round the direction fades
+ * by that part of μ, so that a meeting soon after another does not count its few steps as a whole round.
  */
 export interface Momentum {
   mu: number
+  stepsPerRound: number
   /** Float32Array[d], zero for BatchNorm statistics: a step is x −= rate · (gradient + mu · direction). */
   direction: Float32Array
   /** Float32Array[d]: the params after the last settled meeting. */

@@ -3,8 +3,8 @@ import type { AggregatorOptions, AggregatorState, Momentum } from './aggregator.
 
 /** The state that every rule starts from. */
 export function initState(params: Float32Array, options: AggregatorOptions): AggregatorState {
-  const { tensors, momentum: mu } = options
-  return { tensors, params, momentum: mu > 0 ? momentumOf(params, mu) : undefined }
+  const { tensors, momentum: mu, stepsPerRound = 1 } = options
+  return { tensors, params, momentum: mu > 0 ? momentumOf(params, mu, stepsPerRound) : undefined }
 }
 
 /** Counts one local step at learning rate `rate`; the trainer calls it after each. */
@@ -15,7 +15,8 @@ export function stepped(state: AggregatorState, rate: number): void {
 }
 
 /**
- * direction ← mu · direction + (1 − mu) · (anchor − params) / rateSum, after a meeting settled; then the anchor moves here.
+ * direction ← keep · direction + (1 − keep) · (anchor − params) / rateSum, after a meeting settled; then the anchor moves
+ * here. keep = mu ** min(1, steps / stepsPerRound).
  * Without a step since the last settled meeting nothing changes, so the next one that follows steps counts the whole move.
  */
 export function follow(state: AggregatorState): void {
@@ -36,18 +37,19 @@ export function adoptMomentum(state: AggregatorState, direction: Float32Array): 
   state.momentum.steps = 0
 }
 
-function momentumOf(params: Float32Array, mu: number): Momentum {
+function momentumOf(params: Float32Array, mu: number, stepsPerRound: number): Momentum {
   const direction = new Float32Array(params.length)
-  return { mu, direction, anchor: params.slice(), rateSum: 0, steps: 0 }
+  return { mu, stepsPerRound, direction, anchor: params.slice(), rateSum: 0, steps: 0 }
 }
 
 function followInto(momentum: Momentum, { tensors, params }: AggregatorState): void {
-  const { mu, direction, anchor, rateSum } = momentum
-  const share = (1 - mu) / rateSum
+  const { mu, stepsPerRound, direction, anchor, rateSum, steps } = momentum
+  const keep = mu ** Math.min(1, steps / stepsPerRound)
+  const share = (1 - keep) / rateSum
   forEachTensor(tensors, (tensor, start, end) => {
     if (tensor.role !== 'trainable') return
     for (let i = start; i < end; i++) {
-      direction[i] = mu * direction[i]! + share * (anchor[i]! - params[i]!)
+      direction[i] = keep * direction[i]! + share * (anchor[i]! - params[i]!)
     }
   })
 }

@@ -123,7 +123,7 @@ interface Walker {
 function newWalker(
   { trainer, manifest }: Lab,
   examples: Examples,
-  { learningRate, seed }: LockstepOptions,
+  { learningRate, seed, stepsPerRound }: LockstepOptions,
   index: number,
 ): Walker {
   const params = new Float32Array(digitsParams(seed).buffer)
@@ -131,7 +131,7 @@ function newWalker(
   const { batchSize, momentum } = manifest.train
   const options = { batchSize, seed: walkerSeed(seed, index) }
   return {
-    state: aggregators.swap.init(params, { tensors, momentum }),
+    state: aggregators.swap.init(params, { tensors, momentum, stepsPerRound }),
     batches: createBatches(examples, allRows(examples), affineOf(manifest), options),
     place: { epoch: 0, position: 0 },
     optimizer: createOptimizer({ name: 'sgd', learningRate }, tensors),

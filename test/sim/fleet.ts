@@ -71,6 +71,9 @@ type Happening =
   | { type: 'effects'; to: number; effects: PeerEffect[] }
   | { type: 'call'; call: () => void }
 
+/** H of every peer. */
+const STEPS_PER_ROUND = 10
+
 const defaults: FleetOptions = {
   peers: 2,
   params: 64,
@@ -199,7 +202,11 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     const target = Float32Array.from(params, () => 1 + normal(own))
     if (options.spread > 0) params.forEach((_, i) => (params[i] = options.spread * normal(own)))
     const id = `peer-${String(index).padStart(6, '0')}`
-    const state = rule.init(params, { tensors, momentum: options.momentum })
+    const state = rule.init(params, {
+      tensors,
+      momentum: options.momentum,
+      stepsPerRound: STEPS_PER_ROUND,
+    })
     const [fastest, slowest] = options.stepMs
     return {
       index,
@@ -223,7 +230,7 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
         stateBytes: 8 * options.params,
         meets: rule.meets,
         pullFrom: 2,
-        stepsPerRound: 10,
+        stepsPerRound: STEPS_PER_ROUND,
         strict: false,
         swapsPerRound: 2,
         rounds: undefined,

@@ -169,7 +169,10 @@ function newMind(
       rows.length > 0
         ? createBatches(data.examples, rows, affineOf(init.manifest), options)
         : undefined,
-    state: aggregators[gossip.rule].init(params, { tensors, momentum }),
+    state: aggregators[gossip.rule].init(params, {
+      ...{ tensors, momentum },
+      stepsPerRound: train.stepsPerRound,
+    }),
     optimizer: createOptimizer(train.optimizer, tensors),
     gradient: new Float32Array(params.length),
     seed,

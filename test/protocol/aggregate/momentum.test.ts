@@ -8,8 +8,8 @@ import { d, paramsFrom, tensors } from '../../support/params.ts'
 const MU = 0.9
 const STATISTICS = [566, 576] as const
 
-function stateFrom(seed: number, momentum = MU): AggregatorState {
-  return initState(paramsFrom(seed), { tensors, momentum })
+function stateFrom(seed: number, momentum = MU, stepsPerRound = 1): AggregatorState {
+  return initState(paramsFrom(seed), { tensors, momentum, stepsPerRound })
 }
 
 /** One local step of the paper: x ← x − η (g + μ m̂). */
@@ -78,6 +78,26 @@ describe('with no step since the last meeting', () => {
     const expected = ((1 - MU) * (before[0]! - state.params[0]!)) / 0.5
     expect(state.momentum!.direction[0]).toBeCloseTo(expected, 5)
   })
+})
+
+test('a part of a round fades the direction by that part, and a round and more by one whole', () => {
+  for (const [steps, fading] of [
+    [1, 0.25],
+    [3, 0.75],
+    [4, 1],
+    [9, 1],
+  ] as const) {
+    const state = stateFrom(18, MU, 4)
+    const direction = paramsFrom(19)
+    state.momentum!.direction.set(direction)
+    for (let i = 0; i < steps; i++) step(state, paramsFrom(20 + i), 0.1)
+    const before = state.momentum!.anchor[0]!
+    meet(aggregators.swap, state)
+    const keep = MU ** fading
+    const expected =
+      keep * direction[0]! + ((1 - keep) * (before - state.params[0]!)) / (0.1 * steps)
+    expect(state.momentum!.direction[0]).toBeCloseTo(expected, 4)
+  }
 })
 
 test('steps at rate zero neither count nor divide', () => {
