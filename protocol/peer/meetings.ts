@@ -105,13 +105,20 @@ function ended(state: State, ending: Ending, now: number): PeerEffect[] {
     countServed(state, now, now - swap.startedAt)
   // What is left of the budget is offered now, to three links again; both of us have just become free, so not in step.
   state.swaps.tried.clear()
-  if (state.swaps.budget >= 1) state.retryAt = now + SETTLE_PACE_MS * state.options.random()
+  if (state.swaps.budget >= 1)
+    state.retryAt = now + Math.min(SETTLE_PACE_MS, retryMs(state)) * state.options.random()
   return [{ type: 'report', report: swapReport(state, swap, distance) }, evaluateAveraged(state)]
 }
 
 function tryAnother(state: State, now: number): void {
-  // Who is busy is free after a swap's time at most; chance keeps crowds that find each other busy from staying in step.
-  state.retryAt = now + Math.max(SETTLE_PACE_MS, usualMs(state.swaps.pace)) * state.options.random()
+  // Chance keeps crowds that find each other busy from staying in step.
+  state.retryAt = now + retryMs(state) * state.options.random()
+}
+
+/** Who is busy is free after a swap's time at most. A strict round waits for its meeting, so it asks no later than that. */
+function retryMs({ options, swaps }: State): number {
+  const usual = usualMs(swaps.pace) || SETTLE_PACE_MS
+  return options.strict ? usual : Math.max(SETTLE_PACE_MS, usual)
 }
 
 function swapReport(
