@@ -18,9 +18,9 @@ export async function listenOn(
     for (const address of asked) await requireUdpPort(address)
     return [...asked]
   }
-  const own = ownPorts.map(async (any, i) => {
+  const own = ownPorts.map(async (free, i) => {
     const before = last[i]
-    return before !== undefined && (await isFree(before)) ? before : any
+    return before !== undefined && (await isFree(before)) ? before : free
   })
   return [...(await Promise.all(own)), ...introduced]
 }

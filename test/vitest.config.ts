@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config'
 
-/** Two test files at once: the machine that checks a change has two cores, and most files start peers of their own. */
-const WORKERS = 2
+/** Test files at once: the machine that checks a change has two cores, and most files wait for peers of their own. */
+const WORKERS = 3
 
 /** A test may start real processes; one that hangs fails after this. Longer limits stand at the test that needs them. */
 const TEST_LIMIT_MS = 30_000
