@@ -34,7 +34,7 @@ export interface OverheadResult extends Result {
 export const bench: Bench<OverheadResult> = {
   name: 'overhead',
   reach:
-    'dense 784-512-512-10, two peers: steps per second in the swarm >= 0.9 of those alone, also at H 10',
+    'dense 784-512-512-10, two peers: steps per second in the swarm >= 0.9 of those alone; strict rounds of 10 steps beside it',
   run,
   table: ({
     stepsPerSecond: { alone, swarm, aloneH10, swarmH10 },
