@@ -14,7 +14,7 @@ import { type Trainer, trainers } from './trainers.ts'
  */
 const LIMIT_MS = isFull ? 20 * 60_000 : 180_000
 /** In each of two homes. */
-const ENDS = isFull ? 25 : 3
+const ENDS = isFull ? 25 : 4
 const SWAPS_BEHIND = 20
 /** Lines until the end comes: from its start to some seconds of training. */
 const LINES = 25
