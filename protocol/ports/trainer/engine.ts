@@ -6,6 +6,8 @@ import { invariant } from '../../errors.ts'
 import { logitLayersOf, type Topology } from './topology.ts'
 import type { Batch, Trainer } from './trainer.ts'
 
+export type { Binaries }
+
 export interface EngineTrainerOptions {
   /** The largest batch a step takes; predictions are cut into batches of it. */
   batchSize: number

@@ -83,7 +83,7 @@ describe.each(bothSimd)('the %s engine', (simd) => {
       for (let step = 0; step < 50; step++) {
         for (let i = 0; i < gradient.length; i++) gradient[i] = normal(random)
         direction.set(gradient.map(Math.sign))
-        const following = step % 2 === 0 ? ([direction, 0.9] as const) : []
+        const following: [Float32Array, number] | [] = step % 2 === 0 ? [direction, 0.9] : []
         fast.step(params, gradient, ...following)
         slow.step(start, gradient, ...following)
       }
