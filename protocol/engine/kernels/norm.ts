@@ -93,27 +93,24 @@ export function batchSpread(variance: usize, spread: usize, width: i32, epsilon:
   }
 }
 
-/** y = (x - mean) * spread * gamma + beta, gamma and beta 0 where absent; slope, offset: scratch of width floats each. */
+/** y = (x - mean) * spread * gamma + beta, gamma and beta 0 where absent; slope: scratch of width floats. */
 export function batchNormalise(
-  x: usize, y: usize, rows: i32, width: i32, mean: usize, spread: usize, gamma: usize, beta: usize, slope: usize, offset: usize,
+  x: usize, y: usize, rows: i32, width: i32, mean: usize, spread: usize, gamma: usize, beta: usize, slope: usize,
 ): void {
   const row = <usize>width << 2
   for (let c: usize = 0; c < row; ) {
     const whole = c + 16 <= row
-    let a = readPart(spread + c, whole)
-    if (gamma) a = f32x4.mul(a, readPart(gamma + c, whole))
-    const shift = f32x4.mul(a, readPart(mean + c, whole))
-    writePart(slope + c, a, whole)
-    writePart(offset + c, beta ? f32x4.sub(readPart(beta + c, whole), shift) : f32x4.neg(shift), whole)
+    const s = readPart(spread + c, whole)
+    writePart(slope + c, gamma ? f32x4.mul(s, readPart(gamma + c, whole)) : s, whole)
     c += whole ? 16 : 4
   }
   for (let i = rows; i > 0; i--) {
-    let c: usize = 0
-    for (; c + 16 <= row; c += 16) {
-      v128.store(y + c, madd(v128.load(x + c), v128.load(slope + c), v128.load(offset + c)))
-    }
-    for (; c < row; c += 4) {
-      writePart(y + c, madd(readPart(x + c, false), readPart(slope + c, false), readPart(offset + c, false)), false)
+    for (let c: usize = 0; c < row; ) {
+      const whole = c + 16 <= row
+      const centred = f32x4.sub(readPart(x + c, whole), readPart(mean + c, whole))
+      const offset = beta ? readPart(beta + c, whole) : f32x4.splat(0)
+      writePart(y + c, madd(centred, readPart(slope + c, whole), offset), whole)
+      c += whole ? 16 : 4
     }
     x += row
     y += row
@@ -158,31 +155,30 @@ function sumChunk(x: usize, dy: usize, row: usize, count: i32, mean: usize, spre
 
 /**
  * dx = gamma * spread * (dy - dBeta / rows - xhat * dGamma / rows), gamma 0 where absent; factors: scratch of 3 * width floats.
- * As dx = a * dy + b * x + c, three numbers a column.
+ * Differences come first, as the sums that they take from each other are large beside them.
  */
 export function batchGradient(
   x: usize, dy: usize, dx: usize, rows: i32, width: i32, mean: usize, spread: usize, gamma: usize, dGamma: usize, dBeta: usize, factors: usize,
 ): void {
   const row = <usize>width << 2
   const share = f32x4.splat(<f32>1 / <f32>rows)
-  const by = factors + row
-  const plus = by + row
+  const along = factors + row
+  const middle = along + row
   for (let c: usize = 0; c < row; ) {
     const whole = c + 16 <= row
     const s = readPart(spread + c, whole)
-    const a = gamma ? f32x4.mul(s, readPart(gamma + c, whole)) : s
-    const b = f32x4.neg(f32x4.mul(f32x4.mul(a, s), f32x4.mul(readPart(dGamma + c, whole), share)))
-    const constant = f32x4.add(f32x4.mul(b, readPart(mean + c, whole)), f32x4.mul(a, f32x4.mul(readPart(dBeta + c, whole), share)))
-    writePart(factors + c, a, whole)
-    writePart(by + c, b, whole)
-    writePart(plus + c, f32x4.neg(constant), whole)
+    writePart(factors + c, gamma ? f32x4.mul(s, readPart(gamma + c, whole)) : s, whole)
+    writePart(along + c, f32x4.mul(s, f32x4.mul(readPart(dGamma + c, whole), share)), whole)
+    writePart(middle + c, f32x4.mul(readPart(dBeta + c, whole), share), whole)
     c += whole ? 16 : 4
   }
   for (let i = rows; i > 0; i--) {
     for (let c: usize = 0; c < row; ) {
       const whole = c + 16 <= row
-      const rest = madd(readPart(by + c, whole), readPart(x + c, whole), readPart(plus + c, whole))
-      writePart(dx + c, madd(readPart(factors + c, whole), readPart(dy + c, whole), rest), whole)
+      const centred = f32x4.sub(readPart(x + c, whole), readPart(mean + c, whole))
+      const gradient = f32x4.sub(readPart(dy + c, whole), readPart(middle + c, whole))
+      const rest = f32x4.sub(gradient, f32x4.mul(centred, readPart(along + c, whole)))
+      writePart(dx + c, f32x4.mul(rest, readPart(factors + c, whole)), whole)
       c += whole ? 16 : 4
     }
     x += row
