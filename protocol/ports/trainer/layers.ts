@@ -70,6 +70,7 @@ export const activations: Record<string, (x: tf.Tensor) => tf.Tensor> = {
   softplus: tf.softplus,
   softsign: (x) => tf.div(x, tf.add(tf.abs(x), 1)),
   swish: (x) => tf.mul(x, tf.sigmoid(x)),
+  gelu: (x) => tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1)),
 }
 
 function activate(x: tf.Tensor, { config }: Layer): tf.Tensor {

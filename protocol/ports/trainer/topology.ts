@@ -4,11 +4,22 @@
  * TensorFlow.js builds whatever a model.json says: 300 bytes can ask for gigabytes, an initialiser can run
  * for minutes. So model.json is parsed here first: bytes, depth, layer classes, their settings, shapes, params and
  * memory are checked against limits, initialisers become zeros (the params come from the shards), and what goes to
- * the trainer is the clean copy. Sequential models of the layers in `layerReaders`.
+ * the trainer is the clean copy. Sequential models of the layers in engine/layers/table.ts.
  * Format: TensorFlow.js layers-model, Keras 2 dialect.
  */
+import type { Config, LayerRule, Where } from '../../engine/layers/rule.ts'
+import {
+  integer,
+  MAX_ACTIVATION,
+  MAX_RANK,
+  product,
+  quoted,
+  record,
+  wrong,
+} from '../../engine/layers/settings.ts'
+import { layers as layerRules } from '../../engine/layers/table.ts'
 import { Fault } from '../../errors.ts'
-import { sizeOf, type TensorRole, type TensorSpec } from '../../params.ts'
+import { sizeOf, type TensorSpec } from '../../params.ts'
 
 export interface TopologyLimits {
   /** What training may take; the host passes half of what is free. */
@@ -48,10 +59,6 @@ export interface Layer {
 export const MAX_MODEL_JSON_BYTES = 256 * 1024
 const MAX_DEPTH = 12
 const MAX_LAYERS = 256
-const MAX_RANK = 5
-/** One value array per example; the largest a shape may ask for. */
-const MAX_ACTIVATION = 2 ** 28
-const MAX_UNITS = 2 ** 22
 
 /** params, gradient, momentum, anchor, two optimizer slots, and two copies in flight during a swap. */
 const COPIES_OF_PARAMS = 8
@@ -59,131 +66,7 @@ const COPIES_OF_PARAMS = 8
 const COPIES_OF_ACTIVATIONS = 3
 const FLOAT_BYTES = 4
 
-const activations = new Set([
-  'linear',
-  'relu',
-  'relu6',
-  'sigmoid',
-  'tanh',
-  'softmax',
-  'elu',
-  'selu',
-  'softplus',
-  'softsign',
-  'swish',
-])
-
-/** What a layer does to a shape, which weights it has, and which of its settings we keep. */
-interface Read {
-  config: Record<string, unknown>
-  outputShape: number[]
-  weights: { name: string; shape: number[]; role: TensorRole }[]
-}
-
-type Config = Record<string, unknown>
-type Where = (key: string) => string
-
-const layerReaders: Record<string, (config: Config, shape: number[], where: Where) => Read> = {
-  InputLayer: (config, shape, where) => {
-    const { sparse = false } = config
-    if (sparse !== false) throw wrong(where('sparse'), sparse, 'false')
-    return { config: {}, outputShape: shape, weights: [] }
-  },
-
-  Dense(config, shape, where) {
-    const units = integer(config.units, 1, MAX_UNITS, where('units'))
-    const useBias = flag(config.use_bias, true, where('use_bias'))
-    absent(config, where, [
-      'kernel_regularizer',
-      'bias_regularizer',
-      'activity_regularizer',
-      'kernel_constraint',
-      'bias_constraint',
-    ])
-    const inputs = shape.at(-1)
-    if (inputs === undefined) throw wrong(where('input'), 'no axis', 'at least one axis')
-    return {
-      config: {
-        units,
-        activation: activation(config.activation, where('activation')),
-        use_bias: useBias,
-        kernel_initializer: zeros,
-        bias_initializer: zeros,
-      },
-      outputShape: [...shape.slice(0, -1), units],
-      weights: [
-        { name: 'kernel', shape: [inputs, units], role: 'trainable' },
-        ...(useBias ? [{ name: 'bias', shape: [units], role: 'trainable' as const }] : []),
-      ],
-    }
-  },
-
-  Flatten(config, shape, where) {
-    const format = config.data_format ?? 'channels_last'
-    if (format !== 'channels_last') throw wrong(where('data_format'), format, 'channels_last')
-    return { config: {}, outputShape: [product(shape)], weights: [] }
-  },
-
-  Reshape(config, shape, where) {
-    const target = reshaped(config.target_shape, product(shape), where('target_shape'))
-    return { config: { target_shape: target }, outputShape: target, weights: [] }
-  },
-
-  Dropout(config, shape, where) {
-    absent(config, where, ['noise_shape'])
-    const rate = finite(config.rate, 0, 0.999, where('rate'))
-    return { config: { rate }, outputShape: shape, weights: [] }
-  },
-
-  Activation(config, shape, where) {
-    return {
-      config: { activation: activation(config.activation, where('activation')) },
-      outputShape: shape,
-      weights: [],
-    }
-  },
-
-  BatchNormalization(config, shape, where) {
-    absent(config, where, [
-      'beta_constraint',
-      'gamma_constraint',
-      'beta_regularizer',
-      'gamma_regularizer',
-    ])
-    const axis = Array.isArray(config.axis) ? config.axis[0] : (config.axis ?? -1)
-    if (axis !== -1 && axis !== shape.length)
-      throw wrong(where('axis'), axis, `-1 or ${shape.length}, the last`)
-    const channels = shape.at(-1)
-    if (channels === undefined) throw wrong(where('input'), 'no axis', 'at least one axis')
-    const center = flag(config.center, true, where('center'))
-    const scale = flag(config.scale, true, where('scale'))
-    const weight = (name: string, role: TensorRole) => ({ name, shape: [channels], role })
-    return {
-      config: {
-        axis: -1,
-        momentum: finite(config.momentum ?? 0.99, 0, 1, where('momentum')),
-        epsilon: finite(config.epsilon ?? 1e-3, 1e-12, 1, where('epsilon')),
-        center,
-        scale,
-        beta_initializer: zeros,
-        gamma_initializer: zeros,
-        moving_mean_initializer: zeros,
-        moving_variance_initializer: zeros,
-      },
-      outputShape: shape,
-      weights: [
-        ...(scale ? [weight('gamma', 'trainable')] : []),
-        ...(center ? [weight('beta', 'trainable')] : []),
-        weight('moving_mean', 'mean'),
-        weight('moving_variance', 'variance'),
-      ],
-    }
-  },
-}
-
-export const layerClasses = Object.keys(layerReaders)
-
-const zeros = { class_name: 'Zeros', config: {} }
+export const layerClasses = Object.keys(layerRules)
 
 /** Settings that only say how a weight starts: read over, since every weight comes from the shards. */
 const ignoredKeys = new Set([
@@ -204,35 +87,6 @@ const ignoredKeys = new Set([
   'moving_mean_initializer',
   'moving_variance_initializer',
 ])
-const keysOf: Record<string, readonly string[]> = {
-  InputLayer: ['sparse'],
-  Dense: [
-    'units',
-    'activation',
-    'use_bias',
-    'kernel_regularizer',
-    'bias_regularizer',
-    'activity_regularizer',
-    'kernel_constraint',
-    'bias_constraint',
-  ],
-  Flatten: ['data_format'],
-  Reshape: ['target_shape'],
-  Dropout: ['rate', 'noise_shape'],
-  Activation: ['activation'],
-  BatchNormalization: [
-    'axis',
-    'momentum',
-    'epsilon',
-    'center',
-    'scale',
-    'beta_constraint',
-    'gamma_constraint',
-    'beta_regularizer',
-    'gamma_regularizer',
-  ],
-}
-
 /**
  * Reads a model.json and refuses what does not fit the limits, before anything is allocated.
  *
@@ -393,8 +247,10 @@ function walk(entries: unknown[]): {
 
 function readLayer(entry: Config, i: number, shape: number[]) {
   const className = String(entry.class_name)
-  const reader = Object.hasOwn(layerReaders, className) ? layerReaders[className] : undefined
-  if (reader === undefined || typeof entry.class_name !== 'string') {
+  const rule: LayerRule | undefined = Object.hasOwn(layerRules, className)
+    ? layerRules[className]
+    : undefined
+  if (rule === undefined || typeof entry.class_name !== 'string') {
     throw unknownLayer(
       `layer ${i} is a ${quoted(entry.class_name)}`,
       `one of ${layerClasses.join(', ')}`,
@@ -405,7 +261,7 @@ function readLayer(entry: Config, i: number, shape: number[]) {
   const config = record(entry.config, `layer ${i} config`)
   const where: Where = (key) => `layer ${i} (${className}) ${key}`
   const strange = Object.keys(config).find(
-    (key) => !ignoredKeys.has(key) && !keysOf[className]!.includes(key),
+    (key) => !ignoredKeys.has(key) && !rule.settings.includes(key),
   )
   if (strange !== undefined) throw wrong(where(strange), quoted(config[strange]), 'no such setting')
   if (config.trainable === false)
@@ -415,7 +271,7 @@ function readLayer(entry: Config, i: number, shape: number[]) {
   return {
     className,
     name: readName(config.name, where('name')),
-    read: reader(config, shape, where),
+    read: rule.read(config, [shape], where),
   }
 }
 
@@ -485,73 +341,11 @@ function readName(name: unknown, where: string): string {
   throw wrong(where, quoted(name), 'letters, digits, _ . -, at most 100')
 }
 
-function activation(name: unknown, where: string): string {
-  const known = name ?? 'linear'
-  if (typeof known === 'string' && activations.has(known)) return known
-  throw wrong(where, quoted(name), `one of ${[...activations].join(', ')}`)
-}
-
-function reshaped(target: unknown, size: number, where: string): number[] {
-  if (!Array.isArray(target) || target.length === 0 || target.length > MAX_RANK) {
-    throw wrong(where, quoted(target), `1 to ${MAX_RANK} axes`)
-  }
-  const free = target.indexOf(-1)
-  const sizes = target.map((length, i) =>
-    i === free ? 1 : integer(length, 1, MAX_ACTIVATION, where),
-  )
-  if (free >= 0) sizes[free] = size / product(sizes)
-  if (!sizes.every(Number.isInteger) || product(sizes) !== size)
-    throw wrong(where, quoted(target), `${size} values`)
-  return sizes
-}
-
 function lastActivation(layers: Layer[]): string {
   for (const { config } of layers.toReversed()) {
     if (typeof config.activation === 'string') return config.activation
   }
   return 'linear'
-}
-
-function absent(config: Config, where: Where, keys: string[]): void {
-  for (const key of keys) {
-    if ((config[key] ?? null) !== null) throw wrong(where(key), quoted(config[key]), 'none')
-  }
-}
-
-function record(value: unknown, where: string): Config {
-  if (value instanceof Object && !Array.isArray(value)) return value as Config
-  throw wrong(where, quoted(value), 'an object')
-}
-
-function integer(value: unknown, least: number, most: number, where: string): number {
-  if (Number.isInteger(value) && (value as number) >= least && (value as number) <= most)
-    return value as number
-  throw wrong(where, quoted(value), `a whole number from ${least} to ${most}`)
-}
-
-function finite(value: unknown, least: number, most: number, where: string): number {
-  if (typeof value === 'number' && value >= least && value <= most) return value
-  throw wrong(where, quoted(value), `a number from ${least} to ${most}`)
-}
-
-function flag(value: unknown, absent: boolean, where: string): boolean {
-  if (value === undefined || value === null) return absent
-  if (typeof value === 'boolean') return value
-  throw wrong(where, quoted(value), 'true or false')
-}
-
-function product(shape: readonly number[]): number {
-  return shape.reduce((size, length) => size * length, 1)
-}
-
-function quoted(value: unknown): string {
-  const text = JSON.stringify(value) ?? 'missing'
-  return text.length <= 60 ? text : `${text.slice(0, 59)}…`
-}
-
-function wrong(field: string, came: unknown, expected: string, cause?: unknown): Fault {
-  const message = `model.json: ${field} is ${came}, expected ${expected}`
-  return new Fault({ kind: 'verification', type: 'wrong-model', message, field }, cause)
 }
 
 function unknownLayer(came: string, expected: string, layer: unknown): Fault {

@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs-core'
 import * as tfl from '@tensorflow/tfjs-layers'
 import { describe, expect, test } from 'vitest'
 import { tfjsWasmFolder } from '../../../../node/wasm.ts'
+import { normalShare } from '../../../../protocol/engine/layers/activation.ts'
 import { Fault } from '../../../../protocol/errors.ts'
 import { forEachTensor } from '../../../../protocol/params.ts'
 import { activations } from '../../../../protocol/ports/trainer/layers.ts'
@@ -214,6 +215,7 @@ const slowActivations: Record<string, (x: number) => number> = {
   softplus: (x) => Math.log1p(Math.exp(x)),
   softsign: (x) => x / (1 + Math.abs(x)),
   swish: (x) => x / (1 + Math.exp(-x)),
+  gelu: (x) => x * normalShare(x),
 }
 
 /** Mean cross-entropy of dense layers whose params lie kernel, bias, kernel, bias. */

@@ -1,0 +1,188 @@
+import { invariant } from '../errors.ts'
+import { sizeOf } from '../params.ts'
+import type { Graph } from './graph.ts'
+import {
+  compile,
+  FLOAT_BYTES,
+  LABELS_AT,
+  LINE_BYTES,
+  LOSS_AT,
+  lineUp,
+  type Plan,
+  SEED_AT,
+} from './plan.ts'
+import type { Address, KernelName } from './planner.ts'
+
+/** The two builds of the kernels, as bytes. */
+export interface Binaries {
+  /** SIMD alone: the same bits everywhere. */
+  plain: BufferSource
+  /** With fused multiply-add where the machine has it: faster, and its last bits may differ between machines. */
+  relaxed: BufferSource
+}
+
+export type Simd = keyof Binaries
+
+/** One instance of the kernels and the one memory that all of a model's training happens in. */
+export interface Engine {
+  readonly graph: Graph
+  readonly simd: Simd
+  /** Values per flat array of params. */
+  readonly size: number
+  /**
+   * An array of zeros in the engine's memory while there is room (`ARRAYS` of the params' size), else an ordinary one.
+   * Whoever asks keeps it: nothing is given back.
+   */
+  floats(length: number): Float32Array
+  /** Where an array lies, 0 when it is not in the engine's memory. */
+  addressOf(values: Float32Array): Address
+  floatsAt(address: Address, length: number): Float32Array
+  /** What dropout draws from in the runs that follow. */
+  setSeed(seed: number): void
+  /** The labels of the runs that follow, i32. */
+  labels(length: number): Int32Array
+  /** The mean loss of the last run that trained. */
+  lossValue(): number
+  readonly memory: WebAssembly.Memory
+  kernel(name: KernelName): Kernel
+  /** The plan for these settings, compiled when first asked for and kept. */
+  program(settings: ProgramSettings): Program
+}
+
+export type Kernel = (...args: number[]) => number
+
+export interface ProgramSettings {
+  batch: number
+  training: boolean
+  params: Address
+  gradient: Address
+  inputGradient?: boolean
+}
+
+/** A plan whose calls are bound to the kernels. */
+export interface Program {
+  readonly plan: Plan
+  /** Ends the life of every other program's values. */
+  forward(): void
+  /** The mean loss and the gradient of the logits; without training, the probabilities. */
+  loss(): void
+  backward(): void
+}
+
+export interface EngineOptions {
+  /** The largest batch a program will have. */
+  batch: number
+  binaries: Binaries
+  /** `auto` takes relaxed where it runs. */
+  simd: Simd | 'auto'
+}
+
+/** Live arrays of the params' size: params, gradient, two optimizer slots, direction and anchor; and copies for strangers. */
+const ARRAYS = 8
+/** Address 0 is nothing; the control block begins here. */
+const CONTROL_AT = 64
+const PAGE_BYTES = 65_536
+
+/** Instantiates the kernels with a memory of the size that the model's plan takes: it never grows, so views stay valid. */
+export async function createEngine(graph: Graph, options: EngineOptions): Promise<Engine> {
+  const simd = chosen(options)
+  const size = sizeOf(graph.tensors)
+  const arraysAt = lineUp(CONTROL_AT + LABELS_AT + FLOAT_BYTES * options.batch)
+  const base = arraysAt + ARRAYS * arrayBytes(size)
+  const compiled = (settings: ProgramSettings) =>
+    compile(graph, { ...settings, base, control: CONTROL_AT })
+  const largest = {
+    batch: options.batch,
+    params: arraysAt,
+    gradient: arraysAt,
+    inputGradient: true,
+  }
+  const end = Math.max(
+    compiled({ ...largest, training: true }).end,
+    compiled({ ...largest, training: false }).end,
+  )
+  const pages = Math.ceil((end + LINE_BYTES) / PAGE_BYTES)
+  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages })
+  const { instance } = await WebAssembly.instantiate(options.binaries[simd], { env: { memory } })
+  const kernels = instance.exports as Record<string, Kernel>
+
+  const control = new DataView(memory.buffer, CONTROL_AT, LABELS_AT)
+  let next = arraysAt
+  let running: Program | undefined
+  const programs = new Map<string, Program>()
+  const kernel = (name: KernelName) => {
+    const found = kernels[name]
+    invariant(found, `the binary has no kernel ${name}`)
+    return found
+  }
+  const bound = ({ kernel: name, args }: Plan['forward'][number]) => {
+    const found = kernel(name)
+    invariant(found.length === args.length, `${name} takes ${found.length}, got ${args.length}`)
+    invariant(args.every(Number.isFinite), `${name} got ${args}`)
+    return found.bind(undefined, ...args) as () => void
+  }
+
+  return {
+    ...{ graph, simd, size, memory, kernel },
+    setSeed(seed) {
+      control.setInt32(SEED_AT, seed, true)
+    },
+    labels: (length) => new Int32Array(memory.buffer, CONTROL_AT + LABELS_AT, length),
+    lossValue: () => control.getFloat64(LOSS_AT, true),
+    floats(length) {
+      if (next + arrayBytes(length) > base) return new Float32Array(length)
+      const values = new Float32Array(memory.buffer, next, length)
+      next += arrayBytes(length)
+      return values
+    },
+    addressOf: (values) => (values.buffer === memory.buffer ? values.byteOffset : 0),
+    floatsAt: (address, length) => new Float32Array(memory.buffer, address, length),
+    program(settings) {
+      const key = JSON.stringify(settings)
+      const known = programs.get(key)
+      if (known) return known
+      const plan = compiled(settings)
+      invariant(
+        plan.end <= end,
+        `a plan for ${settings.batch} needs more than one for ${options.batch}`,
+      )
+      const [forward, loss, backward] = [plan.forward, plan.loss, plan.backward].map((calls) =>
+        calls.map(bound),
+      ) as [(() => void)[], (() => void)[], (() => void)[]]
+      const program: Program = {
+        plan,
+        forward() {
+          if (running !== program) clear(memory, plan)
+          running = program
+          for (const call of forward) call()
+        },
+        loss() {
+          for (const call of loss) call()
+        },
+        backward() {
+          for (const call of backward) call()
+        },
+      }
+      programs.set(key, program)
+      return program
+    },
+  }
+}
+
+/** Whether this machine runs the relaxed build. */
+export function runsRelaxed({ relaxed }: Binaries): boolean {
+  return WebAssembly.validate(relaxed)
+}
+
+function chosen({ simd, binaries }: EngineOptions): Simd {
+  return simd === 'auto' ? (runsRelaxed(binaries) ? 'relaxed' : 'plain') : simd
+}
+
+/** Zeroes what a plan counts on: another plan may have written there. */
+function clear(memory: WebAssembly.Memory, { zeroed }: Plan): void {
+  for (const { address, bytes } of zeroed) new Uint8Array(memory.buffer, address, bytes).fill(0)
+}
+
+function arrayBytes(length: number): number {
+  return lineUp(FLOAT_BYTES * length + LINE_BYTES)
+}

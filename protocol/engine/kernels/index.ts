@@ -1,0 +1,6 @@
+export { activate, activationGradient, softmax, softmaxGradient } from './activation.ts'
+export { dropout } from './dropout.ts'
+export { gemm } from './gemm.ts'
+export { crossEntropy } from './loss.ts'
+export { adam, sgd, sgdFollow } from './optimizer.ts'
+export { activationBiasGradient, add, sumRows } from './rows.ts'

@@ -1,0 +1,76 @@
+import { madd, splat, storePart } from './simd.ts'
+
+/** One optimizer step over `size` params in one pass; optimizer.ts says what each number is. */
+
+/** params -= rate · (gradient + decay · params) */
+export function sgd(params: usize, gradient: usize, size: i32, rate: f32, decay: f32): void {
+  const rates = splat(-rate)
+  const keep = splat(1 - rate * decay)
+  for (let left = size; left > 0; left -= 4) {
+    const kept = f32x4.mul(v128.load(params), keep)
+    storePart(params, madd(v128.load(gradient), rates, kept), left)
+    params += 16
+    gradient += 16
+  }
+}
+
+/** params -= rate · (gradient + mu · direction + decay · params) */
+export function sgdFollow(
+  params: usize,
+  gradient: usize,
+  direction: usize,
+  size: i32,
+  rate: f32,
+  mu: f32,
+  decay: f32,
+): void {
+  const rates = splat(-rate)
+  const keep = splat(1 - rate * decay)
+  const mus = splat(mu)
+  for (let left = size; left > 0; left -= 4) {
+    const follow = madd(v128.load(direction), mus, v128.load(gradient))
+    storePart(params, madd(follow, rates, f32x4.mul(v128.load(params), keep)), left)
+    params += 16
+    gradient += 16
+    direction += 16
+  }
+}
+
+/** m and v towards g and g²; params = keep · params - rate · m / (sqrt(v · correction) + epsilon), g with decay · params. */
+export function adam(
+  params: usize,
+  gradient: usize,
+  first: usize,
+  second: usize,
+  size: i32,
+  rate: f32,
+  correction: f32,
+  beta1: f32,
+  rest1: f32,
+  beta2: f32,
+  rest2: f32,
+  epsilon: f32,
+  decay: f32,
+  keep: f32,
+): void {
+  const rates = splat(rate)
+  const corrections = splat(correction)
+  const epsilons = splat(epsilon)
+  const decays = splat(decay)
+  const keeps = splat(keep)
+  for (let left = size; left > 0; left -= 4) {
+    const x = v128.load(params)
+    const g = madd(x, decays, v128.load(gradient))
+    const m = madd(g, splat(rest1), f32x4.mul(v128.load(first), splat(beta1)))
+    const v = madd(f32x4.mul(g, g), splat(rest2), f32x4.mul(v128.load(second), splat(beta2)))
+    const root = f32x4.add(f32x4.sqrt(f32x4.mul(v, corrections)), epsilons)
+    const moved = f32x4.sub(f32x4.mul(x, keeps), f32x4.div(f32x4.mul(rates, m), root))
+    storePart(first, m, left)
+    storePart(second, v, left)
+    storePart(params, moved, left)
+    params += 16
+    gradient += 16
+    first += 16
+    second += 16
+  }
+}

@@ -1,0 +1,74 @@
+import fc from 'fast-check'
+import { describe, test } from 'vitest'
+import { activations } from '../../../protocol/engine/layers/settings.ts'
+import { expectAgreement, graphOf } from '../../support/engine.ts'
+
+const sizes = fc.integer({ min: 1, max: 40 })
+const batches = fc.integer({ min: 1, max: 33 })
+
+describe('dense layers', () => {
+  test('agree with the Float64 tape at any size', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        ...([batches, sizes, sizes, fc.boolean(), fc.nat(9999)] as const),
+        (batch, inputs, units, use_bias, seed) =>
+          expectAgreement(graphOf([inputs], [{ layer: 'Dense', config: { units, use_bias } }]), {
+            ...{ batch, seed },
+          }),
+      ),
+      { numRuns: 40, seed: 1 },
+    )
+  })
+
+  test('agree beyond one block of depth and of columns', async () => {
+    for (const [batch, inputs, units] of [
+      [2, 515, 13],
+      [3, 7, 530],
+      [5, 259, 9],
+    ] as const)
+      await expectAgreement(graphOf([inputs], [{ layer: 'Dense', config: { units } }]), { batch })
+  })
+
+  test('take every activation, fused or not, over further axes', async () => {
+    for (const activation of activations) {
+      const layer = { layer: 'Dense', config: { units: 5, activation } }
+      await expectAgreement(graphOf([3, 7], [layer, layer]), { batch: 3 })
+    }
+  })
+})
+
+test('every activation agrees as a layer of its own', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      ...([fc.constantFrom(...activations), batches, sizes, fc.nat(9999)] as const),
+      (activation, batch, channels, seed) =>
+        expectAgreement(graphOf([channels], [{ layer: 'Activation', config: { activation } }]), {
+          batch,
+          seed,
+          input: (random) => 12 * random() - 6,
+        }),
+    ),
+    { numRuns: 60, seed: 1 },
+  )
+})
+
+describe('views and dropout', () => {
+  const chain = graphOf(
+    [4, 6],
+    [
+      { layer: 'Reshape', config: { target_shape: [8, 3] } },
+      { layer: 'Dense', config: { units: 5, activation: 'relu' } },
+      { layer: 'Flatten' },
+      { layer: 'Dropout', config: { rate: 0.4 } },
+      { layer: 'Dense', config: { units: 3 } },
+    ],
+  )
+
+  test('agree in training, with the same values dropped', async () => {
+    for (const seed of [1, 2, 3]) await expectAgreement(chain, { batch: 4, seed })
+  })
+
+  test('agree without training', async () => {
+    await expectAgreement(chain, { batch: 4, training: false })
+  })
+})

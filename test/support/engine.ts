@@ -1,0 +1,214 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect } from 'vitest'
+import {
+  type Binaries,
+  createEngine,
+  type Engine,
+  type Simd,
+} from '../../protocol/engine/engine.ts'
+import type { Graph, Node } from '../../protocol/engine/graph.ts'
+import type { Config, Values } from '../../protocol/engine/layers/rule.ts'
+import { layers } from '../../protocol/engine/layers/table.ts'
+import { forEachTensor, type TensorSpec } from '../../protocol/params.ts'
+import { normal, type Random, randomFrom } from '../../protocol/random.ts'
+import { root } from './sources.ts'
+import { createTape } from './tape.ts'
+
+/** The engine under test: little graphs, and their comparison with the Float64 tape. */
+
+const read = (name: string) => readFileSync(join(root, 'protocol/engine/binaries', name))
+
+export const binaries: Binaries = { plain: read('plain.wasm'), relaxed: read('relaxed.wasm') }
+export const bothSimd: readonly Simd[] = ['plain', 'relaxed']
+
+/** A layer of a little graph: its class, its settings, and what it reads: the one before it unless `inputs` names others. */
+export interface LayerSpec {
+  layer: string
+  config?: Config
+  /** Indices of earlier nodes; node 0 is the input. */
+  inputs?: number[]
+}
+
+/** A graph of these layers, by their own shape rules. */
+export function graphOf(inputShape: readonly number[], specs: readonly LayerSpec[]): Graph {
+  const nodes: Node[] = [
+    {
+      ...{ className: 'InputLayer', name: 'input', config: {}, inputs: [] },
+      ...{ inputShapes: [inputShape], outputShape: inputShape, weights: {} },
+    },
+  ]
+  const tensors: TensorSpec[] = []
+  for (const { layer, config = {}, inputs = [nodes.length - 1] } of specs) {
+    const name = `layer${nodes.length}`
+    const inputShapes = inputs.map((i) => nodes[i]!.outputShape)
+    const read = layers[layer]!.read(config, inputShapes, (key) => `${name} ${key}`)
+    const weights: Record<string, number> = {}
+    for (const weight of read.weights) {
+      weights[weight.name] = tensors.length
+      tensors.push({ ...weight, name: `${name}/${weight.name}` })
+    }
+    const { outputShape } = read
+    nodes.push({
+      className: layer,
+      name,
+      config: read.config,
+      inputs,
+      inputShapes,
+      outputShape,
+      weights,
+    })
+  }
+  const outputUnits = nodes.at(-1)!.outputShape.reduce((a, b) => a * b, 1)
+  return { nodes, tensors, inputShape, outputUnits }
+}
+
+export interface CheckOptions {
+  batch: number
+  seed?: number
+  /** Whether BatchNorm and Dropout do what they do in training; the gradient is compared then alone. */
+  training?: boolean
+  /** ‖a − b‖ / ‖b‖ that a tensor may differ by. */
+  tolerance?: number
+  /** A random input value; standard normal unless given. Embeddings want whole numbers. */
+  input?: (random: Random) => number
+  /** A random param; normal of spread 0.5 unless given, variances 0.5 to 1.5. */
+  param?: (random: Random, tensor: TensorSpec) => number
+}
+
+/**
+ * Runs a little graph in both binaries with random params, inputs and output gradient, and expects the values, the gradient
+ * of the input and of every trainable tensor to be those of the Float64 tape.
+ */
+export async function expectAgreement(graph: Graph, options: CheckOptions): Promise<void> {
+  const problem = problemOf(graph, options)
+  const wanted = referenceOf(graph, problem, options)
+  for (const simd of bothSimd) {
+    const got = await runEngine(graph, problem, options, simd)
+    for (const [name, values] of Object.entries(wanted))
+      expectNear(`${simd} ${name}`, got[name]!, values, options.tolerance ?? 1e-5)
+  }
+}
+
+interface Problem {
+  params: Float32Array
+  input: Float32Array
+  /** The gradient of the output: what the sum is weighted by. */
+  weights: Float32Array
+  seed: number
+}
+
+function problemOf(graph: Graph, { batch, seed = 1, input, param }: CheckOptions): Problem {
+  const random = randomFrom(seed)
+  const size = graph.inputShape.reduce((a, b) => a * b, batch)
+  const params: number[] = []
+  forEachTensor(graph.tensors, (tensor, start, end) => {
+    for (let i = start; i < end; i++)
+      params.push(
+        param?.(random, tensor) ??
+          (tensor.role === 'variance' ? 0.5 + random() : 0.5 * normal(random)),
+      )
+  })
+  return {
+    params: Float32Array.from(params),
+    input: Float32Array.from({ length: size }, () => input?.(random) ?? normal(random)),
+    weights: Float32Array.from({ length: batch * graph.outputUnits }, () => normal(random)),
+    seed: seed % 2 ** 31,
+  }
+}
+
+type Results = Record<string, ArrayLike<number>>
+
+/** By name: `output`, `gradient of input`, `gradient of layer1/kernel` ... */
+export function referenceOf(graph: Graph, problem: Problem, options: CheckOptions): Results {
+  const { batch, training = true } = options
+  const tape = createTape()
+  const placesOf = (values: ArrayLike<number>) => Array.from(values, tape.constant)
+  const params = placesOf(problem.params)
+  const tensors: Values[] = []
+  forEachTensor(graph.tensors, ({ shape }, start, end) => {
+    tensors.push({ shape, at: params.slice(start, end) })
+  })
+  const input: Values = { shape: [batch, ...graph.inputShape], at: placesOf(problem.input) }
+  const values: Values[] = []
+  for (const [salt, node] of graph.nodes.entries()) {
+    const weight = (name: string) => tensors[node.weights[name] ?? -1]
+    const context = { tape, weight, training, seed: problem.seed, salt }
+    const inputs = salt === 0 ? [input] : node.inputs.map((i) => values[i]!)
+    values.push(layers[node.className]!.reference!(node, inputs, context))
+  }
+  const output = values.at(-1)!.at
+  const results: Results = { output: Array.from(output, tape.valueOf) }
+  if (!training) return results
+  const gradient = tape.gradient(tape.weighted(output, problem.weights), [
+    ...params,
+    ...Array.from(input.at),
+  ])
+  results['gradient of input'] = gradient.subarray(params.length)
+  forEachTensor(graph.tensors, ({ name, role }, start, end) => {
+    if (role === 'trainable') results[`gradient of ${name}`] = gradient.subarray(start, end)
+  })
+  return results
+}
+
+async function runEngine(
+  graph: Graph,
+  problem: Problem,
+  { batch, training = true }: CheckOptions,
+  simd: Simd,
+): Promise<Results> {
+  const engine = await engineFor(graph, batch, simd)
+  const params = engine.floats(problem.params.length)
+  const gradient = engine.floats(problem.params.length)
+  params.set(problem.params)
+  gradient.fill(Number.NaN)
+  const addresses = { params: engine.addressOf(params), gradient: engine.addressOf(gradient) }
+  const { plan, forward, backward } = engine.program({
+    ...{ batch, training, ...addresses, inputGradient: true },
+  })
+  engine.setSeed(problem.seed)
+  dirty(engine, plan)
+  engine.floatsAt(plan.input, problem.input.length).set(problem.input)
+  const { length } = problem.weights
+  for (let twice = 0; twice < 2; twice++) {
+    params.set(problem.params) // a forward pass may move BatchNorm statistics
+    forward()
+    if (training) engine.floatsAt(plan.logitsGradient, length).set(problem.weights)
+    backward()
+  }
+  const results: Results = { output: engine.floatsAt(plan.logits, length).slice() }
+  if (!training) return results
+  results['gradient of input'] = engine.floatsAt(plan.inputGradient, problem.input.length).slice()
+  forEachTensor(graph.tensors, ({ name }, start, end) => {
+    results[`gradient of ${name}`] = gradient.slice(start, end)
+  })
+  return results
+}
+
+/** What nobody has written yet is not a number: whoever reads it is found out. */
+function dirty(engine: Engine, { base, end }: { base: number; end: number }): void {
+  engine.floatsAt(base, (end - base) >> 2).fill(Number.NaN)
+}
+
+export function engineFor(graph: Graph, batch: number, simd: Simd): Promise<Engine> {
+  return createEngine(graph, { batch, binaries, simd })
+}
+
+/** ‖got − wanted‖ ≤ tolerance · ‖wanted‖, with 1e-6 a value for sums that cancel to nothing. */
+export function expectNear(
+  name: string,
+  got: ArrayLike<number>,
+  wanted: ArrayLike<number>,
+  tolerance: number,
+): void {
+  expect(got.length, `${name}: length`).toBe(wanted.length)
+  let difference = 0
+  let size = 0
+  for (let i = 0; i < wanted.length; i++) {
+    difference += (got[i]! - wanted[i]!) ** 2
+    size += wanted[i]! ** 2
+  }
+  const limit = tolerance * Math.sqrt(size) + 1e-6 * Math.sqrt(wanted.length)
+  const found = `${name}: off by ${Math.sqrt(difference)} of ${Math.sqrt(size)}`
+  expect(Math.sqrt(difference) <= limit, found).toBe(true)
+}
