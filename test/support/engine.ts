@@ -70,6 +70,8 @@ export interface CheckOptions {
   training?: boolean
   /** ‖a − b‖ / ‖b‖ that a tensor may differ by. */
   tolerance?: number
+  /** What a value may differ by all the same, for sums that cancel to nothing; 1e-6 unless given. */
+  floor?: number
   /** A random input value; standard normal unless given. Embeddings want whole numbers. */
   input?: (random: Random) => number
   /** A random param; normal of spread 0.5 unless given, variances 0.5 to 1.5. */
@@ -86,7 +88,7 @@ export async function expectAgreement(graph: Graph, options: CheckOptions): Prom
   for (const simd of bothSimd) {
     const got = await runEngine(graph, problem, options, simd)
     for (const [name, values] of Object.entries(wanted))
-      expectNear(`${simd} ${name}`, got[name]!, values, options.tolerance ?? 1e-5)
+      expectNear(`${simd} ${name}`, got[name]!, values, options)
   }
 }
 
@@ -194,12 +196,12 @@ export function engineFor(graph: Graph, batch: number, simd: Simd): Promise<Engi
   return createEngine(graph, { batch, binaries, simd })
 }
 
-/** ‖got − wanted‖ ≤ tolerance · ‖wanted‖, with 1e-6 a value for sums that cancel to nothing. */
+/** ‖got − wanted‖ ≤ tolerance · ‖wanted‖ + floor · √length */
 export function expectNear(
   name: string,
   got: ArrayLike<number>,
   wanted: ArrayLike<number>,
-  tolerance: number,
+  { tolerance = 1e-5, floor = 1e-6 }: Pick<CheckOptions, 'tolerance' | 'floor'>,
 ): void {
   expect(got.length, `${name}: length`).toBe(wanted.length)
   let difference = 0
@@ -208,7 +210,7 @@ export function expectNear(
     difference += (got[i]! - wanted[i]!) ** 2
     size += wanted[i]! ** 2
   }
-  const limit = tolerance * Math.sqrt(size) + 1e-6 * Math.sqrt(wanted.length)
+  const limit = tolerance * Math.sqrt(size) + floor * Math.sqrt(wanted.length)
   const found = `${name}: off by ${Math.sqrt(difference)} of ${Math.sqrt(size)}`
   expect(Math.sqrt(difference) <= limit, found).toBe(true)
 }

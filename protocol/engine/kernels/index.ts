@@ -4,3 +4,10 @@ export { gemm } from './gemm.ts'
 export { crossEntropy } from './loss.ts'
 export { adam, sgd, sgdFollow } from './optimizer.ts'
 export { activationBiasGradient, add, sumRows } from './rows.ts'
+export { attend, attendGradient } from './attention.ts'
+export { gather, scatter } from './embedding.ts'
+export { clear, copyRows, permute, scale, times } from './layout.ts'
+export {
+  batchGradient, batchNormalise, batchSpread, batchStatistics, batchSums, layerGradient, layerNormalise,
+} from './norm.ts'
+export { gruBackward, gruForward, lstmBackward, lstmForward } from './recurrent.ts'

@@ -4,8 +4,8 @@ import {
   gru,
   lstm,
   type Outputs,
-  ranOver,
   type RecurrentConfig,
+  ranOver,
   readRecurrent,
   recurrentSettings,
   runInto,
@@ -111,7 +111,10 @@ export const bidirectional: LayerRule = {
       const weight = (last: string) => context.weight(`${direction}_${name}/${last}`)
       const outputs = ranOver(cell, { ...settings, go_backwards: i === 1 }, x!, { tape, weight })
       const every = settings.return_sequences
-      return shownOf(i === 1 && every ? outputs.map((steps) => steps.toReversed()) : outputs, settings)
+      return shownOf(
+        i === 1 && every ? outputs.map((steps) => steps.toReversed()) : outputs,
+        settings,
+      )
     })
     const half = tape.constant(0.5)
     const merged: Record<string, (a: number, b: number) => number> = {

@@ -33,7 +33,8 @@ export const embedding: LayerRule = {
     const table = planner.weight('embeddings')
     planner.forward('gather', indices, table, planner.output(), count, entries, width)
     const to = planner.weightGradient('embeddings')
-    if (to) planner.backward('scatter', indices, planner.outputGradient(), to, count, entries, width)
+    if (to)
+      planner.backward('scatter', indices, planner.outputGradient(), to, count, entries, width)
     const nothing = planner.inputGradient(0)
     if (nothing) planner.backward('clear', nothing, count)
   },

@@ -161,7 +161,11 @@ function inputsOf(inputs: readonly Shape[], where: Where): [Shape, Shape, Shape]
   return [query, value, key]
 }
 
-function sizesOf({ num_heads, key_dim, value_dim }: Record<string, unknown>): [number, number, number] {
+function sizesOf({
+  num_heads,
+  key_dim,
+  value_dim,
+}: Record<string, unknown>): [number, number, number] {
   return [num_heads, key_dim, value_dim] as [number, number, number]
 }
 
@@ -181,7 +185,11 @@ function projectionsOf(config: Record<string, unknown>, shapes: readonly Shape[]
   }))
 }
 
-function project(planner: Planner, { name, input, width, columns, steps }: Projection, to: Address): void {
+function project(
+  planner: Planner,
+  { name, input, width, columns, steps }: Projection,
+  to: Address,
+): void {
   multiplyInto(planner, 'forward', {
     ...{ a: planner.input(input), aRow: width, aColumn: 1 },
     ...{ b: planner.weight(`${name}/kernel`), bRow: columns, bColumn: 1 },
@@ -191,7 +199,12 @@ function project(planner: Planner, { name, input, width, columns, steps }: Proje
 }
 
 /** The gradients of a projection's weights and of its input, to which it adds where `add`. */
-function unproject(planner: Planner, projection: Projection, gradient: Address, add: boolean): void {
+function unproject(
+  planner: Planner,
+  projection: Projection,
+  gradient: Address,
+  add: boolean,
+): void {
   const { name, input, width, columns, steps } = projection
   const rows = planner.batch * steps
   const bias = planner.weightGradient(`${name}/bias`)
@@ -199,7 +212,14 @@ function unproject(planner: Planner, projection: Projection, gradient: Address, 
   const kernel = planner.weightGradient(`${name}/kernel`)
   if (kernel)
     multiplyInto(planner, 'backward', {
-      ...{ a: planner.input(input), aRow: 1, aColumn: width, b: gradient, bRow: columns, bColumn: 1 },
+      ...{
+        a: planner.input(input),
+        aRow: 1,
+        aColumn: width,
+        b: gradient,
+        bRow: columns,
+        bColumn: 1,
+      },
       ...{ to: kernel, rows: width, columns, depth: rows },
     })
   const to = planner.inputGradient(input)
@@ -212,7 +232,12 @@ function unproject(planner: Planner, projection: Projection, gradient: Address, 
 }
 
 /** x · kernel + bias over the last axis, the kernel's other axes taken as `inputs` and `units`, on the tape. */
-function projectedOf(x: Values, name: string, units: number, { tape, weight }: ReferenceContext): Values {
+function projectedOf(
+  x: Values,
+  name: string,
+  units: number,
+  { tape, weight }: ReferenceContext,
+): Values {
   const kernel = weight(`${name}/kernel`)!
   const bias = weight(`${name}/bias`)
   const inputs = x.shape.at(-1)!

@@ -1,7 +1,16 @@
 /** LSTM and GRU: what both share. The cells' arithmetic is in kernels/recurrent.ts. */
 import { multiplyInto } from '../multiply.ts'
 import { type Address, FLOAT_BYTES, type Planner } from '../planner.ts'
-import type { Config, LayerRule, Read, ReferenceContext, Shape, Tape, Values, Where } from './rule.ts'
+import type {
+  Config,
+  LayerRule,
+  Read,
+  ReferenceContext,
+  Shape,
+  Tape,
+  Values,
+  Where,
+} from './rule.ts'
 import { absent, finite, flag, integer, MAX_UNITS, only, quoted, wrong, zeros } from './settings.ts'
 
 /** In the order of the kernels' numbers. */
@@ -63,9 +72,7 @@ export const lstm: Cell = {
     const part = (k: number) => sums.slice(k * units, (k + 1) * units)
     const [i, f, o] = [part(0).map(gate), part(1).map(gate), part(3).map(gate)]
     const g = part(2).map(activate)
-    const next = c!.map((x, u) =>
-      tape.multiplyAdd(f[u]!, x, tape.multiply(i[u]!, g[u]!)),
-    )
+    const next = c!.map((x, u) => tape.multiplyAdd(f[u]!, x, tape.multiply(i[u]!, g[u]!)))
     return [next.map((x, u) => tape.multiply(o[u]!, activate(x))), next]
   },
 }
@@ -103,12 +110,26 @@ const refused = ['kernel', 'recurrent', 'bias'].flatMap((name) => [
   `${name}_constraint`,
 ])
 /** Settings that change nothing here: how weights start, and how others compute the same. */
-const passed = [...initialisers, 'unit_forget_bias', 'implementation', 'unroll', 'use_cudnn', 'seed']
+const passed = [
+  ...initialisers,
+  'unit_forget_bias',
+  'implementation',
+  'unroll',
+  'use_cudnn',
+  'seed',
+]
 /** Settings of which only the absent or false one is known here. */
 const off = ['return_state', 'stateful', 'time_major', 'reset_after', 'zero_output_for_mask']
 
 export const recurrentSettings = [
-  ...['units', 'activation', 'recurrent_activation', 'use_bias', 'return_sequences', 'go_backwards'],
+  ...[
+    'units',
+    'activation',
+    'recurrent_activation',
+    'use_bias',
+    'return_sequences',
+    'go_backwards',
+  ],
   ...['dropout', 'recurrent_dropout', 'activity_regularizer', ...passed, ...refused, ...off],
 ]
 
@@ -122,7 +143,12 @@ export interface RecurrentConfig extends Config {
 }
 
 /** Shape rule of both. A missing recurrent_activation is hard_sigmoid, as in tfjs-layers. */
-export function readRecurrent(cell: Cell, config: Config, inputs: readonly Shape[], where: Where): Read {
+export function readRecurrent(
+  cell: Cell,
+  config: Config,
+  inputs: readonly Shape[],
+  where: Where,
+): Read {
   const shape = only(inputs)
   if (shape.length !== 2) throw wrong(where('input'), `[${shape}]`, 'two axes: steps and values')
   const [steps, width] = shape as [number, number]
@@ -203,9 +229,7 @@ export function runInto(planner: Planner, run: Run): void {
   const x = planner.keep(rows * width)
   const z = planner.keep(rows * columns)
   const states = planner.keep(state + rows * units)
-  const kept = cell.kept.map((kind) =>
-    planner.keep(rows * units + (kind === 'states' ? state : 0)),
-  )
+  const kept = cell.kept.map((kind) => planner.keep(rows * units + (kind === 'states' ? state : 0)))
   const packed = cell.packed(units)
   const settings = [steps, batch, units, ...codesOf(config)]
 
@@ -320,7 +344,10 @@ export function ranOver(
 }
 
 /** Outputs as a layer gives them: every step, or the last. */
-export function shownOf(outputs: number[][][], { return_sequences, units }: RecurrentConfig): Values {
+export function shownOf(
+  outputs: number[][][],
+  { return_sequences, units }: RecurrentConfig,
+): Values {
   if (return_sequences)
     return { shape: [outputs.length, outputs[0]!.length, units], at: outputs.flat(2) }
   return { shape: [outputs.length, units], at: outputs.flatMap((steps) => steps.at(-1)!) }

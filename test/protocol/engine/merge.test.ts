@@ -11,7 +11,11 @@ describe('layers that merge', () => {
   test('agree over two to four inputs of which one comes twice', async () => {
     await fc.assert(
       fc.asyncProperty(
-        ...([fc.constantFrom('Add', 'Average', 'Multiply', 'Concatenate'), few(3), few(33)] as const),
+        ...([
+          fc.constantFrom('Add', 'Average', 'Multiply', 'Concatenate'),
+          few(3),
+          few(33),
+        ] as const),
         ...([few(5), few(13), fc.nat(9999)] as const),
         (layer, more, batch, length, width, seed) => {
           const sides = Array.from({ length: more }, () => dense(width, 0))
@@ -27,7 +31,10 @@ describe('layers that merge', () => {
   test('Concatenate agrees along any axis', async () => {
     for (const axis of [1, 2, 3, -1, -2, -3])
       await expectAgreement(
-        graphOf([2, 3, 5], [dense(5, 0), { layer: 'Concatenate', config: { axis }, inputs: [0, 1] }]),
+        graphOf(
+          [2, 3, 5],
+          [dense(5, 0), { layer: 'Concatenate', config: { axis }, inputs: [0, 1] }],
+        ),
         { batch: 3 },
       )
   })
@@ -43,10 +50,13 @@ test('Permute agrees in every order of up to three axes', async () => {
 
 describe('Embedding', () => {
   const graph = (length: number, entries: number, width: number) =>
-    graphOf([length], [
-      { layer: 'Embedding', config: { input_dim: entries, output_dim: width } },
-      { layer: 'Dense', config: { units: 2 } },
-    ])
+    graphOf(
+      [length],
+      [
+        { layer: 'Embedding', config: { input_dim: entries, output_dim: width } },
+        { layer: 'Dense', config: { units: 2 } },
+      ],
+    )
 
   test('agrees, rows that come often and never', async () => {
     await fc.assert(
@@ -75,6 +85,8 @@ test('PositionEmbedding agrees, longer than its input too', async () => {
     [3, 5],
   ] as const) {
     const layer = { layer: 'PositionEmbedding', config: { sequence_length: steps + more } }
-    await expectAgreement(graphOf([steps, 6], [layer, { layer: 'Add', inputs: [0, 1] }]), { batch: 5 })
+    await expectAgreement(graphOf([steps, 6], [layer, { layer: 'Add', inputs: [0, 1] }]), {
+      batch: 5,
+    })
   }
 })

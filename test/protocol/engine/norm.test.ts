@@ -10,17 +10,14 @@ const flags = fc.boolean()
 
 describe('BatchNormalization', () => {
   const graph = (shape: number[], center: boolean, scale: boolean) =>
-    graphOf(shape, [
-      { layer: 'Dense', config: { units: shape.at(-1)!, use_bias: false } },
-      { layer: 'BatchNormalization', config: { center, scale } },
-    ])
+    graphOf(shape, [{ layer: 'BatchNormalization', config: { center, scale } }])
 
   test('agrees in training, gradients through its statistics included', async () => {
     await fc.assert(
       fc.asyncProperty(
         ...([batches, steps, channels, flags, flags, seeds] as const),
         (batch, length, width, center, scale, seed) =>
-          expectAgreement(graph([length, width], center, scale), { batch, seed, floor: 5e-6 }),
+          expectAgreement(graph([length, width], center, scale), { batch, seed }),
       ),
       { numRuns: 25, seed: 1 },
     )
@@ -31,7 +28,6 @@ describe('BatchNormalization', () => {
     await expectAgreement(graphOf([13, 7, 5], layers), {
       batch: 17,
       input: (random) => 30 + random(),
-      tolerance: 1e-4,
     })
   })
 

@@ -22,9 +22,12 @@ describe('recurrent layers', () => {
       fc.asyncProperty(
         ...([cells, batches, steps, widths, units, settings, fc.nat(9999)] as const),
         (layer, batch, length, width, count, config, seed) =>
-          expectAgreement(graphOf([length, width], [{ layer, config: { ...config, units: count } }]), {
-            ...{ batch, seed },
-          }),
+          expectAgreement(
+            graphOf([length, width], [{ layer, config: { ...config, units: count } }]),
+            {
+              ...{ batch, seed },
+            },
+          ),
       ),
       { numRuns: 40, seed: 1 },
     )
@@ -33,7 +36,11 @@ describe('recurrent layers', () => {
   test('agree in both directions, however these are merged', async () => {
     await fc.assert(
       fc.asyncProperty(
-        ...([cells, fc.constantFrom('concat', 'sum', 'ave', 'mul'), fc.integer({ min: 1, max: 9 })] as const),
+        ...([
+          cells,
+          fc.constantFrom('concat', 'sum', 'ave', 'mul'),
+          fc.integer({ min: 1, max: 9 }),
+        ] as const),
         ...([steps, widths, units, fc.boolean(), fc.nat(9999)] as const),
         (cell, merge_mode, batch, length, width, count, return_sequences, seed) => {
           const inner: Config = { name: 'inner', units: count, return_sequences }
