@@ -24,7 +24,7 @@ function valueOf(code: i32, x: v128): v128 {
     case 8: return f32x4.add(f32x4.max(x, zero), log1p(exp(f32x4.neg(f32x4.abs(x)))))
     case 9: return f32x4.div(x, f32x4.add(one, f32x4.abs(x)))
     case 10: return f32x4.mul(x, sigmoid(x))
-    case 11: return f32x4.mul(x, normalShare(x, densityOf(x)))
+    case 11: return f32x4.mul(x, normalShare(x))
     default: return x
   }
 }
@@ -57,7 +57,7 @@ function slopeOf(code: i32, y: v128): v128 {
     }
     case 11: {
       const density = densityOf(y)
-      return madd(f32x4.mul(y, density), splat(0.3989422804), normalShare(y, density))
+      return madd(f32x4.mul(y, density), splat(0.3989422804), normalShare(y))
     }
     default: return one
   }
