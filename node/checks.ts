@@ -155,12 +155,12 @@ const tinyModel = JSON.stringify({
 async function backend(): Promise<Omit<Check, 'check'>> {
   const { createTrainer } = await import('./trainer.ts')
   const startedAt = performance.now()
-  const trainer = await createTrainer(tinyModel, { backend: 'wasm', batchSize: 1 })
+  const trainer = await createTrainer(tinyModel, { backend: 'auto', batchSize: 1 })
   try {
     trainer.load(new Float32Array(6))
     const probabilities = trainer.predict(new Float32Array(2), 1)
     const right = Math.abs((probabilities[0] ?? 0) - 0.5) < 1e-6
-    const text = `WebAssembly, started in ${Math.round(performance.now() - startedAt)} ms`
+    const text = `${trainer.backend}, WebAssembly, started in ${Math.round(performance.now() - startedAt)} ms`
     if (right) return { state: 'ok', text }
     const fix = 'train with --backend cpu, and please report it with the line above'
     return {

@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MANIFEST_FILE } from '../protocol/manifest.ts'
 import type { Examples } from '../protocol/ports/examples.ts'
+import { type BackendName, backendNames } from '../protocol/ports/trainer/commands.ts'
 import type { Metrics, Trainer } from '../protocol/ports/trainer/trainer.ts'
 import type { CheckedVersion, VersionFiles } from '../protocol/ports/version.ts'
 import { type Context, type OptionSpec, readChoice, shared } from './command.ts'
@@ -18,8 +19,8 @@ export interface Opened {
 export const measureOptions: OptionSpec[] = [
   {
     flags: '--backend <name>',
-    text: 'auto, wasm or cpu',
-    read: readChoice(['auto', 'wasm', 'cpu']),
+    text: 'auto, engine, engine-plain (same bits everywhere), wasm or cpu',
+    read: readChoice([...backendNames]),
     default: 'auto',
   },
   shared.join,
@@ -50,7 +51,7 @@ export async function openTrainer(
     import('./trainer.ts'),
     import('../protocol/ports/version.ts'),
   ])
-  const backend = options.backend as 'auto' | 'wasm' | 'cpu'
+  const backend = options.backend as BackendName
   const trainer = await createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize })
   return { trainer, params: floatsOf(params) }
 }

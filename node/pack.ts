@@ -5,6 +5,7 @@
  * Code is split into chunks, so that `mlstore --help` stays quick: a command's libraries load with the command.
  * All files lie flat in dist/, so what our sources find from their own address is found there too:
  *   new URL('./worker.ts', import.meta.url)       becomes ./worker.js; worker.ts must be an entry below
+ *   new URL('../some/a.wasm', import.meta.url)    becomes ./a.wasm, which is copied
  *   import.meta.resolve('some-package/a.wasm')    becomes ./a.wasm, and all .wasm files of that folder are copied
  */
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
@@ -29,6 +30,7 @@ const banner = [
 ].join('\n')
 
 const ownUrl = /new URL\('(\.[^']+\.ts)', import\.meta\.url\)/g
+const ownWasm = /new URL\('(\.[^']+\.wasm)', import\.meta\.url\)/g
 const packageUrl = /import\.meta\.resolve\(\s*'([^']+)',?\s*\)/g
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -64,9 +66,13 @@ function addresses(): Plugin {
       onLoad({ filter: /\.ts$/ }, async ({ path }) => {
         if (relative(root, path).includes('node_modules')) return null
         const source = await readFile(path, 'utf8')
+        for (const [, name] of source.matchAll(ownWasm)) {
+          await copyFile(resolve(dirname(path), name!), join(folder, basename(name!)))
+        }
         for (const [, name] of source.matchAll(packageUrl)) await copyWasm(dirname(fileOf(name!)))
         const contents = source
           .replace(ownUrl, (_, target) => urlOf(`${entryOf(resolve(dirname(path), target))}.js`))
+          .replace(ownWasm, (_, name) => urlOf(basename(name)))
           .replace(packageUrl, (_, name) => `${urlOf(basename(fileOf(name)))}.href`)
         if (contents.includes('import.meta.resolve('))
           throw new Error(`${path} resolves a computed name`)

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
+import type { Binaries } from '../protocol/ports/trainer/engine.ts'
 
 /**
  * Where the WebAssembly binaries of our libraries lie: in node_modules, or beside the bundle, whose build rewrites these
@@ -12,6 +13,15 @@ export const tfjsWasmFolder = (): string =>
       import.meta.resolve('@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm-simd.wasm'),
     ),
   )
+
+/** The two builds of the engine's kernels. */
+export async function engineBinaries(): Promise<Binaries> {
+  const [plain, relaxed] = await Promise.all([
+    readFile(new URL('../protocol/engine/binaries/plain.wasm', import.meta.url)),
+    readFile(new URL('../protocol/engine/binaries/relaxed.wasm', import.meta.url)),
+  ])
+  return { plain, relaxed }
+}
 
 export const pngWasm = (): Promise<WebAssembly.Module> =>
   compile(import.meta.resolve('@jsquash/png/codec/pkg/squoosh_png_bg.wasm'))

@@ -53,6 +53,8 @@ test('the tarball holds bundles, bins and WebAssembly, and no source of ours', (
       'dist/bootstrap.js',
       'dist/cli.js',
       'dist/mozjpeg_dec.wasm',
+      'dist/plain.wasm',
+      'dist/relaxed.wasm',
       'dist/squoosh_png_bg.wasm',
       'dist/tfjs-backend-wasm-simd.wasm',
       'dist/worker.js',

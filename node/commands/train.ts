@@ -5,7 +5,12 @@ import { createInterface } from 'node:readline'
 import { Fault } from '../../protocol/errors.ts'
 import type { Learner, Ready, Swarm } from '../../protocol/index.ts'
 import type { StoredVersion } from '../../protocol/ports/store.ts'
-import type { WorkerEvent, WorkerInit } from '../../protocol/ports/trainer/commands.ts'
+import {
+  type BackendName,
+  backendNames,
+  type WorkerEvent,
+  type WorkerInit,
+} from '../../protocol/ports/trainer/commands.ts'
 import { randomFrom } from '../../protocol/random.ts'
 import { phaseReport, type Report } from '../../protocol/report.ts'
 import {
@@ -41,8 +46,8 @@ export const train: CommandSpec = {
     },
     {
       flags: '--backend <name>',
-      text: 'auto, wasm or cpu',
-      read: readChoice(['auto', 'wasm', 'cpu']),
+      text: 'auto, engine, engine-plain (same bits everywhere), wasm or cpu',
+      read: readChoice([...backendNames]),
       default: 'auto',
     },
     {
@@ -138,7 +143,7 @@ async function trainOn(
     seed: (options.seed as number | undefined) ?? randomBytes(4).readUInt32LE(),
     checkpointPath,
     resume: options.fresh !== true,
-    backend: options.backend as 'auto',
+    backend: options.backend as BackendName,
   })
   const shown = ready.then((ready) => {
     showReady(context, ready, path, screen)

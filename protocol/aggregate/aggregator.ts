@@ -30,6 +30,8 @@ export interface AggregatorOptions {
   momentum: number
   /** The recipe's H, in which direction fades by μ; at 1 (the default) each meeting fades it whole. */
   stepsPerRound?: number
+  /** Makes the arrays that lie beside the params; ordinary ones when absent. */
+  floats?: (length: number) => Float32Array
 }
 
 export interface AggregatorState {

@@ -3,8 +3,8 @@ import type { AggregatorOptions, AggregatorState, Momentum } from './aggregator.
 
 /** The state that every rule starts from. */
 export function initState(params: Float32Array, options: AggregatorOptions): AggregatorState {
-  const { tensors, momentum: mu, stepsPerRound = 1 } = options
-  return { tensors, params, momentum: mu > 0 ? momentumOf(params, mu, stepsPerRound) : undefined }
+  const { tensors, momentum: mu } = options
+  return { tensors, params, momentum: mu > 0 ? momentumOf(params, options) : undefined }
 }
 
 /** Counts one local step at learning rate `rate`; the trainer calls it after each. */
@@ -37,9 +37,12 @@ export function adoptMomentum(state: AggregatorState, direction: Float32Array): 
   state.momentum.steps = 0
 }
 
-function momentumOf(params: Float32Array, mu: number, stepsPerRound: number): Momentum {
-  const direction = new Float32Array(params.length)
-  return { mu, stepsPerRound, direction, anchor: params.slice(), rateSum: 0, steps: 0 }
+function momentumOf(params: Float32Array, options: AggregatorOptions): Momentum {
+  const { momentum: mu, stepsPerRound = 1, floats = (length) => new Float32Array(length) } = options
+  const direction = floats(params.length)
+  const anchor = floats(params.length)
+  anchor.set(params)
+  return { mu, stepsPerRound, direction, anchor, rateSum: 0, steps: 0 }
 }
 
 function followInto(momentum: Momentum, { tensors, params }: AggregatorState): void {

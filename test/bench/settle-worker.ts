@@ -3,6 +3,7 @@ import type { Manifest } from '../../protocol/manifest.ts'
 import { sizeOf } from '../../protocol/params.ts'
 import type { Command, WorkerInit } from '../../protocol/ports/trainer/commands.ts'
 import { runLearner } from '../../protocol/ports/trainer/learner.ts'
+import { createOptimizer } from '../../protocol/ports/trainer/optimizer.ts'
 import type { Trainer } from '../../protocol/ports/trainer/trainer.ts'
 
 /** The shipped learner in its thread, over a trainer that has params and computes nothing. */
@@ -48,6 +49,8 @@ function initOf(manifest: Manifest): WorkerInit {
 function trainerOf({ tensors }: Manifest): Trainer {
   return {
     ...{ backend: 'none', tensors, inputSize: 1, outputSize: 1 },
+    floats: (length) => new Float32Array(length),
+    createOptimizer: (recipe) => createOptimizer(recipe, tensors),
     gradientInto: () => 0,
     load() {},
     predict: () => new Float32Array(0),

@@ -2,6 +2,7 @@ import type { Manifest } from '../../protocol/manifest.ts'
 import type { CheckpointFile } from '../../protocol/ports/trainer/checkpoint.ts'
 import type { WorkerEvent } from '../../protocol/ports/trainer/commands.ts'
 import { runLearner } from '../../protocol/ports/trainer/learner.ts'
+import { createOptimizer } from '../../protocol/ports/trainer/optimizer.ts'
 import type { Trainer } from '../../protocol/ports/trainer/trainer.ts'
 import type { Learner } from '../../protocol/swarm.ts'
 import { denseJson, tableManifest } from '../support/models.ts'
@@ -56,6 +57,8 @@ export async function startDrifter(options: DriftOptions): Promise<Drifter> {
     tensors: driftManifest.tensors,
     inputSize: 2,
     outputSize: 2,
+    floats: (length) => new Float32Array(length),
+    createOptimizer: (recipe) => createOptimizer(recipe, driftManifest.tensors),
     gradientInto(gradient, params) {
       gradient.fill(-drift)
       if (!steps.isWarm) return 1

@@ -62,7 +62,7 @@ function start(name: string, changes?: Partial<WorkerInit>) {
 test('two workers train on real digits, swap, and resume from what they saved', async () => {
   const [one, two] = [start('one'), start('two')]
   const ready = await one.take('ready')
-  expect(ready.backend).toBe('wasm')
+  expect(ready.backend).toBe('engine')
   expect(ready.data).toMatchObject({ format: 'csv', read: 640, train: 576, validation: 64 })
   await two.take('ready')
   for (let round = 0; round < 3; round++) {

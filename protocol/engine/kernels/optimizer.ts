@@ -36,6 +36,9 @@ export function sgdFollow(
   }
 }
 
+/** Moments below this are 0: they move nothing, and as they fade numbers below float32's normal range are slow. */
+const TINY: f32 = 1e-36
+
 /** m and v towards g and g²; params = keep · params - rate · m / (sqrt(v · correction) + epsilon), g with decay · params. */
 export function adam(
   params: usize,
@@ -58,6 +61,7 @@ export function adam(
   const epsilons = splat(epsilon)
   const decays = splat(decay)
   const keeps = splat(keep)
+  const tiny = splat(TINY)
   for (let left = size; left > 0; left -= 4) {
     const x = v128.load(params)
     const g = madd(x, decays, v128.load(gradient))
@@ -65,8 +69,8 @@ export function adam(
     const v = madd(f32x4.mul(g, g), splat(rest2), f32x4.mul(v128.load(second), splat(beta2)))
     const root = f32x4.add(f32x4.sqrt(f32x4.mul(v, corrections)), epsilons)
     const moved = f32x4.sub(f32x4.mul(x, keeps), f32x4.div(f32x4.mul(rates, m), root))
-    storePart(first, m, left)
-    storePart(second, v, left)
+    storePart(first, v128.and(m, f32x4.gt(f32x4.abs(m), tiny)), left)
+    storePart(second, v128.and(v, f32x4.gt(v, tiny)), left)
     storePart(params, moved, left)
     params += 16
     gradient += 16

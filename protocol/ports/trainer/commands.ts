@@ -82,6 +82,13 @@ export type WorkerEvent =
   /** Nothing follows. */
   | { type: 'failed'; detail: FaultDetail }
 
+/**
+ * What computes: our engine, or TensorFlow.js on WebAssembly or in plain JavaScript. `auto` takes the engine when it plans
+ * every layer of the model; `engine-plain` is the engine whose results are the same bits on every machine.
+ */
+export type BackendName = (typeof backendNames)[number]
+export const backendNames = ['auto', 'engine', 'engine-plain', 'wasm', 'cpu'] as const
+
 export type SwapRole = 'offerer' | 'accepter' | 'puller'
 export type EvaluatedAt = 'trained' | 'averaged'
 
@@ -105,6 +112,6 @@ export interface WorkerInit {
   checkpointPath: string
   /** Go on from the checkpoint, if there is one. */
   resume: boolean
-  backend: 'auto' | 'wasm' | 'cpu'
+  backend: BackendName
   noMomentum?: boolean
 }

@@ -19,7 +19,7 @@ import {
 } from './checkpoint.ts'
 import type { Command, WorkerEvent, WorkerInit } from './commands.ts'
 import { allRows, evaluate } from './evaluate.ts'
-import { createOptimizer, type Optimizer } from './optimizer.ts'
+import type { Optimizer } from './optimizer.ts'
 import type { Trainer } from './trainer.ts'
 
 /**
@@ -156,7 +156,8 @@ function newMind(
 ): Mind {
   const { train, gossip } = init.manifest
   const { tensors } = trainer
-  const params = floatsFrom(init.params, sizeOf(tensors))
+  const params = trainer.floats(sizeOf(tensors))
+  params.set(floatsFrom(init.params, params.length))
   const momentum = init.noMomentum ? 0 : train.momentum
   const rows = data.split.train
   const options = { batchSize: train.batchSize, seed }
@@ -172,9 +173,10 @@ function newMind(
     state: aggregators[gossip.rule].init(params, {
       ...{ tensors, momentum },
       stepsPerRound: train.stepsPerRound,
+      floats: trainer.floats,
     }),
-    optimizer: createOptimizer(train.optimizer, tensors),
-    gradient: new Float32Array(params.length),
+    optimizer: trainer.createOptimizer(train.optimizer),
+    gradient: trainer.floats(params.length),
     seed,
     steps: 0,
     rounds: 0,

@@ -40,12 +40,34 @@ const EPSILON = 1e-7
 /** PyTorch's choice for adamw; the others decay nothing unless told. */
 const ADAMW_DECAY = 0.01
 
+/** `floats` makes the slots. */
 export function createOptimizer(
   recipe: OptimizerRecipe,
   tensors: readonly TensorSpec[],
+  floats: (length: number) => Float32Array = (length) => new Float32Array(length),
 ): Optimizer {
   const ranges = trainableRanges(tensors)
-  return recipe.name === 'sgd' ? sgd(recipe, ranges) : adam(recipe, ranges, tensors)
+  if (recipe.name === 'sgd') return sgd(recipe, ranges)
+  const size = sizeOf(tensors)
+  return adam(recipe, ranges, [floats(size), floats(size)])
+}
+
+/** The numbers of adam and adamw, with what a recipe leaves open filled in. */
+export function adamNumbers({ name, learningRate: rate, weightDecay, ...recipe }: OptimizerRecipe) {
+  const { beta1 = BETA_1, beta2 = BETA_2, epsilon = EPSILON } = recipe
+  const decay = weightDecay ?? (name === 'adamw' ? ADAMW_DECAY : 0)
+  return {
+    ...{ beta1, beta2, epsilon },
+    /** What the gradient gets of the params. */
+    inGradient: name === 'adam' ? decay : 0,
+    /** What a step leaves of the params. */
+    keep: name === 'adamw' ? 1 - rate * decay : 1,
+    /** The rate, and the factor of the second moment, at a step counted from 1. */
+    correctionsAt: (step: number) => ({
+      stepRate: rate / (1 - beta1 ** step),
+      correction: 1 / (1 - beta2 ** step),
+    }),
+  }
 }
 
 function sgd({ learningRate: rate, weightDecay = 0 }: OptimizerRecipe, ranges: Range[]): Optimizer {
@@ -65,22 +87,20 @@ function sgd({ learningRate: rate, weightDecay = 0 }: OptimizerRecipe, ranges: R
   }
 }
 
-function adam(recipe: OptimizerRecipe, ranges: Range[], tensors: readonly TensorSpec[]): Optimizer {
-  const { name, learningRate: rate, beta1 = BETA_1, beta2 = BETA_2, epsilon = EPSILON } = recipe
-  const decay = recipe.weightDecay ?? (name === 'adamw' ? ADAMW_DECAY : 0)
-  const inGradient = name === 'adam' ? decay : 0
-  const keep = name === 'adamw' ? 1 - rate * decay : 1
-  const first = new Float32Array(sizeOf(tensors))
-  const second = new Float32Array(sizeOf(tensors))
+function adam(
+  recipe: OptimizerRecipe,
+  ranges: Range[],
+  [first, second]: [Float32Array, Float32Array],
+): Optimizer {
+  const { beta1, beta2, epsilon, inGradient, keep, correctionsAt } = adamNumbers(recipe)
   return {
-    name,
-    rate,
+    name: recipe.name,
+    rate: recipe.learningRate,
     steps: 0,
     slots: [first, second],
     step(params, gradient) {
       this.steps++
-      const stepRate = rate / (1 - beta1 ** this.steps)
-      const correction = 1 / (1 - beta2 ** this.steps)
+      const { stepRate, correction } = correctionsAt(this.steps)
       for (const [start, end] of ranges) {
         for (let i = start; i < end; i++) {
           const g = gradient[i]! + inGradient * params[i]!
@@ -95,10 +115,10 @@ function adam(recipe: OptimizerRecipe, ranges: Range[], tensors: readonly Tensor
   }
 }
 
-type Range = [start: number, end: number]
+export type Range = [start: number, end: number]
 
 /** Where params are trainable; neighbouring tensors make one range. */
-function trainableRanges(tensors: readonly TensorSpec[]): Range[] {
+export function trainableRanges(tensors: readonly TensorSpec[]): Range[] {
   const ranges: Range[] = []
   forEachTensor(tensors, (tensor, start, end) => {
     if (tensor.role !== 'trainable') return

@@ -6,7 +6,8 @@ import { Fault } from '../../errors.ts'
 import { forEachTensor } from '../../params.ts'
 import { type Context, forwards } from './layers.ts'
 import { registerQuickMatMul } from './matmul.ts'
-import type { Layer, Topology } from './topology.ts'
+import { createOptimizer } from './optimizer.ts'
+import { type Layer, logitLayersOf, type Topology } from './topology.ts'
 import type { Batch, Trainer } from './trainer.ts'
 
 export interface TfjsOptions {
@@ -28,7 +29,7 @@ export async function createTfjsTrainer(
   topology: Topology,
   options: TfjsOptions,
 ): Promise<Trainer> {
-  const layers = withoutSoftmax(topology.layers)
+  const layers = logitLayersOf(topology)
   const backend = await startBackend(options)
   const { tensors, inputShape, outputUnits } = topology
   const inputSize = inputShape.reduce((a, b) => a * b, 1)
@@ -56,6 +57,8 @@ export async function createTfjsTrainer(
     tensors,
     inputSize,
     outputSize: outputUnits,
+    floats: (length) => new Float32Array(length),
+    createOptimizer: (recipe) => createOptimizer(recipe, tensors),
     load,
 
     gradientInto(gradient, params, batch) {
@@ -192,19 +195,4 @@ function followInto(
     for (let j = start; j < end; j++)
       params[j] = momentum * params[j]! + (1 - momentum) * seen[j - start]!
   })
-}
-
-/** The layers up to the logits: the last one's softmax belongs to the loss. */
-function withoutSoftmax(layers: readonly Layer[]): Layer[] {
-  const last = layers.at(-1)!
-  const activation = last.config.activation ?? 'nothing'
-  if (activation !== 'softmax') {
-    throw new Fault({
-      kind: 'verification',
-      type: 'wrong-output',
-      message: `model.json ends in ${last.className} with activation ${activation}, expected softmax`,
-      hint: 'end the model in a Dense or Activation layer with softmax: labels are classes',
-    })
-  }
-  return [...layers.slice(0, -1), { ...last, config: { ...last.config, activation: 'linear' } }]
 }

@@ -160,6 +160,24 @@ export function writeModelJson({
   })
 }
 
+/**
+ * The layers up to the logits: the last one's softmax belongs to the loss.
+ * Throws Fault `wrong-output` when the model ends in anything but a softmax.
+ */
+export function logitLayersOf({ layers }: Pick<Topology, 'layers'>): Layer[] {
+  const last = layers.at(-1)!
+  const activation = last.config.activation ?? 'nothing'
+  if (activation !== 'softmax') {
+    throw new Fault({
+      kind: 'verification',
+      type: 'wrong-output',
+      message: `model.json ends in ${last.className} with activation ${activation}, expected softmax`,
+      hint: 'end the model in a Dense or Activation layer with softmax: labels are classes',
+    })
+  }
+  return [...layers.slice(0, -1), { ...last, config: { ...last.config, activation: 'linear' } }]
+}
+
 /** What training takes: copies of the params, and of every layer's values for one batch. */
 function memoryOf(tensors: TensorSpec[], layers: Layer[], batchSize: number): number {
   const values = layers.reduce((sum, { outputShape }) => sum + product(outputShape), 0)

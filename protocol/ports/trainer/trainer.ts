@@ -1,20 +1,29 @@
 import type { TensorSpec } from '../../params.ts'
+import type { Optimizer, OptimizerRecipe } from './optimizer.ts'
 
 /**
  * A trainer: params and a batch → a gradient. It keeps no params of its own between calls: the one live copy belongs
- * to the learner, which moves it by this gradient and by neighbours.
+ * to the learner, which moves it by this gradient and by neighbours. It says where that copy lies (`floats`), so that
+ * nobody copies it.
  *
  *   params, gradient   Float32Array[d]  in the order of `tensors`
  *   d = sizeOf(tensors)
  */
 export interface Trainer {
-  /** What really computes, e.g. `wasm`: the backend asked for may be missing. */
+  /** What really computes, e.g. `engine`: the backend asked for may be missing. */
   readonly backend: string
   readonly tensors: readonly TensorSpec[]
   /** Values per example. */
   readonly inputSize: number
   /** Classes. */
   readonly outputSize: number
+  /**
+   * An array of zeros where this trainer computes fastest; whoever asks keeps it until the trainer closes. Ask for the live
+   * params, the gradient and what else has their size; all functions here take other arrays too, and copy them.
+   */
+  floats(length: number): Float32Array
+  /** The optimizer of a recipe over `tensors`. */
+  createOptimizer(recipe: OptimizerRecipe): Optimizer
   /**
    * Writes the gradient of the batch's mean loss at `params` to `gradient` (zero for BatchNorm statistics) and returns
    * that loss. The new BatchNorm statistics, if the model has any, go straight into `params`.
