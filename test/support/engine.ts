@@ -88,7 +88,7 @@ export async function expectAgreement(graph: Graph, options: CheckOptions): Prom
   for (const simd of bothSimd) {
     const got = await runEngine(graph, problem, options, simd)
     for (const [name, values] of Object.entries(wanted))
-      expectNear(`${simd} ${name}`, got[name]!, values, options)
+      expectNear(`${simd} ${name}`, got[name]!, values, options.tolerance, options.floor)
   }
 }
 
@@ -201,7 +201,8 @@ export function expectNear(
   name: string,
   got: ArrayLike<number>,
   wanted: ArrayLike<number>,
-  { tolerance = 1e-5, floor = 1e-6 }: Pick<CheckOptions, 'tolerance' | 'floor'>,
+  tolerance = 1e-5,
+  floor = 1e-6,
 ): void {
   expect(got.length, `${name}: length`).toBe(wanted.length)
   let difference = 0
