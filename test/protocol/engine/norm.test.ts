@@ -1,6 +1,6 @@
 import fc from 'fast-check'
-import { describe, test } from 'vitest'
-import { expectAgreement, graphOf } from '../../support/engine.ts'
+import { describe, expect, test } from 'vitest'
+import { bothSimd, engineFor, expectAgreement, graphOf } from '../../support/engine.ts'
 
 const batches = fc.integer({ min: 2, max: 33 })
 const channels = fc.integer({ min: 1, max: 21 })
@@ -35,6 +35,24 @@ describe('BatchNormalization', () => {
     for (const width of [1, 4, 7, 16])
       await expectAgreement(graph([3, width], true, true), { batch: 5, training: false })
   })
+})
+
+test('the moving statistics follow the batch, in the params; their gradient stays nothing', async () => {
+  const config = { momentum: 0.75, scale: false, center: false }
+  const graph = graphOf([2], [{ layer: 'BatchNormalization', config }])
+  for (const simd of bothSimd) {
+    const engine = await engineFor(graph, 2, simd)
+    const [params, gradient] = [engine.floats(4), engine.floats(4)]
+    params.set([8, 4, 1, 2]) // two means, two variances
+    const at = { params: engine.addressOf(params), gradient: engine.addressOf(gradient) }
+    const program = engine.program({ batch: 2, training: true, ...at })
+    engine.floatsAt(program.plan.input, 4).set([1, 10, 3, 20]) // means 2 and 15, variances 1 and 25
+    program.forward()
+    program.loss()
+    program.backward()
+    expect([...params]).toEqual([6.5, 6.75, 1, 7.75])
+    expect([...gradient]).toEqual([0, 0, 0, 0])
+  }
 })
 
 test('LayerNormalization agrees at any width, with and without gamma and beta', async () => {
