@@ -70,8 +70,8 @@ export interface EngineOptions {
 
 /** Live arrays of the params' size: params, gradient, two optimizer slots, direction and anchor; and copies for strangers. */
 const ARRAYS = 8
-/** Below lie address 0, which is nothing, and the kernels' constants (kernels/simd.ts); the control block begins here. */
-const CONTROL_AT = 1024
+/** Address 0 is nothing, then come the kernels' own numbers (build.ts); the control block begins here. */
+const CONTROL_AT = 4096
 const PAGE_BYTES = 65_536
 
 /** Instantiates the kernels with a memory of the size that the model's plan takes: it never grows, so views stay valid. */

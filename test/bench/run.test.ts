@@ -27,6 +27,7 @@ const keys = {
   overhead: ['ratio', 'ratioH10'],
   memory: ['bareMB', 'idleMB', 'trainingMB', 'slopeMBPerHour'],
   start: ['bareMs', 'joinedMs', 'firstSwapMs', 'helpMs'],
+  train: ['model', 'engine', 'threads', 'simd', 'stepsPerSecond', 'ofPyTorch', 'ofWasmPeak'],
 }
 
 test('without a name it lists every bench with the figure to reach', async () => {
@@ -42,7 +43,9 @@ test('an unknown name is refused with those there are', async () => {
     (error: { code: number; stderr: string }) => error,
   )
   expect(fault?.code).toBe(2)
-  expect(fault?.stderr).toContain('choose of skew, bytes, swap, overhead, memory, start and all')
+  expect(fault?.stderr).toContain(
+    'choose of skew, bytes, swap, overhead, memory, start, train and all',
+  )
 })
 
 test.runIf(isFull).each(Object.entries(keys))(

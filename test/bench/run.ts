@@ -12,6 +12,7 @@ const benches = {
   overhead: () => import('./overhead.ts'),
   memory: () => import('./memory.ts'),
   start: () => import('./start.ts'),
+  train: () => import('./train.ts'),
 } as const
 const names = Object.keys(benches) as (keyof typeof benches)[]
 

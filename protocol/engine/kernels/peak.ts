@@ -4,9 +4,9 @@ import { madd, splat } from './simd.ts'
  * `turns` times 40 multiply-adds that wait for no memory: what this build can do at most, for a bench to compare with.
  * 10 accumulators hide an instruction's latency and stay in registers.
  */
-export function peak(turns: i32): f32 {
-  const x = splat(0.999)
-  const y = splat(0.001)
+export function peak(turns: i32, factor: f32, term: f32): f32 {
+  const x = splat(factor)
+  const y = splat(term)
   let a = splat(1)
   let b = splat(2)
   let c = splat(3)

@@ -83,9 +83,9 @@ describe.each(bothSimd)('the %s engine', (simd) => {
       for (let step = 0; step < 50; step++) {
         for (let i = 0; i < gradient.length; i++) gradient[i] = normal(random)
         direction.set(gradient.map(Math.sign))
-        const following: [Float32Array, number] | [] = step % 2 === 0 ? [direction, 0.9] : []
-        fast.step(params, gradient, ...following)
-        slow.step(start, gradient, ...following)
+        const mu = step % 2 === 0 ? 0.9 : 0
+        fast.step(params, gradient, direction, mu)
+        slow.step(start, gradient, direction, mu)
       }
       expect(fast.steps).toBe(50)
       expectNear('params', params, start, 1e-5)

@@ -1,0 +1,87 @@
+"""The yardstick of bench `train`: the same models in PyTorch on the CPU.
+
+Reads one JSON line per request, {"model": an expression over nn, "input": shape without the batch, "classes": n,
+"batch": n, "optimizer": "sgd" or "adam", "threads": n, "seconds": at least so long}, and answers one line each:
+{"cpuSeconds": CPU time per step of the whole process}. A model is built when it first comes, and kept.
+"""
+import json
+import sys
+import time
+
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+made = {}
+
+
+def make(request):
+    torch.manual_seed(1)
+    model = eval(request["model"], {"nn": nn, "torch": torch, **blocks})
+    batch = request["batch"]
+    if request.get("vocabulary"):
+        x = torch.randint(0, request["vocabulary"], (batch, *request["input"]))
+    else:
+        x = torch.randn(batch, *request["input"])
+    y = torch.randint(0, request["classes"], (batch,))
+    kind = torch.optim.Adam if request["optimizer"] == "adam" else torch.optim.SGD
+    optimizer = kind(model.parameters(), lr=0.01)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step()
+    return step
+
+
+def measure(step, seconds):
+    steps = 0
+    began, cpu = time.perf_counter(), time.process_time()
+    while time.perf_counter() - began < seconds:
+        step()
+        steps += 1
+    return (time.process_time() - cpu) / steps
+
+
+class Last(nn.Module):
+    """The last output of a recurrent layer."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x)[0][:, -1]
+
+
+class Mean(nn.Module):
+    """The mean over one axis."""
+
+    def __init__(self, axis):
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x):
+        return x.mean(self.axis)
+
+
+blocks = {"Last": Last, "Mean": Mean}
+
+def matmul_per_second():
+    """Multiply-adds of a plain matrix product: what its BLAS can do."""
+    torch.set_num_threads(1)
+    a, b = torch.randn(512, 512), torch.randn(512, 512)
+    return 512**3 / measure(lambda: a @ b, 0.5)
+
+
+print(json.dumps({"version": torch.__version__, "matmul": matmul_per_second()}), flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    torch.set_num_threads(request["threads"])
+    key = json.dumps([request["model"], request["optimizer"], request["batch"]])
+    if key not in made:
+        made[key] = make(request)
+    print(json.dumps({"cpuSeconds": measure(made[key], request["seconds"])}), flush=True)
