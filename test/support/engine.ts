@@ -7,13 +7,15 @@ import {
   type Engine,
   type Simd,
 } from '../../protocol/engine/engine.ts'
-import type { Graph, Node } from '../../protocol/engine/graph.ts'
-import type { Config, Values } from '../../protocol/engine/layers/rule.ts'
+import type { Graph } from '../../protocol/engine/graph.ts'
+import type { Values } from '../../protocol/engine/layers/rule.ts'
 import { layers } from '../../protocol/engine/layers/table.ts'
 import { forEachTensor, type TensorSpec } from '../../protocol/params.ts'
 import { normal, type Random, randomFrom } from '../../protocol/random.ts'
 import { root } from './sources.ts'
 import { createTape } from './tape.ts'
+
+export { graphOf, type LayerSpec } from './graph.ts'
 
 /** The engine under test: little graphs, and their comparison with the Float64 tape. */
 
@@ -21,47 +23,6 @@ const read = (name: string) => readFileSync(join(root, 'protocol/engine/binaries
 
 export const binaries: Binaries = { plain: read('plain.wasm'), relaxed: read('relaxed.wasm') }
 export const bothSimd: readonly Simd[] = ['plain', 'relaxed']
-
-/** A layer of a little graph: its class, its settings, and what it reads: the one before it unless `inputs` names others. */
-export interface LayerSpec {
-  layer: string
-  config?: Config
-  /** Indices of earlier nodes; node 0 is the input. */
-  inputs?: number[]
-}
-
-/** A graph of these layers, by their own shape rules. */
-export function graphOf(inputShape: readonly number[], specs: readonly LayerSpec[]): Graph {
-  const nodes: Node[] = [
-    {
-      ...{ className: 'InputLayer', name: 'input', config: {}, inputs: [] },
-      ...{ inputShapes: [inputShape], outputShape: inputShape, weights: {} },
-    },
-  ]
-  const tensors: TensorSpec[] = []
-  for (const { layer, config = {}, inputs = [nodes.length - 1] } of specs) {
-    const name = `layer${nodes.length}`
-    const inputShapes = inputs.map((i) => nodes[i]!.outputShape)
-    const read = layers[layer]!.read(config, inputShapes, (key) => `${name} ${key}`)
-    const weights: Record<string, number> = {}
-    for (const weight of read.weights) {
-      weights[weight.name] = tensors.length
-      tensors.push({ ...weight, name: `${name}/${weight.name}` })
-    }
-    const { outputShape } = read
-    nodes.push({
-      className: layer,
-      name,
-      config: read.config,
-      inputs,
-      inputShapes,
-      outputShape,
-      weights,
-    })
-  }
-  const outputUnits = nodes.at(-1)!.outputShape.reduce((a, b) => a * b, 1)
-  return { nodes, tensors, inputShape, outputUnits }
-}
 
 export interface CheckOptions {
   batch: number

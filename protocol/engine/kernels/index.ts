@@ -7,7 +7,7 @@ export { peak } from './peak.ts'
 export { activationBiasGradient, add, sumRows } from './rows.ts'
 export { attend, attendGradient } from './attention.ts'
 export { gather, scatter } from './embedding.ts'
-export { clear, copyRows, permute, scale, times } from './layout.ts'
+export { clear, copyRows, meanOfSteps, meanOfStepsGradient, permute, scale, times } from './layout.ts'
 export {
   batchGradient, batchNormalise, batchSpread, batchStatistics, batchSums, layerGradient, layerNormalise,
 } from './norm.ts'

@@ -1,4 +1,5 @@
 /** Values moved, turned and put together. */
+import { readPart, writePart } from './part.ts'
 import { splat } from './simd.ts'
 
 export function clear(to: usize, size: i32): void {
@@ -122,5 +123,46 @@ export function scale(from: usize, to: usize, size: i32, factor: f32): void {
     store<f32>(to, load<f32>(from) * factor)
     from += 4
     to += 4
+  }
+}
+
+/** to[batch, width] = the mean over the steps of from[batch, steps, width]. */
+export function meanOfSteps(from: usize, to: usize, batch: i32, steps: i32, width: i32): void {
+  const row = <usize>width << 2
+  const share = splat(<f32>1 / <f32>steps)
+  for (let b = batch; b > 0; b--) {
+    for (let c: usize = 0; c < row; ) {
+      const whole = c + 16 <= row
+      let sum = splat(0)
+      let x = from + c
+      for (let t = steps; t > 0; t--) {
+        sum = f32x4.add(sum, readPart(x, whole))
+        x += row
+      }
+      writePart(to + c, f32x4.mul(sum, share), whole)
+      c += whole ? 16 : 4
+    }
+    from += row * steps
+    to += row
+  }
+}
+
+/** to[batch, steps, width] = an equal share of gradient[batch, width] for each step. */
+export function meanOfStepsGradient(gradient: usize, to: usize, batch: i32, steps: i32, width: i32): void {
+  const row = <usize>width << 2
+  const share = splat(<f32>1 / <f32>steps)
+  for (let b = batch; b > 0; b--) {
+    for (let c: usize = 0; c < row; ) {
+      const whole = c + 16 <= row
+      const part = f32x4.mul(readPart(gradient + c, whole), share)
+      let y = to + c
+      for (let t = steps; t > 0; t--) {
+        writePart(y, part, whole)
+        y += row
+      }
+      c += whole ? 16 : 4
+    }
+    gradient += row
+    to += row * steps
   }
 }

@@ -5,6 +5,7 @@ import { dense } from './dense.ts'
 import { dropout } from './dropout.ts'
 import { embedding, positionEmbedding } from './embedding.ts'
 import { flatten } from './flatten.ts'
+import { globalAveragePooling } from './global-average-pooling.ts'
 import { inputLayer } from './input.ts'
 import { layerNormalization } from './layer-normalization.ts'
 import { add, average, concatenate, multiply } from './merge.ts'
@@ -35,4 +36,6 @@ export const layers: Readonly<Record<string, LayerRule>> = {
   Multiply: multiply,
   Concatenate: concatenate,
   Permute: permute,
+  GlobalAveragePooling1D: globalAveragePooling(1),
+  GlobalAveragePooling2D: globalAveragePooling(2),
 }

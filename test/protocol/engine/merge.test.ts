@@ -90,3 +90,14 @@ test('PositionEmbedding agrees, longer than its input too', async () => {
     })
   }
 })
+
+test('global average pooling agrees over one and two axes', async () => {
+  for (const shape of [
+    [7, 5],
+    [1, 4],
+    [3, 4, 9],
+  ]) {
+    const layer = { layer: `GlobalAveragePooling${shape.length - 1}D` }
+    await expectAgreement(graphOf(shape, [layer]), { batch: 3 })
+  }
+})

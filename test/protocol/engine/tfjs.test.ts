@@ -70,6 +70,14 @@ const rows: Record<string, { shape: number[]; layer: () => tfl.layers.Layer; who
     layer: () => tfl.layers.batchNormalization({ scale: false, center: false, epsilon: 0.01 }),
   },
   LayerNormalization: { shape: [3, 7], layer: () => tfl.layers.layerNormalization() },
+  GlobalAveragePooling1D: {
+    shape: [4, 5],
+    layer: () => tfl.layers.globalAveragePooling1d({}),
+  },
+  GlobalAveragePooling2D: {
+    shape: [4, 3, 5],
+    layer: () => tfl.layers.globalAveragePooling2d({}),
+  },
   Permute: { shape: [3, 4, 5], layer: () => tfl.layers.permute({ dims: [3, 1, 2] }) },
 }
 
