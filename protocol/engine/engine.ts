@@ -1,17 +1,8 @@
 import { invariant } from '../errors.ts'
 import { sizeOf } from '../params.ts'
 import type { Graph } from './graph.ts'
-import {
-  compile,
-  FLOAT_BYTES,
-  LABELS_AT,
-  LINE_BYTES,
-  LOSS_AT,
-  lineUp,
-  type Plan,
-  SEED_AT,
-} from './plan.ts'
-import type { Address, KernelName } from './planner.ts'
+import { compile, LABELS_AT, LINE_BYTES, LOSS_AT, lineUp, type Plan, SEED_AT } from './plan.ts'
+import { type Address, FLOAT_BYTES, type KernelName } from './planner.ts'
 
 /** The two builds of the kernels, as bytes. */
 export interface Binaries {

@@ -7,8 +7,8 @@ import {
   trainableRanges,
 } from '../ports/trainer/optimizer.ts'
 import type { Engine } from './engine.ts'
-import { FLOAT_BYTES } from './plan.ts'
 import type { Address } from './planner.ts'
+import { FLOAT_BYTES } from './planner.ts'
 
 /**
  * The optimizers of ports/trainer/optimizer.ts as one fused pass each: same numbers, rounded to float32 on the way. Arrays

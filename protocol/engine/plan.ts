@@ -2,7 +2,7 @@ import { invariant } from '../errors.ts'
 import { tensorSize } from '../params.ts'
 import type { Graph, Node } from './graph.ts'
 import { layers } from './layers/table.ts'
-import type { Address, KernelName, Planner } from './planner.ts'
+import { type Address, FLOAT_BYTES, type KernelName, type Planner } from './planner.ts'
 
 /**
  * A model and a batch size as a list of kernel calls on one arena: what to call, in order, with which numbers.
@@ -57,7 +57,6 @@ export const LOSS_AT = 0
 export const SEED_AT = 8
 export const LABELS_AT = 64
 
-export const FLOAT_BYTES = 4
 /** A cache line, and what a kernel may read past a buffer's end. */
 export const LINE_BYTES = 64
 

@@ -1,3 +1,5 @@
+export const FLOAT_BYTES = 4
+
 /** A byte address in the engine's memory, a multiple of 4; 0 is nothing. */
 export type Address = number
 

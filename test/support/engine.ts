@@ -7,13 +7,15 @@ import {
   type Engine,
   type Simd,
 } from '../../protocol/engine/engine.ts'
-import type { Graph, Node } from '../../protocol/engine/graph.ts'
-import type { Config, Values } from '../../protocol/engine/layers/rule.ts'
+import type { Graph } from '../../protocol/engine/graph.ts'
+import type { Values } from '../../protocol/engine/layers/rule.ts'
 import { layers } from '../../protocol/engine/layers/table.ts'
 import { forEachTensor, type TensorSpec } from '../../protocol/params.ts'
 import { normal, type Random, randomFrom } from '../../protocol/random.ts'
 import { root } from './sources.ts'
 import { createTape } from './tape.ts'
+
+export { graphOf, type LayerSpec } from './graph.ts'
 
 /** The engine under test: little graphs, and their comparison with the Float64 tape. */
 
@@ -22,47 +24,6 @@ const read = (name: string) => readFileSync(join(root, 'protocol/engine/binaries
 export const binaries: Binaries = { plain: read('plain.wasm'), relaxed: read('relaxed.wasm') }
 export const bothSimd: readonly Simd[] = ['plain', 'relaxed']
 
-/** A layer of a little graph: its class, its settings, and what it reads: the one before it unless `inputs` names others. */
-export interface LayerSpec {
-  layer: string
-  config?: Config
-  /** Indices of earlier nodes; node 0 is the input. */
-  inputs?: number[]
-}
-
-/** A graph of these layers, by their own shape rules. */
-export function graphOf(inputShape: readonly number[], specs: readonly LayerSpec[]): Graph {
-  const nodes: Node[] = [
-    {
-      ...{ className: 'InputLayer', name: 'input', config: {}, inputs: [] },
-      ...{ inputShapes: [inputShape], outputShape: inputShape, weights: {} },
-    },
-  ]
-  const tensors: TensorSpec[] = []
-  for (const { layer, config = {}, inputs = [nodes.length - 1] } of specs) {
-    const name = `layer${nodes.length}`
-    const inputShapes = inputs.map((i) => nodes[i]!.outputShape)
-    const read = layers[layer]!.read(config, inputShapes, (key) => `${name} ${key}`)
-    const weights: Record<string, number> = {}
-    for (const weight of read.weights) {
-      weights[weight.name] = tensors.length
-      tensors.push({ ...weight, name: `${name}/${weight.name}` })
-    }
-    const { outputShape } = read
-    nodes.push({
-      className: layer,
-      name,
-      config: read.config,
-      inputs,
-      inputShapes,
-      outputShape,
-      weights,
-    })
-  }
-  const outputUnits = nodes.at(-1)!.outputShape.reduce((a, b) => a * b, 1)
-  return { nodes, tensors, inputShape, outputUnits }
-}
-
 export interface CheckOptions {
   batch: number
   seed?: number
@@ -70,6 +31,8 @@ export interface CheckOptions {
   training?: boolean
   /** ‖a − b‖ / ‖b‖ that a tensor may differ by. */
   tolerance?: number
+  /** What a value may differ by all the same, for sums that cancel to nothing; 1e-6 unless given. */
+  floor?: number
   /** A random input value; standard normal unless given. Embeddings want whole numbers. */
   input?: (random: Random) => number
   /** A random param; normal of spread 0.5 unless given, variances 0.5 to 1.5. */
@@ -86,7 +49,7 @@ export async function expectAgreement(graph: Graph, options: CheckOptions): Prom
   for (const simd of bothSimd) {
     const got = await runEngine(graph, problem, options, simd)
     for (const [name, values] of Object.entries(wanted))
-      expectNear(`${simd} ${name}`, got[name]!, values, options.tolerance ?? 1e-5)
+      expectNear(`${simd} ${name}`, got[name]!, values, options.tolerance, options.floor)
   }
 }
 
@@ -194,12 +157,13 @@ export function engineFor(graph: Graph, batch: number, simd: Simd): Promise<Engi
   return createEngine(graph, { batch, binaries, simd })
 }
 
-/** ‖got − wanted‖ ≤ tolerance · ‖wanted‖, with 1e-6 a value for sums that cancel to nothing. */
+/** ‖got − wanted‖ ≤ tolerance · ‖wanted‖ + floor · √length */
 export function expectNear(
   name: string,
   got: ArrayLike<number>,
   wanted: ArrayLike<number>,
-  tolerance: number,
+  tolerance = 1e-5,
+  floor = 1e-6,
 ): void {
   expect(got.length, `${name}: length`).toBe(wanted.length)
   let difference = 0
@@ -208,7 +172,7 @@ export function expectNear(
     difference += (got[i]! - wanted[i]!) ** 2
     size += wanted[i]! ** 2
   }
-  const limit = tolerance * Math.sqrt(size) + 1e-6 * Math.sqrt(wanted.length)
+  const limit = tolerance * Math.sqrt(size) + floor * Math.sqrt(wanted.length)
   const found = `${name}: off by ${Math.sqrt(difference)} of ${Math.sqrt(size)}`
   expect(Math.sqrt(difference) <= limit, found).toBe(true)
 }

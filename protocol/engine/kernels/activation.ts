@@ -1,4 +1,4 @@
-import { smaller, larger, exp, firstOf, log1p, madd, maxOf, normalShare, sigmoid, splat, storePart, sumOf, tanh } from './simd.ts'
+import { exp, firstOf, log1p, madd, maxOf, normalShare, sigmoid, splat, storePart, sumOf, tanh } from './simd.ts'
 
 /** Activations over single values, by their number in layers/settings.ts, and softmax over rows. */
 
@@ -12,8 +12,8 @@ function valueOf(code: i32, x: v128): v128 {
   const one = splat(1)
   const isPositive = f32x4.gt(x, zero)
   switch (code) {
-    case 1: return larger(x, zero)
-    case 2: return smaller(larger(x, zero), splat(6))
+    case 1: return f32x4.max(x, zero)
+    case 2: return f32x4.min(f32x4.max(x, zero), splat(6))
     case 3: return sigmoid(x)
     case 4: return tanh(x)
     case 6: return v128.bitselect(x, expm1(x), isPositive)
@@ -21,10 +21,10 @@ function valueOf(code: i32, x: v128): v128 {
       const low = f32x4.mul(splat(SELU_SCALE * SELU_ALPHA), expm1(x))
       return v128.bitselect(f32x4.mul(splat(SELU_SCALE), x), low, isPositive)
     }
-    case 8: return f32x4.add(larger(x, zero), log1p(exp(f32x4.neg(f32x4.abs(x)))))
+    case 8: return f32x4.add(f32x4.max(x, zero), log1p(exp(f32x4.neg(f32x4.abs(x)))))
     case 9: return f32x4.div(x, f32x4.add(one, f32x4.abs(x)))
     case 10: return f32x4.mul(x, sigmoid(x))
-    case 11: return f32x4.mul(x, normalShare(x, densityOf(x)))
+    case 11: return f32x4.mul(x, normalShare(x))
     default: return x
   }
 }
@@ -57,7 +57,7 @@ function slopeOf(code: i32, y: v128): v128 {
     }
     case 11: {
       const density = densityOf(y)
-      return madd(f32x4.mul(y, density), splat(0.3989422804), normalShare(y, density))
+      return madd(f32x4.mul(y, density), splat(0.3989422804), normalShare(y))
     }
     default: return one
   }
@@ -165,10 +165,10 @@ export function topOf(row: usize, columns: i32): f32 {
   let top = lowest
   let left = columns
   for (; left >= 4; left -= 4) {
-    top = larger(top, v128.load(row))
+    top = f32x4.max(top, v128.load(row))
     row += 16
   }
-  if (left > 0) top = larger(top, firstOf(v128.load(row), lowest, left))
+  if (left > 0) top = f32x4.max(top, firstOf(v128.load(row), lowest, left))
   return maxOf(top)
 }
 

@@ -5,3 +5,10 @@ export { crossEntropy } from './loss.ts'
 export { adam, sgd, sgdFollow } from './optimizer.ts'
 export { peak } from './peak.ts'
 export { activationBiasGradient, add, sumRows } from './rows.ts'
+export { attend, attendGradient } from './attention.ts'
+export { gather, scatter } from './embedding.ts'
+export { clear, copyRows, meanOfSteps, meanOfStepsGradient, permute, scale, times } from './layout.ts'
+export {
+  batchGradient, batchNormalise, batchSpread, batchStatistics, batchSums, layerGradient, layerNormalise,
+} from './norm.ts'
+export { gruBackward, gruForward, lstmBackward, lstmForward } from './recurrent.ts'

@@ -1,6 +1,7 @@
 import type { TensorRole } from '../../params.ts'
+import { normalised, scaledByColumn } from './layer-normalization.ts'
 import type { LayerRule } from './rule.ts'
-import { absent, channelsOf, finite, flag, only, wrong, zeros } from './settings.ts'
+import { absent, channelsOf, finite, flag, only, product, wrong, zeros } from './settings.ts'
 
 const refused = ['beta_constraint', 'gamma_constraint', 'beta_regularizer', 'gamma_regularizer']
 
@@ -38,5 +39,67 @@ export const batchNormalization: LayerRule = {
         weight('moving_variance', 'variance'),
       ],
     }
+  },
+
+  /** Training takes the batch's statistics and lets the moving ones follow, in the params; otherwise the moving ones hold. */
+  plan({ config, outputShape }, planner) {
+    const width = outputShape.at(-1)!
+    const rows = planner.batch * product(outputShape.slice(0, -1))
+    const x = planner.input(0)
+    const [movingMean, movingVariance] = [
+      planner.weight('moving_mean'),
+      planner.weight('moving_variance'),
+    ]
+    const epsilon = config.epsilon as number
+    const mean = planner.training ? planner.keep(width) : movingMean
+    const spread = planner.keep(width)
+    if (planner.training)
+      planner.forward(
+        'batchStatistics',
+        ...[x, rows, width, mean, spread, movingMean, movingVariance],
+        ...[config.momentum as number, epsilon],
+      )
+    else planner.forward('batchSpread', movingVariance, spread, width, epsilon)
+    const gamma = planner.weight('gamma')
+    planner.forward(
+      'batchNormalise',
+      ...[x, planner.output(), rows, width, mean, spread],
+      ...[gamma, planner.weight('beta'), planner.scratch(width)],
+    )
+    const [ownGamma, ownBeta] = [planner.weightGradient('gamma'), planner.weightGradient('beta')]
+    const to = planner.inputGradient(0)
+    if (!to && !ownGamma && !ownBeta) return
+    const gradient = planner.outputGradient()
+    const dGamma = ownGamma || planner.keep(width)
+    const dBeta = ownBeta || planner.keep(width)
+    planner.backward('batchSums', x, gradient, rows, width, mean, spread, dGamma, dBeta)
+    if (to)
+      planner.backward(
+        'batchGradient',
+        ...[x, gradient, to, rows, width, mean, spread],
+        ...[gamma, dGamma, dBeta, planner.scratch(3 * width)],
+      )
+  },
+
+  reference({ config }, [x], context) {
+    const { tape, weight, training } = context
+    const width = x!.shape.at(-1)!
+    const epsilon = tape.constant(config.epsilon as number)
+    const out: number[] = Array.from(x!.at)
+    for (let column = 0; column < width; column++) {
+      const places = out.map((_, i) => i).filter((i) => i % width === column)
+      const values = places.map((i) => x!.at[i]!)
+      const mean = weight('moving_mean')!.at[column]!
+      const variance = weight('moving_variance')!.at[column]!
+      const moving = () => {
+        const spread = tape.sqrt(tape.add(variance, epsilon))
+        return values.map((value) => tape.divide(tape.subtract(value, mean), spread))
+      }
+      const normal = training ? normalised(tape, values, epsilon) : moving()
+      places.forEach((i, row) => {
+        out[i] = normal[row]!
+      })
+    }
+    return scaledByColumn({ shape: x!.shape, at: out }, context)
   },
 }

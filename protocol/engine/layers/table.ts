@@ -1,9 +1,17 @@
 import { activationLayer } from './activation.ts'
 import { batchNormalization } from './batch-normalization.ts'
+import { bidirectional } from './bidirectional.ts'
 import { dense } from './dense.ts'
 import { dropout } from './dropout.ts'
+import { embedding, positionEmbedding } from './embedding.ts'
 import { flatten } from './flatten.ts'
+import { globalAveragePooling } from './global-average-pooling.ts'
 import { inputLayer } from './input.ts'
+import { layerNormalization } from './layer-normalization.ts'
+import { add, average, concatenate, multiply } from './merge.ts'
+import { multiHeadAttention } from './multi-head-attention.ts'
+import { permute } from './permute.ts'
+import { gru, lstm, recurrentLayer } from './recurrent.ts'
 import { reshape } from './reshape.ts'
 import type { LayerRule } from './rule.ts'
 
@@ -16,4 +24,18 @@ export const layers: Readonly<Record<string, LayerRule>> = {
   Dropout: dropout,
   Activation: activationLayer,
   BatchNormalization: batchNormalization,
+  LayerNormalization: layerNormalization,
+  Embedding: embedding,
+  PositionEmbedding: positionEmbedding,
+  LSTM: recurrentLayer(lstm),
+  GRU: recurrentLayer(gru),
+  Bidirectional: bidirectional,
+  MultiHeadAttention: multiHeadAttention,
+  Add: add,
+  Average: average,
+  Multiply: multiply,
+  Concatenate: concatenate,
+  Permute: permute,
+  GlobalAveragePooling1D: globalAveragePooling(1),
+  GlobalAveragePooling2D: globalAveragePooling(2),
 }

@@ -1,0 +1,408 @@
+/** LSTM and GRU: what both share. The cells' arithmetic is in kernels/recurrent.ts. */
+import { multiplyInto } from '../multiply.ts'
+import { type Address, FLOAT_BYTES, type Planner } from '../planner.ts'
+import type {
+  Config,
+  LayerRule,
+  Read,
+  ReferenceContext,
+  Shape,
+  Tape,
+  Values,
+  Where,
+} from './rule.ts'
+import { absent, finite, flag, integer, MAX_UNITS, only, quoted, wrong, zeros } from './settings.ts'
+
+/** In the order of the kernels' numbers. */
+const cellActivations = ['linear', 'relu', 'tanh', 'sigmoid', 'hard_sigmoid'] as const
+type CellActivation = (typeof cellActivations)[number]
+
+/** A kind of cell: gates [z ...] = inputs · kernel + states · recurrent_kernel + bias. */
+export interface Cell {
+  name: 'lstm' | 'gru'
+  gates: number
+  /** Arrays of [steps, batch, units] that forward keeps beside the gates and the states; the first has a step more. */
+  kept: readonly ('states' | 'steps')[]
+  /** Floats of scratch a kernel takes for the packed recurrent kernel. */
+  packed(units: number): number
+  /** Gradient of the recurrent kernel, from the gates' gradient z. */
+  weigh(places: Weighing): void
+  /** One step on the tape, from z = inputs · kernel + bias of one example: the next states, the output first. */
+  step(step: ReferenceStep): number[][]
+}
+
+interface Weighing {
+  planner: Planner
+  z: Address
+  states: Address
+  kept: Address[]
+  to: Address
+  rows: number
+  units: number
+}
+
+interface ReferenceStep {
+  tape: Tape
+  z: number[]
+  states: number[][]
+  recurrent: Values
+  units: number
+  activate(x: number): number
+  gate(x: number): number
+}
+
+const panels = (columns: number) => Math.ceil(columns / 8)
+
+export const lstm: Cell = {
+  name: 'lstm',
+  gates: 4,
+  kept: ['states', 'steps'],
+  packed: (units) => 8 * Math.max(units * panels(4 * units), 4 * units * panels(units)),
+
+  weigh({ planner, z, states, to, rows, units }) {
+    multiplyInto(planner, 'backward', {
+      ...{ a: states, aRow: 1, aColumn: units },
+      ...{ b: z, bRow: 4 * units, bColumn: 1 },
+      ...{ to, rows: units, columns: 4 * units, depth: rows },
+    })
+  },
+
+  step({ tape, z, states: [h, c], recurrent, units, activate, gate }) {
+    const sums = z.map((x, j) => tape.add(x, along(tape, h!, recurrent, j)))
+    const part = (k: number) => sums.slice(k * units, (k + 1) * units)
+    const [i, f, o] = [part(0).map(gate), part(1).map(gate), part(3).map(gate)]
+    const g = part(2).map(activate)
+    const next = c!.map((x, u) => tape.multiplyAdd(f[u]!, x, tape.multiply(i[u]!, g[u]!)))
+    return [next.map((x, u) => tape.multiply(o[u]!, activate(x))), next]
+  },
+}
+
+export const gru: Cell = {
+  name: 'gru',
+  gates: 3,
+  kept: ['steps'],
+  packed: (units) => 8 * units * (Math.max(panels(2 * units), 2 * panels(units)) + panels(units)),
+
+  weigh({ planner, z, states, kept: [reset], to, rows, units }) {
+    const gates = { aRow: 1, aColumn: units, bRow: 3 * units, bColumn: 1, toRow: 3 * units }
+    const size = { ...gates, rows: units, depth: rows }
+    multiplyInto(planner, 'backward', { ...size, a: states, b: z, to, columns: 2 * units })
+    const third = 2 * units * FLOAT_BYTES
+    const candidate = { a: reset!, b: z + third, to: to + third, columns: units }
+    multiplyInto(planner, 'backward', { ...size, ...candidate })
+  },
+
+  step({ tape, z, states: [h], recurrent, units, activate, gate }) {
+    const sums = z.map((x, j) => (j < 2 * units ? tape.add(x, along(tape, h!, recurrent, j)) : x))
+    const keep = sums.slice(0, units).map(gate)
+    const reset = sums.slice(units, 2 * units).map((x, u) => tape.multiply(gate(x), h![u]!))
+    const next = sums.slice(2 * units).map((x, u) => {
+      const candidate = activate(tape.add(x, along(tape, reset, recurrent, 2 * units + u)))
+      return tape.multiplyAdd(keep[u]!, tape.subtract(h![u]!, candidate), candidate)
+    })
+    return [next]
+  },
+}
+
+const initialisers = ['kernel_initializer', 'recurrent_initializer', 'bias_initializer']
+const refused = ['kernel', 'recurrent', 'bias'].flatMap((name) => [
+  `${name}_regularizer`,
+  `${name}_constraint`,
+])
+/** Settings that change nothing here: how weights start, and how others compute the same. */
+const passed = [
+  ...initialisers,
+  'unit_forget_bias',
+  'implementation',
+  'unroll',
+  'use_cudnn',
+  'seed',
+]
+/** Settings of which only the absent or false one is known here. */
+const off = ['return_state', 'stateful', 'time_major', 'reset_after', 'zero_output_for_mask']
+
+export const recurrentSettings = [
+  ...[
+    'units',
+    'activation',
+    'recurrent_activation',
+    'use_bias',
+    'return_sequences',
+    'go_backwards',
+  ],
+  ...['dropout', 'recurrent_dropout', 'activity_regularizer', ...passed, ...refused, ...off],
+]
+
+/** Checked settings of an LSTM or GRU. */
+export interface RecurrentConfig extends Config {
+  units: number
+  activation: CellActivation
+  recurrent_activation: CellActivation
+  return_sequences: boolean
+  go_backwards: boolean
+}
+
+/** Shape rule of both. A missing recurrent_activation is hard_sigmoid, as in tfjs-layers. */
+export function readRecurrent(
+  cell: Cell,
+  config: Config,
+  inputs: readonly Shape[],
+  where: Where,
+): Read {
+  const shape = only(inputs)
+  if (shape.length !== 2) throw wrong(where('input'), `[${shape}]`, 'two axes: steps and values')
+  const [steps, width] = shape as [number, number]
+  absent(config, where, [...refused, 'activity_regularizer'])
+  for (const key of off) {
+    if (flag(config[key], false, where(key))) throw wrong(where(key), 'true', 'false')
+  }
+  for (const key of ['dropout', 'recurrent_dropout']) finite(config[key] ?? 0, 0, 0, where(key))
+  const units = integer(config.units, 1, MAX_UNITS, where('units'))
+  const useBias = flag(config.use_bias, true, where('use_bias'))
+  const sequences = flag(config.return_sequences, false, where('return_sequences'))
+  const known = (key: string, missing: CellActivation) =>
+    cellActivation(config[key] ?? missing, where(key))
+  const clean: RecurrentConfig = {
+    units,
+    activation: known('activation', 'tanh'),
+    recurrent_activation: known('recurrent_activation', 'hard_sigmoid'),
+    use_bias: useBias,
+    return_sequences: sequences,
+    go_backwards: flag(config.go_backwards, false, where('go_backwards')),
+    ...Object.fromEntries(initialisers.map((key) => [key, zeros])),
+    ...(cell.name === 'gru' ? { reset_after: false } : { unit_forget_bias: false }),
+  }
+  const columns = cell.gates * units
+  const weight = (name: string, of: number[]) => ({ name, shape: of, role: 'trainable' as const })
+  return {
+    config: clean,
+    outputShape: sequences ? [steps, units] : [units],
+    weights: [
+      weight('kernel', [width, columns]),
+      weight('recurrent_kernel', [units, columns]),
+      ...(useBias ? [weight('bias', [columns])] : []),
+    ],
+  }
+}
+
+function cellActivation(name: unknown, where: string): CellActivation {
+  if ((cellActivations as readonly unknown[]).includes(name)) return name as CellActivation
+  throw wrong(where, quoted(name), `one of ${cellActivations.join(', ')}`)
+}
+
+/** Where the outputs of a run over the steps go; distances in bytes, negative ones to turn time round. */
+export interface Outputs {
+  to: Address
+  byStep: number
+  byExample: number
+}
+
+export interface Run {
+  cell: Cell
+  config: RecurrentConfig
+  /** Before the weights' names: `forward_lstm/`. */
+  prefix: string
+  /** [steps, width] of an example. */
+  inputShape: readonly number[]
+  outputs: Outputs
+  /** Where their gradient lies, in the same order. */
+  gradients: Outputs
+  /** Adds to the input's gradient, since another run has written there. */
+  addsGradient: boolean
+}
+
+/**
+ * Emits a run over the steps and its gradient.
+ *
+ * Time comes first in here, so that each step's rows lie together: one product for all inputs, one small product a step, and
+ * one product for each weight's gradient over all steps and examples.
+ */
+export function runInto(planner: Planner, run: Run): void {
+  const { cell, config, prefix, outputs, gradients } = run
+  const [steps, width] = run.inputShape as [number, number]
+  const { batch } = planner
+  const { units } = config
+  const columns = cell.gates * units
+  const rows = steps * batch
+  const state = batch * units
+  const weight = (name: string) => planner.weight(prefix + name)
+  const x = planner.keep(rows * width)
+  const z = planner.keep(rows * columns)
+  const states = planner.keep(state + rows * units)
+  const kept = cell.kept.map((kind) => planner.keep(rows * units + (kind === 'states' ? state : 0)))
+  const packed = cell.packed(units)
+  const settings = [steps, batch, units, ...codesOf(config)]
+
+  const inputs = inOrder(planner.input(0), width)
+  const timeMajor = { to: x, byStep: FLOAT_BYTES * batch * width, byExample: FLOAT_BYTES * width }
+  copyInto(planner, 'forward', inputs, timeMajor, { steps, width })
+  multiplyInto(planner, 'forward', {
+    ...{ a: x, aRow: width, aColumn: 1 },
+    ...{ b: weight('kernel'), bRow: columns, bColumn: 1 },
+    ...{ to: z, rows, columns, depth: width, bias: weight('bias') },
+  })
+  planner.forward(
+    `${cell.name}Forward`,
+    ...[z, weight('recurrent_kernel'), planner.scratch(packed), states, ...kept, ...settings],
+  )
+  const every = config.return_sequences
+  const shown = every ? { steps, width: units } : { steps: 1, width: units }
+  const stateBytes = FLOAT_BYTES * state
+  const ofState = { byStep: stateBytes, byExample: FLOAT_BYTES * units }
+  const first = every ? 1 : steps
+  copyInto(planner, 'forward', { to: states + first * stateBytes, ...ofState }, outputs, shown)
+  if (!planner.training) return
+
+  const gradient = planner.keep(rows * units)
+  if (!every) planner.backward('clear', gradient, rows * units)
+  const last = { to: gradient + (every ? 0 : (steps - 1) * stateBytes), ...ofState }
+  copyInto(planner, 'backward', gradients, last, shown)
+  const scratch = planner.scratch(packed + state)
+  const places = cell.name === 'lstm' ? kept : [states]
+  planner.backward(
+    `${cell.name}Backward`,
+    ...[z, weight('recurrent_kernel'), scratch, ...places, gradient],
+    ...[scratch + FLOAT_BYTES * packed, ...settings],
+  )
+  const [kernel, recurrent, bias] = ['kernel', 'recurrent_kernel', 'bias'].map((name) =>
+    planner.weightGradient(prefix + name),
+  ) as [Address, Address, Address]
+  if (bias) planner.backward('sumRows', z, bias, rows, columns)
+  if (recurrent) cell.weigh({ planner, z, states, kept, to: recurrent, rows, units })
+  if (kernel)
+    multiplyInto(planner, 'backward', {
+      ...{ a: x, aRow: 1, aColumn: width },
+      ...{ b: z, bRow: columns, bColumn: 1 },
+      ...{ to: kernel, rows: width, columns, depth: rows },
+    })
+  const to = planner.inputGradient(0)
+  if (!to) return
+  multiplyInto(planner, 'backward', {
+    ...{ a: z, aRow: columns, aColumn: 1 },
+    ...{ b: weight('kernel'), bRow: 1, bColumn: columns },
+    ...{ to: x, rows, columns: width, depth: columns },
+  })
+  copyInto(planner, 'backward', timeMajor, inOrder(to, width), {
+    ...{ steps, width },
+    add: run.addsGradient,
+  })
+
+  /** Batch-major places in the order of the run. */
+  function inOrder(at: Address, values: number): Outputs {
+    const byStep = FLOAT_BYTES * values
+    const byExample = steps * byStep
+    if (!config.go_backwards) return { to: at, byStep, byExample }
+    return { to: at + (steps - 1) * byStep, byStep: -byStep, byExample }
+  }
+}
+
+function copyInto(
+  planner: Planner,
+  direction: 'forward' | 'backward',
+  from: Outputs,
+  to: Outputs,
+  { steps, width, add = false }: { steps: number; width: number; add?: boolean },
+): void {
+  planner[direction](
+    'copyRows',
+    ...[from.to, from.byStep, from.byExample, to.to, to.byStep, to.byExample],
+    ...[steps, planner.batch, width, add ? 1 : 0],
+  )
+}
+
+function codesOf({ activation, recurrent_activation }: RecurrentConfig): number[] {
+  return [activation, recurrent_activation].map((name) => cellActivations.indexOf(name))
+}
+
+/** The outputs of a run as [batch][step][units] in the run's own order, on the tape. */
+export function ranOver(
+  cell: Cell,
+  config: RecurrentConfig,
+  x: Values,
+  { tape, weight }: Pick<ReferenceContext, 'tape' | 'weight'>,
+): number[][][] {
+  const [batch, steps, width] = x.shape as [number, number, number]
+  const { units } = config
+  const [kernel, recurrent, bias] = [weight('kernel')!, weight('recurrent_kernel')!, weight('bias')]
+  const functions = functionsOf(tape)
+  const [activate, gate] = [functions[config.activation], functions[config.recurrent_activation]]
+  const nothing = tape.constant(0)
+  return Array.from({ length: batch }, (_, b) => {
+    const count = cell.kept.filter((kind) => kind === 'states').length + 1
+    let states = Array.from({ length: count }, () => Array.from({ length: units }, () => nothing))
+    return Array.from({ length: steps }, (_, t) => {
+      const at = (b * steps + (config.go_backwards ? steps - 1 - t : t)) * width
+      const values = Array.from({ length: width }, (_, i) => x.at[at + i]!)
+      const z = Array.from({ length: cell.gates * units }, (_, j) => {
+        const sum = along(tape, values, kernel, j)
+        return bias ? tape.add(sum, bias.at[j]!) : sum
+      })
+      states = cell.step({ tape, z, states, recurrent, units, activate, gate })
+      return states[0]!
+    })
+  })
+}
+
+/** Outputs as a layer gives them: every step, or the last. */
+export function shownOf(
+  outputs: number[][][],
+  { return_sequences, units }: RecurrentConfig,
+): Values {
+  if (return_sequences)
+    return { shape: [outputs.length, outputs[0]!.length, units], at: outputs.flat(2) }
+  return { shape: [outputs.length, units], at: outputs.flatMap((steps) => steps.at(-1)!) }
+}
+
+function functionsOf(tape: Tape): Record<CellActivation, (x: number) => number> {
+  const sigmoid = (x: number) => 1 / (1 + Math.exp(-x))
+  const within = (x: number) => Math.abs(x) < 2.5
+  const applied = (value: (x: number) => number, slope: (x: number) => number) => (x: number) =>
+    tape.apply(x, value, slope)
+  return {
+    linear: (x) => x,
+    relu: applied(
+      (x) => Math.max(0, x),
+      (x) => (x > 0 ? 1 : 0),
+    ),
+    tanh: applied(Math.tanh, (x) => 1 - Math.tanh(x) ** 2),
+    sigmoid: applied(sigmoid, (x) => sigmoid(x) * (1 - sigmoid(x))),
+    hard_sigmoid: applied(
+      (x) => Math.min(1, Math.max(0, 0.2 * x + 0.5)),
+      (x) => (within(x) ? 0.2 : 0),
+    ),
+  }
+}
+
+/** Σ values[i] · matrix[i, column] */
+function along(tape: Tape, values: number[], { shape, at }: Values, column: number): number {
+  const columns = shape[1]!
+  return values.reduce(
+    (sum, x, i) => tape.multiplyAdd(x, at[i * columns + column]!, sum),
+    tape.constant(0),
+  )
+}
+
+/** An LSTM or GRU layer. */
+export function recurrentLayer(cell: Cell): LayerRule {
+  return {
+    settings: recurrentSettings,
+    read: (config, inputs, where) => readRecurrent(cell, config, inputs, where),
+
+    plan({ config, inputShapes: [shape] }, planner) {
+      const checked = config as RecurrentConfig
+      const byStep = FLOAT_BYTES * checked.units
+      const byExample = checked.return_sequences ? shape![0]! * byStep : byStep
+      runInto(planner, {
+        ...{ cell, config: checked, prefix: '', inputShape: shape! },
+        outputs: { to: planner.output(), byStep, byExample },
+        gradients: { to: planner.training ? planner.outputGradient() : 0, byStep, byExample },
+        addsGradient: false,
+      })
+    },
+
+    reference({ config }, [x], context) {
+      const checked = config as RecurrentConfig
+      return shownOf(ranOver(cell, checked, x!, context), checked)
+    },
+  }
+}
