@@ -11,13 +11,14 @@ const isoPattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
 const before: Record<Phase, readonly (Phase | undefined)[]> = {
   'checking-device': [undefined],
   fetching: ['checking-device'],
-  connecting: ['fetching'],
+  // Also after a long sleep or pause.
+  connecting: ['fetching', 'training', 'training-alone', 'offline-training', 'paused', 'settling'],
   training: ['fetching', 'connecting', 'training-alone', 'offline-training', 'paused'],
   'training-alone': ['fetching', 'connecting', 'training', 'offline-training', 'paused'],
   'offline-training': ['fetching', 'connecting', 'training', 'training-alone', 'paused'],
   evaluating: [],
   paused: ['training', 'training-alone', 'offline-training'],
-  settling: ['training', 'training-alone', 'offline-training'],
+  settling: ['connecting', 'training', 'training-alone', 'offline-training'],
   leaving: ['connecting', 'training', 'training-alone', 'offline-training', 'paused', 'settling'],
   stopped: ['training', 'training-alone', 'offline-training', 'settling', 'leaving'],
   failed: [],
