@@ -1,11 +1,10 @@
-import { tfjsWasmFolder } from '../../node/wasm.ts'
+import { createTrainer } from '../../node/trainer.ts'
 import { codecs } from '../../protocol/codec/table.ts'
 import type { Manifest } from '../../protocol/manifest.ts'
 import { type Examples, splitRows } from '../../protocol/ports/examples.ts'
 import type { CheckpointFile } from '../../protocol/ports/trainer/checkpoint.ts'
 import type { Command, WorkerEvent, WorkerInit } from '../../protocol/ports/trainer/commands.ts'
 import { type LearnerData, runLearner } from '../../protocol/ports/trainer/learner.ts'
-import { createTfjsTrainer } from '../../protocol/ports/trainer/tfjs.ts'
 import type { Trainer } from '../../protocol/ports/trainer/trainer.ts'
 import { normal, randomFrom } from '../../protocol/random.ts'
 import { denseJson, paramsOf, tableManifest, topologyOf } from './models.ts'
@@ -58,7 +57,7 @@ export function testInit({
     seed,
     checkpointPath: 'tiny',
     resume: false,
-    backend: 'wasm',
+    backend: 'engine',
     ...init,
   }
 }
@@ -67,8 +66,8 @@ export function testLearner(options: TestOptions = {}): TestLearner {
   const mail = mailbox()
   let learner: TestLearner | undefined
   const running = runLearner(testInit(options), {
-    createTrainer: async ({ modelJson }) => {
-      const trainer = await tinyTrainer(modelJson)
+    createTrainer: async (given) => {
+      const trainer = await tinyTrainer(given)
       return {
         ...trainer,
         gradientInto(...given) {
@@ -92,8 +91,8 @@ export function testLearner(options: TestOptions = {}): TestLearner {
   return learner
 }
 
-function tinyTrainer(modelJson: string): Promise<Trainer> {
-  return createTfjsTrainer(topologyOf(modelJson), { backend: 'wasm', wasmFolder: tfjsWasmFolder() })
+function tinyTrainer({ modelJson, backend, manifest }: WorkerInit): Promise<Trainer> {
+  return createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize })
 }
 
 /** Waits for events by type. */

@@ -97,7 +97,16 @@ export function tensorCount(): number {
   return tf.memory().numTensors
 }
 
-async function startBackend({ backend, wasmFolder }: TfjsOptions): Promise<string> {
+let lastStart: Promise<unknown> = Promise.resolve()
+
+/** One after another: of two starts at once TensorFlow.js gives up the first. */
+function startBackend(options: TfjsOptions): Promise<string> {
+  const start = lastStart.then(() => startNext(options))
+  lastStart = start.catch(() => {})
+  return start
+}
+
+async function startNext({ backend, wasmFolder }: TfjsOptions): Promise<string> {
   tf.enableProdMode() // no banner about another package, no checks of what our own tests check
   const names = backend === 'auto' ? (['wasm', 'cpu'] as const) : [backend]
   for (const name of names) {

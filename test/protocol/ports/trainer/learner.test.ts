@@ -22,7 +22,7 @@ describe('a round', () => {
     const learner = testLearner()
     const ready = await learner.take('ready')
     expect(ready).toMatchObject({
-      backend: 'wasm',
+      backend: 'engine',
       steps: 0,
       rounds: 0,
       swaps: 0,
@@ -199,21 +199,25 @@ describe('commands', () => {
 })
 
 describe('the same seed', () => {
-  test('and the same settles give the same bits', async () => {
-    const run = async () => {
-      const [a, b] = [testLearner({ seed: 5 }), testLearner({ seed: 6 })]
-      for (let i = 0; i < 4; i++) {
-        await Promise.all(
-          [a, b].map((learner) => learner.ask({ type: 'train', steps: 7 }, 'trained')),
-        )
-        await swapOnce(a, b, `swap ${i}`)
+  test.each(['engine', 'engine-plain', 'wasm'] as const)(
+    'and the same settles give the same bits: %s',
+    async (backend) => {
+      const run = async () => {
+        const init = { backend }
+        const [a, b] = [testLearner({ seed: 5, init }), testLearner({ seed: 6, init })]
+        for (let i = 0; i < 4; i++) {
+          await Promise.all(
+            [a, b].map((learner) => learner.ask({ type: 'train', steps: 7 }, 'trained')),
+          )
+          await swapOnce(a, b, `swap ${i}`)
+        }
+        const params = [await a.params(), await b.params()]
+        await finish(a, b)
+        return params
       }
-      const params = [await a.params(), await b.params()]
-      await finish(a, b)
-      return params
-    }
-    expect(await run()).toEqual(await run())
-  })
+      expect(await run()).toEqual(await run())
+    },
+  )
 })
 
 describe('a checkpoint', () => {
