@@ -1,6 +1,14 @@
 import { heard, publish, sayPeers, sayPhase } from './peer/cards.ts'
 import type { PeerEffect, PeerEvent } from './peer/events.ts'
-import { adopted, granted, joined, joiningTick, tryToJoin } from './peer/joining.ts'
+import {
+  adopted,
+  granted,
+  joinAgain,
+  joined,
+  joiningTick,
+  noticeAbsence,
+  tryToJoin,
+} from './peer/joining.ts'
 import { linked, newLinks, tend, unlinked } from './peer/links.ts'
 import {
   after,
@@ -67,6 +75,8 @@ export function createPeer(options: PeerOptions): Peer {
     settling: undefined,
     leaving: undefined,
     training: false,
+    workedAt: Number.POSITIVE_INFINITY,
+    isStale: false,
     paused: options.paused ?? false,
     finishing: false,
     reachable: 0,
@@ -86,6 +96,7 @@ export function createPeer(options: PeerOptions): Peer {
 function handle(state: State, event: PeerEvent, now: number): PeerEffect[] {
   if (state.view.stage === 'stopped') return []
   const effects: PeerEffect[] = []
+  noticeAbsence(state, now)
   // First what time has ended: a message that comes after its deadline finds nothing to answer to.
   effects.push(...after(state, expire(state.swaps, state.context, now), now))
   effects.push(...expireRound(state.pulls, state.links, now, state.options.random))
@@ -137,6 +148,7 @@ function react(state: State, event: PeerEvent, now: number): PeerEffect[] {
       return []
     case 'resume':
       state.paused = false
+      noticeAbsence(state, now)
       return []
     case 'finish':
       state.finishing = true
@@ -155,6 +167,7 @@ function advance(state: State, now: number): PeerEffect[] {
   const effects: PeerEffect[] = []
   const { view } = state
   if (state.leaving) return depart(state, now)
+  if (state.isStale) effects.push(...joinAgain(state, now))
   if (state.joining) effects.push(...tryToJoin(state, now))
   if (view.stage === 'training') effects.push(...trainOn(state, now))
   if (view.stage === 'settling' || view.stage === 'done') effects.push(...settle(state, now))

@@ -94,6 +94,8 @@ export interface SwarmOptions {
   paused?: boolean
   /** A resumed run that was away for long pulls the state of a live peer. */
   adopt?: boolean | ((ready: Ready) => boolean)
+  /** Whether to do so too after a long sleep or pause; it does unless told not to. */
+  catchUp?: boolean
   /** Swaps per round, where not the manifest's. */
   swapsPerRound?: number | undefined
   /** Rounds end exactly after the recipe's H steps, whatever the manifest says. */
@@ -163,6 +165,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     rounds: options.rounds,
     swap: options.swap ?? true,
     paused: options.paused ?? false,
+    catchUp: options.catchUp ?? true,
     random: options.random,
     freshNonce: options.freshNonce,
     resumed: resumedFrom(ready, options),

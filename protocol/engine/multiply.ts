@@ -28,13 +28,14 @@ export interface Multiply {
   activation?: ActivationName
 }
 
-/** Floats of scratch that one gemm needs: its packed panels of b (kernels/gemm.ts). */
+/** Floats of scratch that one gemm needs: its packed panels of b, and of 64 rows of a (kernels/gemm.ts). */
 export const gemmScratch = ({ depth, columns }: Pick<Multiply, 'depth' | 'columns'>): number =>
-  Math.min(depth, GEMM_DEPTH) * Math.min(Math.ceil(columns / 8) * 8, GEMM_COLUMNS)
+  Math.min(depth, GEMM_DEPTH) * (Math.min(Math.ceil(columns / 8) * 8, GEMM_COLUMNS) + GEMM_ROWS)
 
 /** Blocks of kernels/gemm.ts. */
-const GEMM_DEPTH = 256
+const GEMM_DEPTH = 384
 const GEMM_COLUMNS = 512
+const GEMM_ROWS = 64
 
 /** Emits one matrix product. */
 export function multiplyInto(

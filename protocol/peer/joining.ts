@@ -3,7 +3,8 @@ import { publish } from './cards.ts'
 import { allowanceMs } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
 import { chooseDonor } from './pulls.ts'
-import { addSteps, type Joining, type State } from './state.ts'
+import { addSteps, type Joining, roundMs, type State } from './state.ts'
+import { forgetDoubts } from './swaps.ts'
 
 /** Joining: a newcomer pulls a live peer's state before its first step; alone, it starts from the version it fetched. */
 
@@ -15,10 +16,16 @@ const JOIN_LIMIT_MS = 65_000
 const DONOR_GATHER_MS = 300
 /** A donor that was busy is asked again after this. */
 const DONOR_AGAIN_MS = 5000
+/** Who slept or was paused for longer than so many rounds takes over a neighbour's state, as a newcomer does. */
+const ROUNDS_AWAY = 20
 
 export function joined(state: State, now: number): PeerEffect[] {
   state.tendAt = now
   if (!wantsState(state)) return [...begin(state), publish(state, now)]
+  return lookForState(state, now)
+}
+
+function lookForState(state: State, now: number): PeerEffect[] {
   state.joining = {
     since: now,
     tried: new Set(),
@@ -27,6 +34,33 @@ export function joined(state: State, now: number): PeerEffect[] {
     pull: undefined,
   }
   return [publish(state, now)]
+}
+
+/**
+ * Called before each event. Ours come every second at least while we are awake: a longer gap was a sleep, a closed lid or a
+ * frozen tab, and half of our old params would undo what the others have learned meanwhile.
+ */
+export function noticeAbsence(state: State, now: number): void {
+  if (state.paused) return
+  const { options, workedAt } = state
+  state.workedAt = workedAt === Number.POSITIVE_INFINITY ? workedAt : now
+  if (!options.swap || options.catchUp === false || state.joining || !isAhead(state)) return
+  if (now - workedAt > ROUNDS_AWAY * roundMs(state)) state.isStale = true
+}
+
+/** Once our round and our swap are over. */
+export function joinAgain(state: State, now: number): PeerEffect[] {
+  if (state.training || state.swaps.current || state.pulls.round) return []
+  state.isStale = false
+  if (state.view.stage === 'done') return []
+  state.settling = undefined
+  state.view.stage = 'joining'
+  return lookForState(state, now)
+}
+
+/** Whether anybody has trained. */
+function isAhead({ links }: State): boolean {
+  return [...links.known.values()].some(({ steps, phase }) => steps > 0 && phase !== 'joining')
 }
 
 /** A newcomer adopts; a run that goes on, or that never averages, starts as it is. */
@@ -39,10 +73,8 @@ export function tryToJoin(state: State, now: number): PeerEffect[] {
   const joining = state.joining!
   if (joining.pull) return expirePull(state, now)
   const waited = now - joining.since
-  const ahead = [...state.links.known.values()].some(
-    ({ steps, phase }) => steps > 0 && phase !== 'joining',
-  )
-  if (waited >= (ahead ? JOIN_LIMIT_MS : JOIN_MS)) return [...begin(state), ...news(state, now)]
+  if (waited >= (isAhead(state) ? JOIN_LIMIT_MS : JOIN_MS))
+    return [...begin(state), ...news(state, now)]
   if (now >= joining.againAt) joining.tried.clear()
   const donor = chooseDonor(state.links, joining.tried)
   if (donor) joining.firstDonorAt = Math.min(joining.firstDonorAt, now)
@@ -97,6 +129,7 @@ export function adopted(
   if (!nonce || nonce !== event.nonce) return []
   addSteps(state.view, event.steps - state.view.steps)
   return [
+    ...forgetDoubts(state.swaps),
     { type: 'close', nonce },
     { type: 'release', nonce },
     ...begin(state),

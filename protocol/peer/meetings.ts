@@ -54,13 +54,13 @@ export function answerPull(
 }
 
 function refusal(
-  { options, view, paused, joining, pulls }: State,
+  { options, view, paused, joining, isStale, pulls }: State,
   { nonce }: Extract<PeerEvent, { type: 'offered' }>,
 ): BusyReason | undefined {
   if (!options.swap || options.meets !== 'swap') return 'no-swap'
   if (paused) return 'paused'
   if (pulls.serving.has(nonce)) return 'busy'
-  if (joining || view.stage === 'joining' || view.stage === 'leaving') return 'busy'
+  if (joining || isStale || view.stage === 'joining' || view.stage === 'leaving') return 'busy'
   return undefined
 }
 

@@ -4,12 +4,10 @@ import type { PeerEffect, PeerEvent } from './events.ts'
 import { lagOf } from './links.ts'
 import { isMeeting, meet } from './meetings.ts'
 import { startSettling } from './settling.ts'
-import { addSteps, type State } from './state.ts'
+import { addSteps, ROUND_MS, type State } from './state.ts'
 
 /** Rounds: so many local steps, then a meeting; each peer counts its own. */
 
-/** A round is lengthened until it lasts this long, unless strict. */
-const ROUND_MS = 250
 /** A strict round waits for peers that are behind by more than this share of a round, and by no more than so many rounds. */
 const LAG_SHARE = 0.1
 const LAG_ROUNDS = 4
@@ -43,7 +41,8 @@ export function trained(
   ]
   // Now that there is something to pull, newcomers should know.
   if (first) effects.push(publish(state, now))
-  return [...effects, ...meet(state, now)]
+  if (state.workedAt === Number.POSITIVE_INFINITY) state.workedAt = now
+  return state.isStale ? effects : [...effects, ...meet(state, now)]
 }
 
 function learnPace(state: State, ms: number): void {
@@ -51,6 +50,7 @@ function learnPace(state: State, ms: number): void {
 }
 
 export function trainOn(state: State, now: number): PeerEffect[] {
+  if (state.isStale) return []
   const effects = now >= state.retryAt ? meet(state, now) : []
   if (state.training || state.paused) return effects
   // Strict rounds wait for their meeting, so that each round has one and H is exact.

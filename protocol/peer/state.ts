@@ -24,6 +24,8 @@ export interface PeerOptions {
   swapsPerRound: number
   /** Rounds of our own budget; then settle. Undefined trains until told to finish. */
   rounds: number | undefined
+  /** Whether we pull a live peer's state after so long a sleep or pause that others made 20 rounds; false keeps our own. */
+  catchUp?: boolean
   /** False never averages: the `--no-swap` control. */
   swap: boolean
   /** Begins paused: links are made and kept, nothing is trained or averaged until `resume`. */
@@ -65,6 +67,10 @@ export interface State {
   leaving: { reason: string; until: number } | undefined
   /** A round is running in the worker. */
   training: boolean
+  /** When we last were at work: awake, and not paused. Infinity until our first round is over. */
+  workedAt: number
+  /** We missed many rounds: a live peer's state is pulled as soon as nothing of ours is under way. */
+  isStale: boolean
   paused: boolean
   finishing: boolean
   reachable: number
@@ -102,4 +108,12 @@ interface Settling {
 /** A donor may have claimed any count; ours stays one that neighbours can read. */
 export function addSteps(view: PeerView, steps: number): void {
   view.steps = Math.min(Number.MAX_SAFE_INTEGER, view.steps + steps)
+}
+
+/** A round is lengthened until it lasts this long, unless strict. */
+export const ROUND_MS = 250
+
+/** What a round of ours takes now, at least. */
+export function roundMs({ options, msPerStep }: State): number {
+  return Math.max(options.strict ? 0 : ROUND_MS, options.stepsPerRound * msPerStep)
 }

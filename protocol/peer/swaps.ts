@@ -437,6 +437,14 @@ function tendDoubt(swaps: Swaps, links: Links, held: Doubt, now: number): Step {
   return { effects: [{ type: 'send', to: peer, message: { type: 'ask', nonce } }], endings: [] }
 }
 
+/** After another state was taken over, no swap of the old one can be made good: they are dropped and counted. */
+export function forgetDoubts(swaps: Swaps): PeerEffect[] {
+  const held = [...swaps.doubts.values()].filter(({ settling }) => !settling)
+  for (const { nonce } of held) swaps.doubts.delete(nonce)
+  swaps.lostDoubts += held.length
+  return held.map(({ nonce }) => ({ type: 'release', nonce }))
+}
+
 /** Asked by an accepter in doubt. What we have not applied by now, we never will. */
 function asked(swaps: Swaps, { from, nonce }: Extract<PeerEvent, { type: 'asked' }>): Step {
   const { current } = swaps

@@ -49,7 +49,7 @@ export const bench: Bench<OverheadResult> = {
     ]) + (pinned ? '' : '\nnot pinned to a core each: this system has no taskset'),
 }
 
-const BLOCKS = 5
+const BLOCKS = 3
 const BLOCK_MS = 15_000
 const QUICK = { blocks: 1, blockMs: 3000 }
 

@@ -152,7 +152,7 @@ function batchOf({ torch }: TrainModel, inputSize: number, classes: number): Bat
 
 /** Turns of one call of the peak kernel, and multiply-adds of a turn (kernels/peak.ts). */
 const PEAK_TURNS = 100_000
-const PEAK_ADDS = 40
+const PEAK_ADDS = 48
 
 async function peakOf(simd: 'plain' | 'relaxed'): Promise<() => void> {
   const graph = { nodes: [], tensors: [], inputShape: [1], outputUnits: 1 }

@@ -88,6 +88,7 @@ async function begin(): Promise<void> {
     freshNonce: () => randomBytes(16).toString('hex'),
     key: home.peerKey,
     adopt: false,
+    catchUp: false,
   })
   for await (const report of swarm.reports) say({ ...report })
   await host.close()

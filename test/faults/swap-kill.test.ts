@@ -86,7 +86,7 @@ async function killAt(victim: PeerProcess, boundary: Boundary) {
   return last
 }
 
-/** Once its deadlines are short, it freezes for longer than one. */
+/** Once its deadlines are short, it freezes for longer than one. Paused, it begins no other swap before it asks. */
 async function askFirst(victim: PeerProcess, trap: Trap): Promise<void> {
   victim.tell({ word: 'join' })
   await victim.says('round', ({ round }) => round! > 3)
@@ -94,6 +94,7 @@ async function askFirst(victim: PeerProcess, trap: Trap): Promise<void> {
   victim.arm(freezeBefore(trap), { ...trap, same: true })
   const { t } = await frozen
   await others[0]!.says('round', (said) => said.t > t + FREEZE_MS)
+  victim.tell({ word: 'pause' })
   victim.child.kill('SIGCONT')
 }
 

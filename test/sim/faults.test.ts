@@ -4,13 +4,17 @@ import { type Fleet, type FleetOptions, type Member, simulate } from './fleet.ts
 import { halfDone, living, sumOfParams } from './metrics.ts'
 import { everyday } from './scenarios/scenario.ts'
 
-/** Peers that stand still, so that nothing but swaps moves params, and that start without pulling. */
+/** Peers that stand still, so that nothing but swaps moves params, and that never pull: not at their start, nor after a sleep. */
 const still: Partial<FleetOptions> = {
   ...everyday,
   learningRate: 0,
   momentum: 0,
   spread: 1,
-  peer: { ...everyday.peer, resumed: { steps: 1, rounds: 0, outcomes: [], adopt: false } },
+  peer: {
+    ...everyday.peer,
+    resumed: { steps: 1, rounds: 0, outcomes: [], adopt: false },
+    catchUp: false,
+  },
 }
 /** Each settled swap rounds 64 params of about 1 to float32; a few thousand of them stay far below this. */
 const ROUNDING = 2e-3
@@ -184,4 +188,23 @@ test('an accepter frozen while others swap a hundred times still learns how its 
   calm(fleet)
   expect(fleet.halves.size).toBe(0)
   expect(unexplained(fleet, before)).toBeLessThan(ROUNDING)
+})
+
+test('who slept for two minutes takes over what the others have learned, and only then swaps', () => {
+  const [FROM_MS, SLEEP_MS] = [20_000, 120_000]
+  const fleet = simulate({ ...everyday, peers: 4, seed: 5 })
+  fleet.runUntil(FROM_MS)
+  const [sleeper, ...others] = fleet.members as [Member, ...Member[]]
+  fleet.freeze(sleeper.index, SLEEP_MS)
+  fleet.runUntil(FROM_MS + SLEEP_MS)
+  const heard: string[] = []
+  fleet.intercept = (member, effect) => {
+    if (member === sleeper && ['adopt', 'settle'].includes(effect.type)) heard.push(effect.type)
+    return true
+  }
+  const steps = others[0]!.peer.view.steps
+  expect(sleeper.peer.view.steps).toBeLessThan(steps / 2)
+  fleet.runUntil(FROM_MS + SLEEP_MS + 10_000)
+  expect(heard.slice(0, 2)).toEqual(['adopt', 'settle'])
+  expect(sleeper.peer.view.steps).toBeGreaterThan(steps / 2)
 })

@@ -1,19 +1,19 @@
-import { exp, firstOf, log1p, madd, maxOf, normalShare, sigmoid, splat, storePart, sumOf, tanh } from './simd.ts'
+import { smaller, larger, exp, firstOf, log1p, madd, maxOf, normalShare, sigmoid, splat, storePart, sumOf, tanh } from './simd.ts'
 
 /** Activations over single values, by their number in layers/settings.ts, and softmax over rows. */
 
 const SELU_ALPHA: f32 = 1.6732632423543772
 const SELU_SCALE: f32 = 1.0507009873554805
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function valueOf(code: i32, x: v128): v128 {
   const zero = splat(0)
   const one = splat(1)
   const isPositive = f32x4.gt(x, zero)
   switch (code) {
-    case 1: return f32x4.max(x, zero)
-    case 2: return f32x4.min(f32x4.max(x, zero), splat(6))
+    case 1: return larger(x, zero)
+    case 2: return smaller(larger(x, zero), splat(6))
     case 3: return sigmoid(x)
     case 4: return tanh(x)
     case 6: return v128.bitselect(x, expm1(x), isPositive)
@@ -21,7 +21,7 @@ function valueOf(code: i32, x: v128): v128 {
       const low = f32x4.mul(splat(SELU_SCALE * SELU_ALPHA), expm1(x))
       return v128.bitselect(f32x4.mul(splat(SELU_SCALE), x), low, isPositive)
     }
-    case 8: return f32x4.add(f32x4.max(x, zero), log1p(exp(f32x4.neg(f32x4.abs(x)))))
+    case 8: return f32x4.add(larger(x, zero), log1p(exp(f32x4.neg(f32x4.abs(x)))))
     case 9: return f32x4.div(x, f32x4.add(one, f32x4.abs(x)))
     case 10: return f32x4.mul(x, sigmoid(x))
     case 11: return f32x4.mul(x, normalShare(x))
@@ -30,7 +30,7 @@ function valueOf(code: i32, x: v128): v128 {
 }
 
 /** The derivative, by the value after the activation; of swish and gelu by the one before it. */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function slopeOf(code: i32, y: v128): v128 {
   const zero = splat(0)
@@ -64,7 +64,7 @@ function slopeOf(code: i32, y: v128): v128 {
 }
 
 /** e ** x - 1 of x up to 0 without cancellation near it: a Taylor polynomial there. */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function expm1(x: v128): v128 {
   let p = madd(splat(1.0 / 5040.0), x, splat(1.0 / 720.0))
@@ -77,13 +77,13 @@ function expm1(x: v128): v128 {
   return v128.bitselect(near, far, f32x4.lt(f32x4.abs(x), splat(0.4)))
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function densityOf(x: v128): v128 {
   return exp(f32x4.mul(f32x4.mul(x, x), splat(-0.5)))
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function activateAll(code: i32, from: usize, to: usize, size: i32): void {
   let left = size
@@ -112,7 +112,7 @@ export function activate(code: i32, from: usize, to: usize, size: i32): void {
   }
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function slopeAll(code: i32, gradient: usize, values: usize, to: usize, size: i32): void {
   let left = size
@@ -165,10 +165,10 @@ export function topOf(row: usize, columns: i32): f32 {
   let top = lowest
   let left = columns
   for (; left >= 4; left -= 4) {
-    top = f32x4.max(top, v128.load(row))
+    top = larger(top, v128.load(row))
     row += 16
   }
-  if (left > 0) top = f32x4.max(top, firstOf(v128.load(row), lowest, left))
+  if (left > 0) top = larger(top, firstOf(v128.load(row), lowest, left))
   return maxOf(top)
 }
 

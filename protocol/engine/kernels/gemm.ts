@@ -3,16 +3,19 @@ import { madd, splat, storePart } from './simd.ts'
 /**
  * c[m, n] = a[m, k] · b[k, n], or added to c; then, once the sum is whole, + bias[n] and an activation.
  *
- * Strides in floats; transposes cost nothing. b is packed in panels of 8 columns and DEPTH rows, which stay in the first
- * cache while the rows of a pass by; a is read where it lies. The multiply-adds are those of a 4 x 8 tile in 8 registers.
+ * Strides in floats; transposes cost nothing. b is packed in panels of 8 columns; a is read where it lies, but when it lies
+ * transposed its rows are packed too, or lines of the cache would drive each other out. The multiply-adds are those of a
+ * 4 x 8 tile in 8 registers. multiply.ts says how much scratch it takes.
  * Source: Goto and van de Geijn 2008, Anatomy of high-performance matrix multiplication.
  */
 
-/** Rows of b in a panel: 8 KiB. */
-const DEPTH: i32 = 256
+/** Rows of b in a panel, at most: 12 KiB, which stay in the first cache while rows of a pass by. */
+const DEPTH: i32 = 384
 /** Columns of b that are packed together. */
 const COLUMNS: i32 = 512
-/** Packed columns that fit into the first cache together, beside rows of a: then a is read once. */
+/** Rows of a that are gone through with one panel after another. */
+const ROWS: i32 = 64
+/** All panels together fit into the first cache, beside 4 rows of a: then 4 rows at a time meet all of them. */
 const SMALL_BYTES: i32 = 24_576
 
 /** Its number in layers/settings.ts; what is neither this nor 0 is relu, and the others are not for gemm. */
@@ -35,53 +38,117 @@ export function gemm(
   activation: i32,
   scratch: usize,
 ): void {
+  // Parts of equal depth, so that none is short.
+  const parts = (k + DEPTH - 1) / DEPTH
+  const part = (k + parts - 1) / parts
   for (let j0 = 0; j0 < n; j0 += COLUMNS) {
     const columns = min(COLUMNS, n - j0)
-    for (let k0 = 0; k0 < k; k0 += DEPTH) {
-      const depth = min(DEPTH, k - k0)
-      const more = k0 > 0 || add != 0
-      const last = k0 + depth == k
-      const biasHere = last && bias != 0 ? bias + (<usize>j0 << 2) : 0
-      const activationHere = last ? activation : 0
-      const aHere = a + (<usize>(k0 * aColumn) << 2)
-      const bHere = b + (<usize>(k0 * bRow + j0 * bColumn) << 2)
-      const cHere = c + (<usize>j0 << 2)
+    const panels = (columns + 7) >> 3
+    for (let k0 = 0; k0 < k; k0 += part) {
+      const depth = min(part, k - k0)
       const panelBytes = depth << 5
-      if (panelBytes * ((columns + 7) >> 3) <= SMALL_BYTES) {
-        for (let j = 0; j < columns; j += 8) {
-          const from = bHere + (<usize>(j * bColumn) << 2)
-          pack(from, bRow, bColumn, depth, min(8, columns - j), scratch + (j >> 3) * panelBytes)
-        }
-        for (let i = 0; i < m; i += 4) {
-          const aTile = aHere + (<usize>(i * aRow) << 2)
-          const cTile = cHere + (<usize>(i * cRow) << 2)
-          const rows = min(4, m - i)
-          for (let j = 0; j < columns; j += 8) {
-            tile(
-              rows, min(8, columns - j), depth,
-              aTile, aRow, aColumn, scratch + (j >> 3) * panelBytes,
-              cTile + (<usize>j << 2), cRow, more,
-              biasHere == 0 ? 0 : biasHere + (<usize>j << 2), activationHere,
-            )
-          }
-        }
-      } else {
-        for (let j = 0; j < columns; j += 8) {
-          const width = min(8, columns - j)
-          pack(bHere + (<usize>(j * bColumn) << 2), bRow, bColumn, depth, width, scratch)
-          const biasTile: usize = biasHere == 0 ? 0 : biasHere + (<usize>j << 2)
-          const cPanel = cHere + (<usize>j << 2)
-          for (let i = 0; i < m; i += 4) {
-            tile(
-              min(4, m - i), width, depth,
-              aHere + (<usize>(i * aRow) << 2), aRow, aColumn, scratch,
-              cPanel + (<usize>(i * cRow) << 2), cRow, more,
-              biasTile, activationHere,
-            )
-          }
-        }
+      const bHere = b + (<usize>(k0 * bRow + j0 * bColumn) << 2)
+      for (let j = 0; j < panels; j++) {
+        const from = bHere + (<usize>(j * 8 * bColumn) << 2)
+        pack(from, bRow, bColumn, depth, min(8, columns - j * 8), scratch + j * panelBytes)
+      }
+      const last = k0 + depth == k
+      const isTurned = aRow == 1 && columns > 8
+      const packed = scratch + panels * panelBytes
+      const rowsAtOnce = panels * panelBytes <= SMALL_BYTES && !isTurned ? 4 : ROWS
+      for (let i0 = 0; i0 < m; i0 += rowsAtOnce) {
+        const rows = min(rowsAtOnce, m - i0)
+        const from = a + (<usize>(i0 * aRow + k0 * aColumn) << 2)
+        if (isTurned) packRows(from, aColumn, rows, depth, packed)
+        block(
+          rows,
+          columns,
+          depth,
+          isTurned ? packed : from,
+          isTurned ? 0 : aRow,
+          aColumn,
+          scratch,
+          c + (<usize>(i0 * cRow + j0) << 2),
+          cRow,
+          k0 > 0 || add != 0,
+          last && bias != 0 ? bias + (<usize>j0 << 2) : 0,
+          last ? activation : 0,
+        )
       }
     }
+  }
+}
+
+/** Tiles of a few rows, panel after panel. `aRow` is 0 where a is packed. */
+function block(
+  rows: i32,
+  columns: i32,
+  depth: i32,
+  a: usize,
+  aRow: i32,
+  aColumn: i32,
+  panels: usize,
+  c: usize,
+  cRow: i32,
+  more: bool,
+  bias: usize,
+  activation: i32,
+): void {
+  const isPacked = aRow == 0
+  const tileStep = <usize>(isPacked ? depth << 2 : aRow << 2) << 2
+  for (let j = 0; j < columns; j += 8) {
+    let aTile = a
+    for (let i = 0; i < rows; i += 4) {
+      tile(
+        min(4, rows - i),
+        min(8, columns - j),
+        depth,
+        aTile,
+        isPacked ? 1 : aRow,
+        isPacked ? 4 : aColumn,
+        panels,
+        c + (<usize>(i * cRow + j) << 2),
+        cRow,
+        more,
+        bias == 0 ? 0 : bias + (<usize>j << 2),
+        activation,
+      )
+      aTile += tileStep
+    }
+    panels += depth << 5
+  }
+}
+
+/**
+ * Rows of a that lie side by side in memory, four and four: [rows / 4, depth, 4]. Rows past the last hold anything. Four of
+ * `depth` at a time, so that whole lines of the cache are written.
+ */
+function packRows(a: usize, aColumn: i32, rows: i32, depth: i32, to: usize): void {
+  const step = <usize>aColumn << 2
+  const tileBytes = <usize>depth << 4
+  let k = 0
+  for (; k + 4 <= depth; k += 4) {
+    let from = a
+    let place = to
+    for (let i = 0; i < rows; i += 4) {
+      v128.store(place, v128.load(from))
+      v128.store(place, v128.load(from + step), 16)
+      v128.store(place, v128.load(from + 2 * step), 32)
+      v128.store(place, v128.load(from + 3 * step), 48)
+      from += 16
+      place += tileBytes
+    }
+    a += 4 * step
+    to += 64
+  }
+  for (; k < depth; k++) {
+    let place = to
+    for (let i = 0; i < rows; i += 4) {
+      v128.store(place, v128.load(a + (<usize>i << 2)))
+      place += tileBytes
+    }
+    a += step
+    to += 16
   }
 }
 
@@ -285,7 +352,7 @@ function part(to: usize, low: v128, high: v128, width: i32): void {
   storePart(to + 16, high, width - 4)
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function bounded(x: v128, activation: i32): v128 {
   const positive = f32x4.max(x, splat(0))

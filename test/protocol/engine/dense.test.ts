@@ -20,13 +20,14 @@ describe('dense layers', () => {
     )
   })
 
-  test('agree beyond one block of depth and of columns', async () => {
-    for (const [batch, inputs, units] of [
-      [2, 515, 13],
-      [3, 7, 530],
-      [5, 259, 9],
+  test('agree beyond one block of depth, of columns and of rows', async () => {
+    for (const [batch, shape, units] of [
+      [2, [515], 13],
+      [3, [7], 530],
+      [1, [791], 9],
+      [33, [13, 40], 12],
     ] as const)
-      await expectAgreement(graphOf([inputs], [{ layer: 'Dense', config: { units } }]), { batch })
+      await expectAgreement(graphOf(shape, [{ layer: 'Dense', config: { units } }]), { batch })
   })
 
   test('take every activation, fused or not, over further axes', async () => {
