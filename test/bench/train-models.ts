@@ -1,9 +1,12 @@
+import type { Graph } from '../../protocol/engine/graph.ts'
+import { graphOf, type LayerSpec } from '../support/graph.ts'
 import { denseJson } from '../support/models.ts'
 
 /** A model that bench `train` times: one row here, for both sides. */
 export interface TrainModel {
   name: string
-  json: string
+  /** As a model.json, or as a graph where layers branch. */
+  source: { json: string } | { graph: Graph }
   optimizer: 'sgd' | 'adam'
   /** Multiply-adds of one example's forward pass, and of one whole step's: three times that, but for the first layer two. */
   multiplyAdds: { forward: number; firstLayer: number }
@@ -14,7 +17,7 @@ export interface TrainModel {
 }
 
 const dense = {
-  json: denseJson([784, 128, 10]),
+  source: { json: denseJson([784, 128, 10]) },
   multiplyAdds: { forward: 784 * 128 + 128 * 10, firstLayer: 784 * 128 },
   torch: {
     model: 'nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))',
@@ -22,7 +25,111 @@ const dense = {
   },
 }
 
+const denseLayer = (units: number, settings = {}): LayerSpec => ({
+  layer: 'Dense',
+  config: { units, ...settings },
+})
+
+/** Embedding of 1,000 words in 32 values, LSTM of 64 units over 40 steps: 57,482 params; PyTorch's LSTM has a second bias. */
+const recurrent = {
+  source: {
+    graph: graphOf(
+      [40],
+      [
+        { layer: 'Embedding', config: { input_dim: 1000, output_dim: 32 } },
+        { layer: 'LSTM', config: { units: 64, recurrent_activation: 'sigmoid' } },
+        denseLayer(10),
+      ],
+    ),
+  },
+  multiplyAdds: { forward: 40 * (32 + 64) * 256 + 64 * 10, firstLayer: 0 },
+  torch: {
+    model:
+      'nn.Sequential(nn.Embedding(1000, 32), Last(nn.LSTM(32, 64, batch_first=True)), nn.Linear(64, 10))',
+    ...{ input: [40], vocabulary: 1000 },
+  },
+}
+
+/** Two blocks of 64 values and 4 heads over 32 of 1,000 words, normalised before: 133,632 params. */
+function transformer(): Graph {
+  const layers: LayerSpec[] = [
+    { layer: 'Embedding', config: { input_dim: 1000, output_dim: 64 } },
+    { layer: 'PositionEmbedding', config: { sequence_length: 32 } },
+    { layer: 'Add', inputs: [1, 2] },
+  ]
+  for (let block = 0; block < 2; block++) {
+    const x = layers.length
+    layers.push(
+      { layer: 'LayerNormalization' },
+      {
+        layer: 'MultiHeadAttention',
+        config: { num_heads: 4, key_dim: 16 },
+        inputs: [x + 1, x + 1],
+      },
+      { layer: 'Add', inputs: [x, x + 2] },
+      { layer: 'LayerNormalization' },
+      denseLayer(128, { activation: 'gelu' }),
+      denseLayer(64),
+      { layer: 'Add', inputs: [x + 3, x + 6] },
+    )
+  }
+  return graphOf(
+    [32],
+    [...layers, { layer: 'GlobalAveragePooling1D' }, denseLayer(10, { use_bias: false })],
+  )
+}
+
+/** Two blocks over 16 patches of 49 pixels, in 64 values: 39,658 params. Tolstikhin et al. 2021. */
+function mixer(): Graph {
+  const turn: LayerSpec = { layer: 'Permute', config: { dims: [2, 1] } }
+  const layers = [denseLayer(64)]
+  for (let block = 0; block < 2; block++) {
+    const x = layers.length
+    layers.push(
+      { layer: 'LayerNormalization' },
+      turn,
+      denseLayer(32, { activation: 'gelu' }),
+      denseLayer(16),
+      turn,
+      { layer: 'Add', inputs: [x, x + 5] },
+      { layer: 'LayerNormalization' },
+      denseLayer(128, { activation: 'gelu' }),
+      denseLayer(64),
+      { layer: 'Add', inputs: [x + 6, x + 9] },
+    )
+  }
+  return graphOf([16, 49], [...layers, { layer: 'GlobalAveragePooling1D' }, denseLayer(10)])
+}
+
 export const trainModels: readonly TrainModel[] = [
   { name: 'dense SGD', ...dense, optimizer: 'sgd', reach: { plain: 0.8, relaxed: 1.2 } },
   { name: 'dense Adam', ...dense, optimizer: 'adam', reach: { plain: 1, relaxed: 1.3 } },
+  {
+    name: 'embedding + LSTM 64',
+    ...recurrent,
+    optimizer: 'sgd',
+    reach: { plain: 0.4, relaxed: 0.5 },
+  },
+  {
+    name: 'transformer d64',
+    source: { graph: transformer() },
+    multiplyAdds: {
+      forward: 2 * (32 * (4 * 64 * 64 + 2 * 64 * 128) + 2 * 32 * 32 * 64),
+      firstLayer: 0,
+    },
+    torch: { model: 'Transformer()', input: [32], vocabulary: 1000 },
+    optimizer: 'sgd',
+    reach: { plain: 0.5, relaxed: 0.6 },
+  },
+  {
+    name: 'MLP-mixer',
+    source: { graph: mixer() },
+    multiplyAdds: {
+      forward: 16 * 49 * 64 + 2 * (2 * 64 * 16 * 32 + 2 * 16 * 64 * 128) + 640,
+      firstLayer: 16 * 49 * 64,
+    },
+    torch: { model: 'Mixer()', input: [16, 49] },
+    optimizer: 'sgd',
+    reach: { plain: 0.5, relaxed: 0.6 },
+  },
 ]

@@ -2,8 +2,8 @@ import { createTrainer } from '../../node/trainer.ts'
 import { engineBinaries } from '../../node/wasm.ts'
 import { createEngine } from '../../protocol/engine/engine.ts'
 import type { BackendName } from '../../protocol/ports/trainer/commands.ts'
-import { readTopology } from '../../protocol/ports/trainer/topology.ts'
-import type { Batch } from '../../protocol/ports/trainer/trainer.ts'
+import { createGraphTrainer } from '../../protocol/ports/trainer/engine.ts'
+import type { Batch, Trainer } from '../../protocol/ports/trainer/trainer.ts'
 import { integerBelow, normal, randomFrom } from '../../protocol/random.ts'
 import { paramsOf } from '../support/models.ts'
 import { type Bench, type BenchOptions, columns, median, type Result, rounded } from './bench.ts'
@@ -119,9 +119,8 @@ async function compare(
 
 /** One training step, as the learner takes it. */
 async function stepper(model: TrainModel, backend: BackendName): Promise<() => void> {
-  const trainer = await createTrainer(model.json, { backend, batchSize: BATCH })
-  const topology = readTopology(model.json, { memoryBytes: Number.POSITIVE_INFINITY, batchSize: 1 })
-  const start = paramsOf(topology, 1, 0.05)
+  const trainer = await trainerOf(model, backend)
+  const start = paramsOf(trainer, 1, 0.05)
   const params = trainer.floats(start.length)
   params.set(start)
   const gradient = trainer.floats(start.length)
@@ -131,6 +130,13 @@ async function stepper(model: TrainModel, backend: BackendName): Promise<() => v
     trainer.gradientInto(gradient, params, batch)
     optimizer.step(params, gradient)
   }
+}
+
+async function trainerOf({ source }: TrainModel, backend: BackendName): Promise<Trainer> {
+  if ('json' in source) return createTrainer(source.json, { backend, batchSize: BATCH })
+  const simd = backend === 'engine-plain' ? 'plain' : 'relaxed'
+  const binaries = await engineBinaries()
+  return createGraphTrainer(source.graph, { batchSize: BATCH, simd, binaries })
 }
 
 function batchOf({ torch }: TrainModel, inputSize: number, classes: number): Batch {

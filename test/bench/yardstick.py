@@ -68,7 +68,76 @@ class Mean(nn.Module):
         return x.mean(self.axis)
 
 
-blocks = {"Last": Last, "Mean": Mean}
+class Attention(nn.Module):
+    """As Keras' MultiHeadAttention: four projections with biases."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x):
+        batch, steps, width = x.shape
+        size = width // self.heads
+
+        def split(layer):
+            return layer(x).view(batch, steps, self.heads, size).transpose(1, 2)
+
+        scores = split(self.query) @ split(self.key).transpose(-1, -2) * size**-0.5
+        mixed = torch.softmax(scores, -1) @ split(self.value)
+        return self.out(mixed.transpose(1, 2).reshape(batch, steps, width))
+
+
+def feed(width, inner):
+    return nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
+
+
+class TransformerBlock(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.LayerNorm(64, eps=1e-3), nn.LayerNorm(64, eps=1e-3)
+        self.attention, self.feed = Attention(64, 4), feed(64, 128)
+
+    def forward(self, x):
+        x = x + self.attention(self.first(x))
+        return x + self.feed(self.second(x))
+
+
+class Transformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(1000, 64)
+        self.places = nn.Parameter(0.05 * torch.randn(32, 64))
+        self.blocks = nn.Sequential(TransformerBlock(), TransformerBlock())
+        self.head = nn.Linear(64, 10, bias=False)
+
+    def forward(self, x):
+        return self.head(self.blocks(self.words(x) + self.places).mean(1))
+
+
+class MixerBlock(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.LayerNorm(64, eps=1e-3), nn.LayerNorm(64, eps=1e-3)
+        self.patches, self.values = feed(16, 32), feed(64, 128)
+
+    def forward(self, x):
+        x = x + self.patches(self.first(x).transpose(1, 2)).transpose(1, 2)
+        return x + self.values(self.second(x))
+
+
+class Mixer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(49, 64), MixerBlock(), MixerBlock())
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean(1))
+
+
+blocks = {"Last": Last, "Mean": Mean, "Transformer": Transformer, "Mixer": Mixer}
+
 
 def matmul_per_second():
     """Multiply-adds of a plain matrix product: what its BLAS can do."""

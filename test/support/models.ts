@@ -1,5 +1,5 @@
 import type { Manifest } from '../../protocol/manifest.ts'
-import { sizeOf } from '../../protocol/params.ts'
+import { sizeOf, type TensorSpec } from '../../protocol/params.ts'
 import { readTopology, type Topology } from '../../protocol/ports/trainer/topology.ts'
 import { normal, randomFrom } from '../../protocol/random.ts'
 
@@ -53,7 +53,11 @@ export function topologyOf(json: string): Topology {
 }
 
 /** Seeded params: small normal numbers, variances 1 and means 0. */
-export function paramsOf({ tensors }: Topology, seed = 1, spread = 0.5): Float32Array {
+export function paramsOf(
+  { tensors }: { tensors: readonly TensorSpec[] },
+  seed = 1,
+  spread = 0.5,
+): Float32Array {
   const random = randomFrom(seed)
   const params = new Float32Array(sizeOf(tensors))
   let at = 0

@@ -5,7 +5,7 @@ import { exp, firstOf, log1p, madd, maxOf, normalShare, sigmoid, splat, storePar
 const SELU_ALPHA: f32 = 1.6732632423543772
 const SELU_SCALE: f32 = 1.0507009873554805
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function valueOf(code: i32, x: v128): v128 {
   const zero = splat(0)
@@ -30,7 +30,7 @@ function valueOf(code: i32, x: v128): v128 {
 }
 
 /** The derivative, by the value after the activation; of swish and gelu by the one before it. */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function slopeOf(code: i32, y: v128): v128 {
   const zero = splat(0)
@@ -64,7 +64,7 @@ function slopeOf(code: i32, y: v128): v128 {
 }
 
 /** e ** x - 1 of x up to 0 without cancellation near it: a Taylor polynomial there. */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function expm1(x: v128): v128 {
   let p = madd(splat(1.0 / 5040.0), x, splat(1.0 / 720.0))
@@ -77,13 +77,13 @@ function expm1(x: v128): v128 {
   return v128.bitselect(near, far, f32x4.lt(f32x4.abs(x), splat(0.4)))
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function densityOf(x: v128): v128 {
   return exp(f32x4.mul(f32x4.mul(x, x), splat(-0.5)))
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function activateAll(code: i32, from: usize, to: usize, size: i32): void {
   let left = size
@@ -112,7 +112,7 @@ export function activate(code: i32, from: usize, to: usize, size: i32): void {
   }
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function slopeAll(code: i32, gradient: usize, values: usize, to: usize, size: i32): void {
   let left = size

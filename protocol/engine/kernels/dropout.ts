@@ -23,7 +23,7 @@ export function dropout(from: usize, to: usize, size: i32, limit: i32, scale: f3
 
 const GOLDEN: i32 = 0x9e3779b1
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function mixed(x: v128): v128 {
   x = i32x4.mul(v128.xor(x, i32x4.shr_u(x, 16)), i32x4.splat(0x7feb352d))

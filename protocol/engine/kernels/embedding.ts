@@ -1,6 +1,6 @@
 /** Rows of a table by index, and their gradient. Indices come as floats; one outside the table is taken as its nearest end. */
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function rowOf(indices: usize, entries: i32): usize {
   return <usize>max(0, min(entries - 1, <i32>load<f32>(indices)))

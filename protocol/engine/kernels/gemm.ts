@@ -352,7 +352,7 @@ function part(to: usize, low: v128, high: v128, width: i32): void {
   storePart(to + 16, high, width - 4)
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function bounded(x: v128, activation: i32): v128 {
   const positive = f32x4.max(x, splat(0))

@@ -46,14 +46,14 @@ export function batchStatistics(
   }
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function spreadOf(variance: v128, epsilon: f32): v128 {
   return f32x4.div(f32x4.splat(1), f32x4.sqrt(f32x4.add(variance, f32x4.splat(epsilon))))
 }
 
 /** Merges a chunk of rows of four columns into their mean and their sum of squared deviations from it. */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function mergeChunk(x: usize, row: usize, count: i32, seen: i32, mean: usize, squares: usize, whole: bool): void {
   let sum = f32x4.splat(0)
@@ -136,7 +136,7 @@ export function batchSums(
   }
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function sumChunk(x: usize, dy: usize, row: usize, count: i32, mean: usize, spread: usize, dGamma: usize, dBeta: usize, whole: bool): void {
   const middle = readPart(mean, whole)

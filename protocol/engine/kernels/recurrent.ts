@@ -15,7 +15,7 @@ const TANH = 2
 const SIGMOID = 3
 const HARD_SIGMOID = 4
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function activate(code: i32, x: v128): v128 {
   if (code == TANH) return tanh(x)
@@ -34,7 +34,7 @@ function activateAny(code: i32, x: v128): v128 {
 }
 
 /** gradient times the activation's derivative, found from its value. */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function through(code: i32, value: v128, gradient: v128): v128 {
   if (code == TANH) return f32x4.mul(gradient, f32x4.sub(f32x4.splat(1), f32x4.mul(value, value)))
@@ -51,7 +51,7 @@ function through(code: i32, value: v128, gradient: v128): v128 {
 }
 
 /** The units of one example from `u` on, in bytes: by fours with the activations in line, then one by one. */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function lstmCells(z: usize, gate: usize, c: usize, cNext: usize, squashed: usize, h: usize, recurrent: i32): usize {
   let u: usize = 0

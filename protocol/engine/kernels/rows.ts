@@ -23,7 +23,7 @@ export function activationBiasGradient(
   else sumAll(2, gradient, after, to, rows, columns)
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function sumAll(code: i32, from: usize, after: usize, to: usize, rows: i32, columns: i32): void {
   const step = <usize>columns << 2
@@ -83,7 +83,7 @@ function sumAll(code: i32, from: usize, after: usize, to: usize, rows: i32, colu
   }
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function masked(code: i32, place: usize, mask: usize): v128 {
   const values = v128.load(place)
@@ -93,7 +93,7 @@ function masked(code: i32, place: usize, mask: usize): v128 {
   return kept
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function maskOf(code: i32, after: v128): v128 {
   if (!code) return i32x4.splat(-1)

@@ -1,21 +1,21 @@
 /** Four float32 at once: what every kernel is written with. Inlined, so none of it is left in the binary as a call. */
 
 /** a · b + c: rounded once where the relaxed build finds a fused instruction, twice in the plain one. */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 export function madd(a: v128, b: v128, c: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_madd(a, b, c)
   return f32x4.add(f32x4.mul(a, b), c)
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 export function splat(x: f32): v128 {
   return f32x4.splat(x)
 }
 
 /** Writes the first `count` lanes, 0 to 4. */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 export function storePart(to: usize, x: v128, count: i32): void {
   if (count >= 4) v128.store(to, x)
@@ -27,20 +27,20 @@ export function storePart(to: usize, x: v128, count: i32): void {
 }
 
 /** The first `count` lanes of x (0 to 4), the others of `rest`. */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 export function firstOf(x: v128, rest: v128, count: i32): v128 {
   return v128.bitselect(x, rest, i32x4.lt_s(i32x4(0, 1, 2, 3), i32x4.splat(count)))
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 export function sumOf(x: v128): f32 {
   const pairs = f32x4.add(x, v128.shuffle<f32>(x, x, 2, 3, 0, 1))
   return f32x4.extract_lane(pairs, 0) + f32x4.extract_lane(pairs, 1)
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 export function maxOf(x: v128): f32 {
   const pairs = f32x4.max(x, v128.shuffle<f32>(x, x, 2, 3, 0, 1))
@@ -48,8 +48,8 @@ export function maxOf(x: v128): f32 {
 }
 
 /**
- * Constants of the functions below, as the compiler lays them in memory below the control block: from there an instruction reads one as
- * it needs it, where one in the code takes three and as many bytes again. It makes exp and its kin half as slow again.
+ * Numbers in memory: V8 puts a constant vector together anew at each use, in three or four instructions, where loading one takes
+ * a part of one. So what a hot loop needs is either an argument or stands here.
  */
 const table = memory.data<f32>([
   // exp: the most it takes, the least, 1 / ln 2, 1.5 * 2 ** 23, ln 2 in two parts, the polynomial
@@ -63,18 +63,39 @@ const table = memory.data<f32>([
   0.70710678118, 4, -4,
   -2.72614225801306e-10, 2.77068142495902e-8, -2.10102402082508e-6, -5.69250639462346e-5, -7.34990630326855e-4, -2.95459980854025e-3, -1.60960333262415e-2,
   -1.45660718464996e-5, -2.13374055278905e-4, -1.68282697438203e-3, -7.37332916720468e-3, -1.42647390514189e-2,
-  // 41: one and its half
-  1, 0.5,
+  // 41: one, its half and its double
+  1, 0.5, 2,
+  // 44: log1p
+  1.0 / 15.0, 1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0,
 ], 16)
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function constant(i: i32): v128 {
   return v128.load32_splat(table + (<usize>i << 2))
 }
 
+// @ts-ignore: decorator
+@inline
+export function one(): v128 {
+  return constant(41)
+}
+
+/** The larger, and the first where it is not a number: one instruction, where f32x4.max takes eight. */
+// @ts-ignore: decorator
+@inline
+export function larger(a: v128, b: v128): v128 {
+  return f32x4.pmax(a, b)
+}
+
+// @ts-ignore: decorator
+@inline
+export function smaller(a: v128, b: v128): v128 {
+  return f32x4.pmin(a, b)
+}
+
 /** e ** x to 1e-7 relative; 0 below -87.3, 2e38 above 88. Source: Cephes expf. */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 export function exp(x: v128): v128 {
   const tiny = f32x4.lt(x, constant(1))
@@ -93,14 +114,14 @@ export function exp(x: v128): v128 {
   return v128.andnot(i32x4.add(p, i32x4.shl(shifted, 23)), tiny)
 }
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 export function sigmoid(x: v128): v128 {
   return f32x4.div(constant(41), f32x4.add(constant(41), exp(f32x4.neg(x))))
 }
 
 /** To 3e-7 relative. Source: the rational function of Eigen (generic_fast_tanh_float); x itself near 0. */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 export function tanh(x: v128): v128 {
   const z = f32x4.pmin(f32x4.pmax(x, constant(13)), constant(12))
@@ -119,23 +140,23 @@ export function tanh(x: v128): v128 {
 }
 
 /** log(1 + t) of t from 0 to 1, by the series of atanh. */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 export function log1p(t: v128): v128 {
-  const s = f32x4.div(t, f32x4.add(t, splat(2)))
+  const s = f32x4.div(t, f32x4.add(t, constant(43)))
   const z = f32x4.mul(s, s)
-  let p = madd(splat(1.0 / 15.0), z, splat(1.0 / 13.0))
-  p = madd(p, z, splat(1.0 / 11.0))
-  p = madd(p, z, splat(1.0 / 9.0))
-  p = madd(p, z, splat(1.0 / 7.0))
-  p = madd(p, z, splat(1.0 / 5.0))
-  p = madd(p, z, splat(1.0 / 3.0))
+  let p = madd(constant(44), z, constant(45))
+  p = madd(p, z, constant(46))
+  p = madd(p, z, constant(47))
+  p = madd(p, z, constant(48))
+  p = madd(p, z, constant(49))
+  p = madd(p, z, constant(50))
   const double = f32x4.add(s, s)
   return madd(f32x4.mul(double, z), p, double)
 }
 
 /** Share of a standard normal below x, to 2e-7. Source: erf as a rational function, of Eigen (generic_fast_erf_float). */
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 export function normalShare(x: v128): v128 {
   const z = f32x4.pmin(f32x4.pmax(f32x4.mul(x, constant(26)), constant(28)), constant(27))

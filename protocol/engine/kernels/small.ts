@@ -8,7 +8,7 @@
  */
 import { madd } from './simd.ts'
 
-// @ts-expect-error: decorator
+// @ts-ignore: decorator
 @inline
 function put(c: usize, sum: v128, scale: v128, add: bool): void {
   const scaled = f32x4.mul(sum, scale)

@@ -29,9 +29,16 @@ export function unplannedLayersOf({ layers }: Topology): string[] {
  */
 export async function createEngineTrainer(
   topology: Topology,
+  options: EngineTrainerOptions,
+): Promise<Trainer> {
+  return createGraphTrainer(graphOf(topology), options)
+}
+
+/** A trainer of any graph that ends in logits. */
+export async function createGraphTrainer(
+  graph: Graph,
   { batchSize, binaries, simd }: EngineTrainerOptions,
 ): Promise<Trainer> {
-  const graph = graphOf(topology)
   const engine = await createEngine(graph, { batch: batchSize, binaries, simd })
   const inputSize = graph.inputShape.reduce((a, b) => a * b, 1)
   const { tensors, outputUnits } = graph
