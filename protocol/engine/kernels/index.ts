@@ -1,4 +1,6 @@
 export { activate, activationGradient, softmax, softmaxGradient } from './activation.ts'
+export { copyImages, maskRows } from './border.ts'
+export { convolve, filterGradient, packKernel, packTurned } from './convolution.ts'
 export { dropout } from './dropout.ts'
 export { gemm } from './gemm.ts'
 export { crossEntropy } from './loss.ts'
@@ -11,4 +13,5 @@ export { clear, copyRows, meanOfSteps, meanOfStepsGradient, permute, scale, time
 export {
   batchGradient, batchNormalise, batchSpread, batchStatistics, batchSums, layerGradient, layerNormalise,
 } from './norm.ts'
+export { maxPoolGradient, meanPoolGradient, pool } from './pool.ts'
 export { gruBackward, gruForward, lstmBackward, lstmForward } from './recurrent.ts'

@@ -1,6 +1,7 @@
 import { activationLayer } from './activation.ts'
 import { batchNormalization } from './batch-normalization.ts'
 import { bidirectional } from './bidirectional.ts'
+import { conv2d } from './conv2d.ts'
 import { dense } from './dense.ts'
 import { dropout } from './dropout.ts'
 import { embedding, positionEmbedding } from './embedding.ts'
@@ -11,6 +12,7 @@ import { layerNormalization } from './layer-normalization.ts'
 import { add, average, concatenate, multiply } from './merge.ts'
 import { multiHeadAttention } from './multi-head-attention.ts'
 import { permute } from './permute.ts'
+import { pooling2d } from './pooling2d.ts'
 import { gru, lstm, recurrentLayer } from './recurrent.ts'
 import { reshape } from './reshape.ts'
 import type { LayerRule } from './rule.ts'
@@ -36,6 +38,9 @@ export const layers: Readonly<Record<string, LayerRule>> = {
   Multiply: multiply,
   Concatenate: concatenate,
   Permute: permute,
+  Conv2D: conv2d,
+  MaxPooling2D: pooling2d('max'),
+  AveragePooling2D: pooling2d('mean'),
   GlobalAveragePooling1D: globalAveragePooling(1),
   GlobalAveragePooling2D: globalAveragePooling(2),
 }

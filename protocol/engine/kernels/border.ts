@@ -1,0 +1,56 @@
+/**
+ * Passes that move images into zero-bordered buffers, and what rides on them: the mask of the activation and the bias
+ * gradient. Steps are in bytes, from image to image and from row to row.
+ */
+
+/** Copies [images, height, width·C] rows between buffers with other steps. */
+export function copyImages(
+  from: usize, imageStep: i32, rowStep: i32, to: usize, toImageStep: i32, toRowStep: i32,
+  images: i32, height: i32, rowBytes: i32,
+): void {
+  for (let n = 0; n < images; n++) {
+    let p = from + n * imageStep
+    let q = to + n * toImageStep
+    for (let y = 0; y < height; y++) {
+      memory.copy(q, p, rowBytes)
+      p += rowStep
+      q += toRowStep
+    }
+  }
+}
+
+/**
+ * The output gradient of a layer with a fused relu, on its way into a border: to = gradient where the output is above 0,
+ * else 0; bias[c] = its sum. output 0: no relu, nothing is masked. bias 0: no bias. `to` may be `gradient`.
+ */
+export function maskRows(
+  gradient: usize, output: usize, to: usize, toImageStep: i32, toRowStep: i32, bias: usize,
+  C: i32, images: i32, height: i32, width: i32,
+): void {
+  const zero = f32x4.splat(0)
+  const bytes = C << 2
+  const whole = (C & ~3) << 2
+  if (bias) memory.fill(bias, 0, bytes)
+  for (let n = 0; n < images; n++) {
+    for (let y = 0; y < height; y++) {
+      let q = to + n * toImageStep + y * toRowStep
+      for (let x = 0; x < width; x++) {
+        for (let c = 0; c < whole; c += 16) {
+          let g = v128.load(gradient + c)
+          if (output) g = v128.and(g, f32x4.gt(v128.load(output + c), zero))
+          v128.store(q + c, g)
+          if (bias) v128.store(bias + c, f32x4.add(v128.load(bias + c), g))
+        }
+        for (let c = whole; c < bytes; c += 4) {
+          let g = load<f32>(gradient + c)
+          if (output != 0 && !(load<f32>(output + c) > 0)) g = 0
+          store<f32>(q + c, g)
+          if (bias) store<f32>(bias + c, load<f32>(bias + c) + g)
+        }
+        gradient += bytes
+        if (output) output += bytes
+        q += bytes
+      }
+    }
+  }
+}
