@@ -1,4 +1,4 @@
-import { invariant } from '../errors.ts'
+import { Fault, invariant } from '../errors.ts'
 import { sizeOf } from '../params.ts'
 import type { Graph } from './graph.ts'
 import { compile, LABELS_AT, LINE_BYTES, LOSS_AT, lineUp, type Plan, SEED_AT } from './plan.ts'
@@ -93,7 +93,7 @@ export async function createEngine(graph: Graph, options: EngineOptions): Promis
     compiled({ ...largest, training: false }).end,
   )
   const pages = Math.ceil((end + LINE_BYTES) / PAGE_BYTES)
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages })
+  const memory = memoryOf(pages)
   const { instance } = await WebAssembly.instantiate(options.binaries[simd], { env: { memory } })
   const kernels = instance.exports as Record<string, Kernel>
 
@@ -167,6 +167,21 @@ export function runsRelaxed({ relaxed }: Binaries): boolean {
 
 function chosen({ simd, binaries }: EngineOptions): Simd {
   return simd === 'auto' ? (runsRelaxed(binaries) ? 'relaxed' : 'plain') : simd
+}
+
+/** Throws Fault `out-of-memory` where there is no room: pages that nothing touches take address space alone. */
+function memoryOf(pages: number): WebAssembly.Memory {
+  try {
+    return new WebAssembly.Memory({ initial: pages, maximum: pages })
+  } catch (error) {
+    const detail = {
+      kind: 'resource' as const,
+      type: 'out-of-memory',
+      message: `no ${Math.ceil((pages * PAGE_BYTES) / 1e6)} MB in one piece for the model's plan`,
+      hint: 'close other programs, or choose a smaller model or batch',
+    }
+    throw new Fault(detail, error)
+  }
 }
 
 /** Zeroes what a plan counts on: another plan may have written there. */

@@ -82,7 +82,9 @@ function layOut(graph: Graph, options: PlanOptions, arena: Arena): Plan {
   const last = graph.nodes.length - 1
   const input = layout.values(0)
   const logits = layout.values(last)
-  const logitsGradient = training ? layout.gradientOf(last) : 0
+  // A place of its own where nothing is trained: the loss writes it all the same.
+  const wanted = training ? layout.gradientOf(last) : 0
+  const logitsGradient = training ? wanted || arena.take(batch * graph.outputUnits) : 0
   const probabilities = training ? 0 : arena.take(batch * graph.outputUnits)
   const labels = control + LABELS_AT
   const { outputUnits } = graph

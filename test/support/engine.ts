@@ -131,13 +131,14 @@ async function runEngine(
   })
   engine.setSeed(problem.seed)
   dirty(engine, plan)
-  engine.floatsAt(plan.input, problem.input.length).set(problem.input)
   const { length } = problem.weights
   for (let twice = 0; twice < 2; twice++) {
+    engine.floatsAt(plan.input, problem.input.length).set(problem.input)
     params.set(problem.params) // a forward pass may move BatchNorm statistics
     forward()
     if (training) engine.floatsAt(plan.logitsGradient, length).set(problem.weights)
     backward()
+    if (twice === 0) disturb(engine, problem, { training, ...addresses })
   }
   const results: Results = { output: engine.floatsAt(plan.logits, length).slice() }
   if (!training) return results
@@ -146,6 +147,20 @@ async function runEngine(
     results[`gradient of ${name}`] = gradient.slice(start, end)
   })
   return results
+}
+
+/** Runs a batch of 1 in the same arena: it fits, and the plan of the whole batch finds its zeros again. */
+function disturb(
+  engine: Engine,
+  { input }: Problem,
+  settings: { training: boolean; params: number; gradient: number },
+): void {
+  const { plan, forward, backward } = engine.program({ batch: 1, ...settings })
+  const size = engine.graph.inputShape.reduce((a, b) => a * b, 1)
+  engine.floatsAt(plan.input, size).set(input.subarray(0, size))
+  forward()
+  if (settings.training) engine.floatsAt(plan.logitsGradient, engine.graph.outputUnits).fill(1)
+  backward()
 }
 
 /** What nobody has written yet is not a number: whoever reads it is found out. */
