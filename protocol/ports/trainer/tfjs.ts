@@ -23,13 +23,15 @@ export interface TfjsOptions {
  * Each step makes the model's tensors anew and disposes the last ones, so their count is steady. (Writing into the storage of those
  * there are would be quicker and wrong: XNNPACK keeps a packed copy of what it has multiplied by.) The loss is categorical cross-entropy on the logits of the last layer, whose softmax is
  * fused with it: log-sum-exp never overflows where a softmax followed by a logarithm would.
- * Throws Fault `no-backend` when a backend asked for does not start, `wrong-output` when the model ends in anything but a softmax.
+ * Throws Fault `no-backend` when a backend asked for does not start or knows no layer of a class, `wrong-output` when the model ends in anything but a softmax.
  */
 export async function createTfjsTrainer(
   topology: Topology,
   options: TfjsOptions,
 ): Promise<Trainer> {
   const layers = logitLayersOf(topology)
+  const unknown = layers.find(({ className }) => !Object.hasOwn(forwards, className))
+  if (unknown) throw notTrained(unknown)
   const backend = await startBackend(options)
   const { tensors, inputShape, outputUnits } = topology
   const inputSize = inputShape.reduce((a, b) => a * b, 1)
@@ -90,6 +92,15 @@ export async function createTfjsTrainer(
       held = []
     },
   }
+}
+
+function notTrained({ className }: Layer): Fault {
+  return new Fault({
+    kind: 'resource',
+    type: 'no-backend',
+    message: `TensorFlow.js does not train ${className} here`,
+    hint: 'try --backend auto',
+  })
 }
 
 /** Tensors alive in this process: steady from step to step, or something leaks. */

@@ -54,4 +54,6 @@ test('a recurrent model that tfjs-layers wrote is read, planned, and learns', as
   const mean = (part: number[]) => part.reduce((a, b) => a + b) / part.length
   expect(mean(losses.slice(-10))).toBeLessThan(mean(losses.slice(0, 10)) / 2)
   trainer.close()
+  const asked = createTrainer(json, { backend: 'cpu', batchSize: SIZE })
+  await expect(asked).rejects.toThrow('TensorFlow.js does not train Embedding here')
 })
