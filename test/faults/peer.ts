@@ -31,6 +31,8 @@ export interface Trap extends Boundary {
   act: 'kill' | 'freeze' | 'cut' | 'tell'
   /** Only in the swap of the trap before. */
   same?: boolean
+  /** Only in a swap whose settling moves the sum of params by more: right after another one moves next to nothing. */
+  least?: number
 }
 
 export type Word =
@@ -60,6 +62,7 @@ function onCrossing(crossing: Crossing): void {
   const [trap] = traps
   if (!trap || trap.what !== crossing.what || trap.way !== crossing.way) return
   if (trap.role !== crossing.role || (trap.same && crossing.nonce !== lastNonce)) return
+  if (trap.least && !(Math.abs(crossing.gain ?? 0) > trap.least)) return
   traps.shift()
   lastNonce = crossing.nonce
   const { nonce, gain, connection } = crossing
