@@ -32,8 +32,8 @@ export interface Said {
  * Longer than any deadline here: swaps take some 100 ms, and no deadline is shorter than 2 s (peer/deadline.ts).
  */
 export const FREEZE_MS = isFull ? 30_000 : 3_000
-/** Nobody stalls longer than one deadline, which follows recent swaps: some 2 s, more on a busy machine. */
-export const STALL_MS = 20_000
+/** Nobody stalls longer than one deadline, which follows recent swaps: some 2 s, and ten times that on a busy machine. */
+export const STALL_MS = 40_000
 
 /** Anything a peer is waited for, beside a freeze. */
 const SAY_LIMIT_MS = FREEZE_MS + 40_000
