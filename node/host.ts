@@ -11,8 +11,7 @@ import { webRTC, webRTCDirect } from '@libp2p/webrtc'
 import { webSockets } from '@libp2p/websockets'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { cleanup } from 'node-datachannel'
-import { Fault } from '../protocol/errors.ts'
-import { CARD_LIFETIME_MS, type Card, readCard, signCard } from '../protocol/message.ts'
+import { type Card, readCard } from '../protocol/message.ts'
 import {
   isLocal,
   libp2pDefaults,
@@ -23,12 +22,18 @@ import {
   type TransportFactory,
 } from '../protocol/ports/libp2p.ts'
 import {
+  type HeldVersion,
+  isDialable,
+  isLoopback,
+  keepPresence,
+  withoutPeer,
+  withPeer,
+} from '../protocol/ports/presence.ts'
+import {
   createListingBook,
   LISTING_PROTOCOL,
   type ListingBook,
   type RegistryClient,
-  registryClient,
-  serveRegistry,
 } from '../protocol/ports/registry.ts'
 import { openStore, type Store } from '../protocol/ports/store.ts'
 import type { Home } from './home.ts'
@@ -59,12 +64,6 @@ export interface Host {
   close(): Promise<void>
 }
 
-/** A version and the swarm it belongs to. */
-export interface HeldVersion {
-  cid: string
-  genesis: string
-}
-
 export interface HostOptions {
   home: Home
   join: readonly string[]
@@ -75,24 +74,12 @@ export interface HostOptions {
   signal?: AbortSignal
 }
 
-/** One dial of one address. */
-const DIAL_LIMIT_MS = 10_000
-/** Those we were told to join are dialled again this often while they are not connected. */
-const REDIAL_EVERY_MS = 15_000
 /** Peers remembered for a start with no bootstrap, and addresses of each. */
 const REMEMBERED_PEERS = 32
 const ADDRESSES_OF_A_PEER = 3
 /** Peers met last time that are dialled at the start. */
 const DIALLED_AT_START = 8
-/** A card is renewed well before it expires. */
-const CARD_EVERY_MS = CARD_LIFETIME_MS / 3
-/** A card's addresses, and their bytes together: with the rest it must stay under 4 KiB. */
-const CARD_ADDRESSES = 12
-const CARD_RELAYED = 3
-const CARD_ADDRESS_LENGTH = 512
-const CARD_ADDRESS_BYTES = 2_800
-/** Closing: a last word to registries, and streams that finish. */
-const GOODBYE_LIMIT_MS = 2_000
+
 /** Starts a node in a home and begins to join; closing it closes the home, and so does failing to start. */
 export async function startHost(options: HostOptions): Promise<Host> {
   try {
@@ -107,100 +94,56 @@ async function startNode(options: HostOptions): Promise<Host> {
   const { home, signal } = options
   const joins = new Map<string, Multiaddr>()
   for (const address of options.join) joins.set(address, parseAddress(address))
+  let told: ReadonlyMap<string, Multiaddr> = joins
   const remembered = home.config.peers.slice(0, DIALLED_AT_START)
   const {
     libp2p,
     helia,
     store,
     close: closeStore,
-  } = await openNode(options, () => [...joins.values(), ...remembered].some(isLocal))
+  } = await openNode(options, () => [...told.values(), ...remembered].some(isLocal))
   nodesOpen++
   const node = libp2p as unknown as Node
   const plain = libp2p as unknown as Libp2p
   const closers: (() => unknown)[] = []
-  const closing = new AbortController()
-  const dial = (addresses: Multiaddr | Multiaddr[]) => {
-    const limit = AbortSignal.any([AbortSignal.timeout(DIAL_LIMIT_MS), closing.signal])
-    return plain.dial(addresses, { signal: limit }).then(
-      () => undefined,
-      () => undefined,
-    )
+  const closeAll = async () => {
+    for (const closer of closers) await Promise.resolve(closer()).catch(() => undefined)
+    await closeNode(closeStore, home)
   }
   try {
     signal?.throwIfAborted()
     const book = await openBook(home, closers)
-    const server = await serveRegistry(plain, book)
-    closers.unshift(() => server.close())
-    const cards = announcer(plain, home, book, (card, late) =>
-      registry.putCard(card, { signal: late }),
-    )
-    // A registry may come into reach while the client is still being made.
-    const asking = Promise.withResolvers<RegistryClient<Card>>()
-    const onRegistry = async () => {
-      const client = await asking.promise
-      await client
-        .replenish(book.all(Date.now()), { signal: closing.signal })
-        .catch(() => undefined)
-      await cards.renew(closing.signal)
-    }
-    const preferred = () => [...joins.values()].map(peerOf).filter((peer) => peer !== undefined)
-    const registry = await registryClient<Card>(plain, {
-      readCard,
+    const presence = await keepPresence({
+      libp2p: plain,
+      key: home.peerKey,
       book,
-      prefer: preferred,
-      onRegistry: () => void onRegistry(),
+      join: joins,
+      remembered,
     })
-    asking.resolve(registry)
-    closers.unshift(() => registry.close())
-    const memory = rememberPeers(plain, home, joins, options.listen === undefined)
+    closers.unshift(presence.close)
+    const memory = rememberPeers(plain, home, presence.joins, options.listen === undefined)
     closers.unshift(memory.save)
-
-    const redial = () => {
-      for (const address of joins.values()) if (!isConnected(plain, address)) void dial(address)
-    }
-    const timers = [
-      setInterval(redial, REDIAL_EVERY_MS),
-      setInterval(() => cards.renew(closing.signal), CARD_EVERY_MS),
-    ]
-    closers.unshift(() => timers.forEach(clearInterval))
-    redial()
-    for (const address of remembered) void dial(parseAddress(address))
+    told = presence.joins
 
     let closed: Promise<void> | undefined
-    const host: Host = {
+    return {
       home,
       libp2p: node,
       helia,
       store,
-      registry,
+      registry: presence.registry,
       book,
-      join(addresses) {
-        for (const address of addresses) joins.set(address, parseAddress(address))
-        redial()
-      },
-      online: (timeoutMs, outer) => {
-        const tried = [...joins.keys(), ...remembered]
-        const isAlone = tried.length === 0 && plain.getConnections().length === 0
-        return untilOnline(registry, tried, isAlone ? 0 : timeoutMs, outer)
-      },
-      announce: (version) => cards.announce(version, closing.signal),
-      addresses: () => cardAddresses(plain),
+      join: presence.join,
+      online: presence.online,
+      announce: presence.announce,
+      addresses: presence.addresses,
       close() {
         closed ??= closeAll()
         return closed
       },
     }
-    const closeAll = async () => {
-      await cards.leave(AbortSignal.timeout(GOODBYE_LIMIT_MS))
-      closing.abort(new Error('the host is closing'))
-      for (const closer of closers) await Promise.resolve(closer()).catch(() => undefined)
-      await closeNode(closeStore, home)
-    }
-    return host
   } catch (error) {
-    closing.abort(error)
-    for (const closer of closers) await Promise.resolve(closer()).catch(() => undefined)
-    await closeNode(closeStore, home)
+    await closeAll()
     throw error
   }
 }
@@ -264,47 +207,6 @@ function withKeychain<O extends { services?: object }>(options: O): O {
   return { ...options, services: { ...options.services, keychain: keychain() } }
 }
 
-/** Signs and spreads the cards that say which versions this peer serves. */
-function announcer(
-  libp2p: Libp2p,
-  home: Home,
-  book: ListingBook<Card>,
-  put: (card: Uint8Array, signal: AbortSignal) => Promise<unknown>,
-) {
-  const held = new Map<string, HeldVersion>()
-  const tell = async ({ cid, genesis }: HeldVersion, phase: Card['phase'], signal: AbortSignal) => {
-    const now = Date.now()
-    const card: Card = {
-      peer: libp2p.peerId.toString(),
-      genesis,
-      version: cid,
-      phase,
-      round: 0,
-      steps: 0,
-      codecs: [],
-      addresses: cardAddresses(libp2p),
-      load: 0,
-      sequence: nextSequence(),
-      expiresAt: now + CARD_LIFETIME_MS,
-    }
-    const signed = await signCard(card, home.peerKey)
-    await book.putCard(signed, now)
-    await put(signed, signal)
-  }
-  /** What one registry or all of them miss now, they hear at the next turn. */
-  const tellAll = async (phase: Card['phase'], signal: AbortSignal) => {
-    await Promise.allSettled([...held.values()].map((version) => tell(version, phase, signal)))
-  }
-  return {
-    async announce(version: HeldVersion, signal: AbortSignal) {
-      held.set(version.genesis, version)
-      await tell(version, 'seeding', signal)
-    },
-    renew: (signal: AbortSignal) => tellAll('seeding', signal),
-    leave: (signal: AbortSignal) => tellAll('leaving', signal),
-  }
-}
-
 async function openBook(home: Home, closers: (() => unknown)[]): Promise<ListingBook<Card>> {
   let isPending = false
   let restored = false
@@ -364,101 +266,4 @@ function rememberPeers(
       await home.saveConfig({ ...home.config, peers, joined, listen })
     },
   }
-}
-
-async function untilOnline(
-  registry: RegistryClient<Card>,
-  tried: string[],
-  timeoutMs: number,
-  outer?: AbortSignal,
-): Promise<void> {
-  const limit = AbortSignal.timeout(timeoutMs)
-  try {
-    await registry.waitForRegistry(
-      AbortSignal.any([limit, ...(outer === undefined ? [] : [outer])]),
-    )
-  } catch (error) {
-    outer?.throwIfAborted()
-    const seconds = Math.round(timeoutMs / 1_000)
-    throw new Fault(
-      {
-        kind: 'network',
-        type: 'no-network',
-        message:
-          tried.length === 0
-            ? 'no address to join through is known, expected one of a bootstrap or a peer'
-            : `none of ${tried.length} known addresses answered in ${seconds} s`,
-        hint: 'give --join with the address that a bootstrap or a peer prints when it starts, and check that it runs',
-        tried,
-      },
-      error,
-    )
-  }
-}
-
-/** Direct addresses first, then ways through a relay, loopback last; as many as a card of 4 KiB holds. */
-function cardAddresses(libp2p: Libp2p): string[] {
-  const all = libp2p.getMultiaddrs().toSorted((a, b) => rankOf(a) - rankOf(b))
-  const relayed = all.filter(isIntroduced).slice(0, CARD_RELAYED)
-  let bytes = 0
-  return all
-    .filter((address) => relayed.includes(address) || isDialable(address))
-    .map((address) => address.toString())
-    .filter((address, i) => {
-      bytes += address.length
-      return (
-        i < CARD_ADDRESSES && address.length <= CARD_ADDRESS_LENGTH && bytes <= CARD_ADDRESS_BYTES
-      )
-    })
-}
-
-function rankOf(address: Multiaddr): number {
-  const names = address.getComponents().map(({ name }) => name)
-  const path = ['webrtc-direct', 'ws', 'tcp'].findLastIndex((name) => names.includes(name))
-  return (
-    (isLoopback(address.toString()) ? 10 : 0) + (names.includes('p2p-circuit') ? 5 : 0) + (2 - path)
-  )
-}
-
-/** WebRTC that a relay introduces; a relayed connection alone carries no params. */
-function isIntroduced(address: Multiaddr): boolean {
-  return address.getComponents().some(({ name }) => name === 'webrtc')
-}
-
-function isLoopback(address: string): boolean {
-  return /^\/(ip4\/127\.|ip6\/::1\/|memory\/)/.test(address)
-}
-
-function isDialable(address: Multiaddr): boolean {
-  return !address.getComponents().some(({ name }) => name === 'p2p-circuit' || name === 'webrtc')
-}
-
-function isConnected(libp2p: Libp2p, address: Multiaddr): boolean {
-  const peer = peerOf(address)
-  const place = withoutPeer(address)
-  return libp2p
-    .getConnections()
-    .some(({ remotePeer, remoteAddr }) =>
-      peer === undefined ? withoutPeer(remoteAddr) === place : remotePeer.toString() === peer,
-    )
-}
-
-function peerOf(address: Multiaddr): string | undefined {
-  return address.getComponents().findLast(({ name }) => name === 'p2p')?.value
-}
-
-function withoutPeer(address: Multiaddr): string {
-  return address.toString().replace(/\/p2p\/[^/]+$/, '')
-}
-
-function withPeer(address: Multiaddr, peer: string): string {
-  return `${withoutPeer(address)}/p2p/${peer}`
-}
-
-let sequence = 0
-
-/** Rises with every card of this process, and over restarts as clocks do. */
-function nextSequence(): number {
-  sequence = Math.max(sequence + 1, Date.now())
-  return sequence
 }

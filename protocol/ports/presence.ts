@@ -1,0 +1,274 @@
+/**
+ * Presence: how a peer comes to be known and stays so, the same on every host. It dials the addresses it was told to join
+ * and tries again, answers the listing protocol, asks those who answer it, and tells them which versions it serves.
+ */
+import type { Libp2p, PrivateKey } from '@libp2p/interface'
+import type { Multiaddr } from '@multiformats/multiaddr'
+import { Fault } from '../errors.ts'
+import { CARD_LIFETIME_MS, type Card, readCard, signCard } from '../message.ts'
+import { parseAddress } from './libp2p.ts'
+import { type ListingBook, type RegistryClient, registryClient, serveRegistry } from './registry.ts'
+
+export interface Presence {
+  registry: RegistryClient<Card>
+  /** What we were told to join, by the text that was given. */
+  joins: ReadonlyMap<string, Multiaddr>
+  /** Dials more addresses that the user gave, and keeps trying. Throws Fault `wrong-address`. */
+  join(addresses: readonly string[]): void
+  /**
+   * Resolves when at least one peer that answers the listing protocol is connected. Throws Fault `no-network` after
+   * `timeoutMs`, and at once when there is nobody to wait for.
+   */
+  online(timeoutMs: number, signal?: AbortSignal): Promise<void>
+  /** Tells registries, now and until closed, that this peer holds a version and serves it. */
+  announce(version: HeldVersion): Promise<void>
+  /** Where others reach this peer, the best first. */
+  addresses(): string[]
+  /** Says goodbye to registries and stops; the node stays as it is. */
+  close(): Promise<void>
+}
+
+/** A version and the swarm it belongs to. */
+export interface HeldVersion {
+  cid: string
+  genesis: string
+}
+
+export interface PresenceOptions {
+  libp2p: Libp2p
+  key: PrivateKey
+  book: ListingBook<Card>
+  /** Addresses the user gave. Read by parseAddress. */
+  join: ReadonlyMap<string, Multiaddr>
+  /** Peers met earlier that are dialled once, at the start. */
+  remembered: readonly string[]
+}
+
+/** One dial of one address. */
+const DIAL_LIMIT_MS = 10_000
+/** Those we were told to join are dialled again this often while they are not connected. */
+const REDIAL_EVERY_MS = 15_000
+/** A card is renewed well before it expires. */
+const CARD_EVERY_MS = CARD_LIFETIME_MS / 3
+/** A card's addresses, and their bytes together: with the rest it must stay under 4 KiB. */
+const CARD_ADDRESSES = 12
+const CARD_RELAYED = 3
+const CARD_ADDRESS_LENGTH = 512
+const CARD_ADDRESS_BYTES = 2_800
+/** Closing: a last word to registries, and streams that finish. */
+const GOODBYE_LIMIT_MS = 2_000
+
+/** Begins to dial, to serve and to announce over a started node. */
+export async function keepPresence(options: PresenceOptions): Promise<Presence> {
+  const { libp2p, key, book, remembered } = options
+  const joins = new Map(options.join)
+  const closing = new AbortController()
+  const closers: (() => unknown)[] = []
+  const dial = (address: Multiaddr) => {
+    const limit = AbortSignal.any([AbortSignal.timeout(DIAL_LIMIT_MS), closing.signal])
+    return libp2p.dial(address, { signal: limit }).then(
+      () => undefined,
+      () => undefined,
+    )
+  }
+  const close = async () => {
+    closing.abort(new Error('the host is closing'))
+    for (const closer of closers) await Promise.resolve(closer()).catch(() => undefined)
+  }
+  try {
+    const server = await serveRegistry(libp2p, book)
+    closers.unshift(() => server.close())
+    const cards = announcer(libp2p, key, book, (card, late) =>
+      registry.putCard(card, { signal: late }),
+    )
+    // A registry may come into reach while the client is still being made.
+    const asking = Promise.withResolvers<RegistryClient<Card>>()
+    const onRegistry = async () => {
+      const client = await asking.promise
+      await client
+        .replenish(book.all(Date.now()), { signal: closing.signal })
+        .catch(() => undefined)
+      await cards.renew(closing.signal)
+    }
+    const preferred = () => [...joins.values()].map(peerOf).filter((peer) => peer !== undefined)
+    const registry = await registryClient<Card>(libp2p, {
+      readCard,
+      book,
+      prefer: preferred,
+      onRegistry: () => void onRegistry(),
+    })
+    asking.resolve(registry)
+    closers.unshift(() => registry.close())
+
+    const redial = () => {
+      for (const address of joins.values()) if (!isConnected(libp2p, address)) void dial(address)
+    }
+    const timers = [
+      setInterval(redial, REDIAL_EVERY_MS),
+      setInterval(() => cards.renew(closing.signal), CARD_EVERY_MS),
+    ]
+    closers.unshift(() => timers.forEach(clearInterval))
+    redial()
+    for (const address of remembered) void dial(parseAddress(address))
+    return {
+      registry,
+      joins,
+      join(addresses) {
+        for (const address of addresses) joins.set(address, parseAddress(address))
+        redial()
+      },
+      online: (timeoutMs, outer) => {
+        const tried = [...joins.keys(), ...remembered]
+        const isAlone = tried.length === 0 && libp2p.getConnections().length === 0
+        return untilOnline(registry, tried, isAlone ? 0 : timeoutMs, outer)
+      },
+      announce: (version) => cards.announce(version, closing.signal),
+      addresses: () => cardAddresses(libp2p),
+      async close() {
+        await cards.leave(AbortSignal.timeout(GOODBYE_LIMIT_MS))
+        await close()
+      },
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/** Signs and spreads the cards that say which versions this peer serves. */
+function announcer(
+  libp2p: Libp2p,
+  key: PrivateKey,
+  book: ListingBook<Card>,
+  put: (card: Uint8Array, signal: AbortSignal) => Promise<unknown>,
+) {
+  const held = new Map<string, HeldVersion>()
+  const tell = async ({ cid, genesis }: HeldVersion, phase: Card['phase'], signal: AbortSignal) => {
+    const now = Date.now()
+    const card: Card = {
+      peer: libp2p.peerId.toString(),
+      genesis,
+      version: cid,
+      phase,
+      round: 0,
+      steps: 0,
+      codecs: [],
+      addresses: cardAddresses(libp2p),
+      load: 0,
+      sequence: nextSequence(),
+      expiresAt: now + CARD_LIFETIME_MS,
+    }
+    const signed = await signCard(card, key)
+    await book.putCard(signed, now)
+    await put(signed, signal)
+  }
+  /** What one registry or all of them miss now, they hear at the next turn. */
+  const tellAll = async (phase: Card['phase'], signal: AbortSignal) => {
+    await Promise.allSettled([...held.values()].map((version) => tell(version, phase, signal)))
+  }
+  return {
+    async announce(version: HeldVersion, signal: AbortSignal) {
+      held.set(version.genesis, version)
+      await tell(version, 'seeding', signal)
+    },
+    renew: (signal: AbortSignal) => tellAll('seeding', signal),
+    leave: (signal: AbortSignal) => tellAll('leaving', signal),
+  }
+}
+
+async function untilOnline(
+  registry: RegistryClient<Card>,
+  tried: string[],
+  timeoutMs: number,
+  outer?: AbortSignal,
+): Promise<void> {
+  const limit = AbortSignal.timeout(timeoutMs)
+  try {
+    await registry.waitForRegistry(
+      AbortSignal.any([limit, ...(outer === undefined ? [] : [outer])]),
+    )
+  } catch (error) {
+    outer?.throwIfAborted()
+    const seconds = Math.round(timeoutMs / 1_000)
+    throw new Fault(
+      {
+        kind: 'network',
+        type: 'no-network',
+        message:
+          tried.length === 0
+            ? 'no address to join through is known, expected one of a bootstrap or a peer'
+            : `none of ${tried.length} known addresses answered in ${seconds} s`,
+        hint: 'give --join with the address that a bootstrap or a peer prints when it starts, and check that it runs',
+        tried,
+      },
+      error,
+    )
+  }
+}
+
+/** Direct addresses first, then ways through a relay, loopback last; as many as a card of 4 KiB holds. */
+function cardAddresses(libp2p: Libp2p): string[] {
+  const all = libp2p.getMultiaddrs().toSorted((a, b) => rankOf(a) - rankOf(b))
+  const relayed = all.filter(isIntroduced).slice(0, CARD_RELAYED)
+  let bytes = 0
+  return all
+    .filter((address) => relayed.includes(address) || isDialable(address))
+    .map((address) => address.toString())
+    .filter((address, i) => {
+      bytes += address.length
+      return (
+        i < CARD_ADDRESSES && address.length <= CARD_ADDRESS_LENGTH && bytes <= CARD_ADDRESS_BYTES
+      )
+    })
+}
+
+function rankOf(address: Multiaddr): number {
+  const names = address.getComponents().map(({ name }) => name)
+  const path = ['webrtc-direct', 'ws', 'tcp'].findLastIndex((name) => names.includes(name))
+  return (
+    (isLoopback(address.toString()) ? 10 : 0) + (names.includes('p2p-circuit') ? 5 : 0) + (2 - path)
+  )
+}
+
+/** WebRTC that a relay introduces; a relayed connection alone carries no params. */
+function isIntroduced(address: Multiaddr): boolean {
+  return address.getComponents().some(({ name }) => name === 'webrtc')
+}
+
+export function isLoopback(address: string): boolean {
+  return /^\/(ip4\/127\.|ip6\/::1\/|memory\/)/.test(address)
+}
+
+export function isDialable(address: Multiaddr): boolean {
+  return !address.getComponents().some(({ name }) => name === 'p2p-circuit' || name === 'webrtc')
+}
+
+function isConnected(libp2p: Libp2p, address: Multiaddr): boolean {
+  const peer = peerOf(address)
+  const place = withoutPeer(address)
+  return libp2p
+    .getConnections()
+    .some(({ remotePeer, remoteAddr }) =>
+      peer === undefined ? withoutPeer(remoteAddr) === place : remotePeer.toString() === peer,
+    )
+}
+
+function peerOf(address: Multiaddr): string | undefined {
+  return address.getComponents().findLast(({ name }) => name === 'p2p')?.value
+}
+
+export function withoutPeer(address: Multiaddr): string {
+  return address.toString().replace(/\/p2p\/[^/]+$/, '')
+}
+
+export function withPeer(address: Multiaddr, peer: string): string {
+  return `${withoutPeer(address)}/p2p/${peer}`
+}
+
+let sequence = 0
+
+/** Rises with every card of this process, and over restarts as clocks do. */
+function nextSequence(): number {
+  sequence = Math.max(sequence + 1, Date.now())
+  return sequence
+}
