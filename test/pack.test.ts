@@ -52,6 +52,7 @@ test('the tarball holds bundles, bins and WebAssembly, and no source of ours', (
       'dist/LICENSES.txt',
       'dist/bootstrap.js',
       'dist/cli.js',
+      'dist/helper.js',
       'dist/mozjpeg_dec.wasm',
       'dist/plain.wasm',
       'dist/relaxed.wasm',

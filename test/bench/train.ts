@@ -133,7 +133,7 @@ async function stepper(model: TrainModel, backend: BackendName): Promise<() => v
 }
 
 async function trainerOf({ source }: TrainModel, backend: BackendName): Promise<Trainer> {
-  if ('json' in source) return createTrainer(source.json, { backend, batchSize: BATCH })
+  if ('json' in source) return createTrainer(source.json, { backend, batchSize: BATCH, threads: 1 })
   const simd = backend === 'engine-plain' ? 'plain' : 'relaxed'
   const binaries = await engineBinaries()
   return createGraphTrainer(source.graph, { batchSize: BATCH, simd, binaries })

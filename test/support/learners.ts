@@ -91,8 +91,8 @@ export function testLearner(options: TestOptions = {}): TestLearner {
   return learner
 }
 
-function tinyTrainer({ modelJson, backend, manifest }: WorkerInit): Promise<Trainer> {
-  return createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize })
+function tinyTrainer({ modelJson, backend, manifest, threads }: WorkerInit): Promise<Trainer> {
+  return createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize, threads })
 }
 
 /** Waits for events by type. */

@@ -46,6 +46,8 @@ export type WorkerEvent =
       type: 'ready'
       /** What really computes; a host shows it when it is not what was asked for. */
       backend: string
+      /** Threads on one batch. */
+      threads: number
       /** Steps behind the params, rounds and swaps done, as the checkpoint had them or 0. */
       steps: number
       rounds: number
@@ -113,5 +115,7 @@ export interface WorkerInit {
   /** Go on from the checkpoint, if there is one. */
   resume: boolean
   backend: BackendName
+  /** Threads on one batch; unless given, as many as the model gains by, and one core less than there are at most. */
+  threads?: number | undefined
   noMomentum?: boolean
 }

@@ -131,6 +131,15 @@ interface Mind {
 
 async function awaken(init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
   const trainer = await ports.createTrainer(init)
+  try {
+    return await awakenWith(trainer, init, ports)
+  } catch (thrown) {
+    trainer.close()
+    throw thrown
+  }
+}
+
+async function awakenWith(trainer: Trainer, init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
   const found = init.resume
     ? await readCheckpoint(ports.checkpoints, init.genesis, sizeOf(trainer.tensors))
     : undefined
@@ -143,7 +152,8 @@ async function awaken(init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
   const { steps, rounds, swaps, outcomes } = mind
   const resumed = found !== undefined
   const ready = { steps, rounds, swaps, outcomes, resumed, data: data.report, msPerStep }
-  ports.send({ type: 'ready', backend: trainer.backend, ...ready }, [])
+  const { backend, threads } = trainer
+  ports.send({ type: 'ready', backend, threads, ...ready }, [])
   return mind
 }
 
