@@ -50,6 +50,7 @@ export const train: CommandSpec = {
       read: readChoice([...backendNames]),
       default: 'auto',
     },
+    shared.threads,
     {
       flags: '--max-memory <MB>',
       text: 'refuse a model that needs more (default: half of what is free)',
@@ -68,7 +69,7 @@ export const train: CommandSpec = {
   ],
   examples: [
     'mlstore train digits --data ./mine --join /ip4/127.0.0.1/tcp/4001/p2p/12D3...',
-    'mlstore train digits --data digits.csv --for 10m',
+    'mlstore train digits --data digits.csv --for 10m --threads 2',
     'mlstore train bafybei... --data digits.csv --rounds 50 --json',
   ],
   async run(context) {
@@ -144,6 +145,7 @@ async function trainOn(
     checkpointPath,
     resume: options.fresh !== true,
     backend: options.backend as BackendName,
+    threads: options.threads as number | undefined,
   })
   const shown = ready.then((ready) => {
     showReady(context, ready, path, screen)

@@ -1,5 +1,6 @@
 import { Fault, type FaultDetail, invariant } from '../errors.ts'
 import { forEachTensor, sizeOf, type TensorSpec, tensorSize } from '../params.ts'
+import { THREADS_LIMIT } from '../ports/trainer/commands.ts'
 import { trainableRanges } from '../ports/trainer/optimizer.ts'
 import {
   type Channel,
@@ -72,8 +73,6 @@ export interface TeamOptions {
   silenceMs?: number | undefined
 }
 
-/** More than this nobody is given: each thread has a memory of its own. */
-export const THREADS_LIMIT = 64
 /** A multiply-add takes about this long, and so does a value of the gradient that comes from another thread. */
 const NS_PER_MULTIPLY_ADD = 1 / 30
 const NS_PER_VALUE = 1

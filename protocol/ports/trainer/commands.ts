@@ -91,6 +91,9 @@ export type WorkerEvent =
 export type BackendName = (typeof backendNames)[number]
 export const backendNames = ['auto', 'engine', 'engine-plain', 'wasm', 'cpu'] as const
 
+/** More threads than this nobody is given: each has a memory of its own. */
+export const THREADS_LIMIT = 64
+
 export type SwapRole = 'offerer' | 'accepter' | 'puller'
 export type EvaluatedAt = 'trained' | 'averaged'
 
