@@ -30,7 +30,7 @@ export function startLearner(
 }
 
 /**
- * Opens the thread alone. `onEvent` gets its events in order, the first of them `ready` or `failed`, and a `failed` when the
+ * Opens the thread alone. `onEvent` gets its events in order, the first of them `device` or `failed`, and a `failed` when the
  * thread dies by itself. It keeps no process alive before it begins.
  */
 export function openLearner(onEvent: (event: WorkerEvent) => void): OpenLearner {

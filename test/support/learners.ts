@@ -40,6 +40,9 @@ export interface TestOptions {
   rows?: number
   /** Wraps each step, to act in its midst. */
   onStep?: (learner: TestLearner) => void
+  /** Called before the data is read, and when the trainer is closed. */
+  onLoad?: () => void
+  onClose?: () => void
 }
 
 export function testInit({
@@ -74,10 +77,16 @@ export function testLearner(options: TestOptions = {}): TestLearner {
           if (learner) options.onStep?.(learner)
           return trainer.gradientInto(...given)
         },
+        close() {
+          options.onClose?.()
+          trainer.close()
+        },
       }
     },
-    loadData: async (_, seed) =>
-      tinyData(options.dataSeed ?? options.seed ?? 1, options.rows ?? 200, seed),
+    loadData: async (_, seed) => {
+      options.onLoad?.()
+      return tinyData(options.dataSeed ?? options.seed ?? 1, options.rows ?? 200, seed)
+    },
     checkpoints: options.checkpoints ?? memoryCheckpoints(),
     send: mail.push,
     now: options.now ?? (() => performance.now()),

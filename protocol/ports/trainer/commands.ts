@@ -42,11 +42,20 @@ export type Command =
   | { type: 'stop' }
 
 export type WorkerEvent =
+  /** The first: what this device does with the model, found before any data is read. */
   | {
-      type: 'ready'
+      type: 'device'
       /** What really computes; a host shows it when it is not what was asked for. */
       backend: string
       /** Threads on one batch. */
+      threads: number
+      /** One training step, measured; 0 where nothing is to be trained. */
+      msPerStep: number
+    }
+  | {
+      type: 'ready'
+      /** As `device` has them. */
+      backend: string
       threads: number
       /** Steps behind the params, rounds and swaps done, as the checkpoint had them or 0. */
       steps: number
@@ -56,7 +65,7 @@ export type WorkerEvent =
       outcomes: string[]
       resumed: boolean
       data: DataReport
-      /** One training step now, measured; 0 without data. */
+      /** One training step, as `device` has it. */
       msPerStep: number
     }
   | {
