@@ -95,6 +95,7 @@ const SLICE_MS = 500
  */
 export async function createTeam(engine: Engine, options: TeamOptions): Promise<Team> {
   const { batch, threads, silenceMs = SILENCE_MS } = options
+  if (threads > 1) requireShared()
   const { graph, size } = engine
   const { tensors } = graph
   const inputSize = inputSizeOf(engine)
@@ -108,7 +109,6 @@ export async function createTeam(engine: Engine, options: TeamOptions): Promise<
   let version = 1
   let isLoaded = false
 
-  if (threads > 1) requireShared()
   try {
     for (let i = 1; i < threads; i++)
       helpers.push(startHelper(engine, options, sizes, shared!.buffer))

@@ -31,6 +31,7 @@ const keys = {
     ...['model', 'engine', 'threads', 'simd', 'stepsPerSecond'],
     ...['ofPyTorch', 'ofWasmPeak', 'ofOneThread'],
   ],
+  browser: ['model', 'threads', 'simd', 'stepsPerSecond', 'ofNode'],
 }
 
 test('without a name it lists every bench with the figure to reach', async () => {
@@ -47,7 +48,7 @@ test('an unknown name is refused with those there are', async () => {
   )
   expect(fault?.code).toBe(2)
   expect(fault?.stderr).toContain(
-    'choose of skew, bytes, swap, overhead, memory, start, train and all',
+    'choose of skew, bytes, swap, overhead, memory, start, train, browser and all',
   )
 })
 

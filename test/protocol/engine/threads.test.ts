@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { startHelper as startInNode } from '../../../node/threads.ts'
 import type { Simd } from '../../../protocol/engine/engine.ts'
 import type { Graph } from '../../../protocol/engine/graph.ts'
@@ -220,6 +220,16 @@ describe('a thread that is lost', () => {
 })
 
 const nothing = { plain: new Uint8Array(8), relaxed: new Uint8Array(8) }
+
+test('where no memory can be shared there is one thread, and more are refused', async () => {
+  vi.stubGlobal('SharedArrayBuffer', undefined)
+  try {
+    await expect(trainerOf(model, 2)).rejects.toMatchObject({ detail: { type: 'no-threads' } })
+    expect((await trainerOf(model, 1)).threads).toBe(1)
+  } finally {
+    vi.unstubAllGlobals()
+  }
+})
 
 test('closing a trainer ends its threads', async () => {
   const ends: Promise<void>[] = []
