@@ -149,16 +149,20 @@ function readNode(node: unknown, { rule }: Entry, where: Where): string[] {
   if (!Array.isArray(node) || node.length === 0 || node.length > MAX_INPUTS)
     throw wrong(where('inbound_nodes'), quoted(node), `a list of 1 to ${MAX_INPUTS} inputs`)
   const from = node.map((input) => readPlace(input, where('inbound_nodes')))
-  const names = Array.isArray(rule.inputs) ? rule.inputs : []
+  const keywords = new Map<string, unknown>()
   for (const input of node as unknown[][]) {
-    const keywords = record(input[3] ?? {}, where('inbound_nodes keywords'))
-    for (const [key, value] of Object.entries(keywords)) {
-      if (value === null || (value === false && key !== 'training')) continue
-      if (names[from.length - 1] !== key)
-        throw wrong(where(`inbound_nodes ${key}`), quoted(value), 'no such argument')
-      from.push(readPlace(value, where(key)))
+    for (const [key, value] of Object.entries(record(input[3] ?? {}, where('inbound_nodes')))) {
+      const isIdle = value === null || (value === false && key !== 'training')
+      if (!isIdle) keywords.set(key, value)
     }
   }
+  for (const name of Array.isArray(rule.inputs) ? rule.inputs.slice(from.length - 1) : []) {
+    if (!keywords.has(name)) break
+    from.push(readPlace(keywords.get(name), where(name)))
+    keywords.delete(name)
+  }
+  for (const [key, value] of keywords)
+    throw wrong(where(`inbound_nodes ${key}`), quoted(value), 'no such argument')
   return from
 }
 

@@ -4,12 +4,15 @@
  * TensorFlow.js builds whatever a model.json says: 300 bytes can ask for gigabytes, an initialiser can run
  * for minutes. So model.json is parsed here first: bytes, depth, layer classes, their settings, shapes, params and
  * memory are checked against limits, initialisers become zeros (the params come from the shards), and what goes to
- * the trainer is the clean copy. Sequential and functional models of the layers in engine/layers/table.ts.
+ * the trainer is the clean copy. Sequential and functional models of the layers in engine/layers/table.ts,
+ * as TensorFlow.js, Keras 2 and Keras 3 write them.
  */
 import type { Graph, Node } from '../../engine/graph.ts'
-import { product, wrong } from '../../engine/layers/settings.ts'
+import type { Config } from '../../engine/layers/rule.ts'
+import { product, record, wrong } from '../../engine/layers/settings.ts'
 import { Fault } from '../../errors.ts'
 import { sizeOf, type TensorSpec } from '../../params.ts'
+import { fromKeras3, isKeras3, weightFromKeras3 } from './keras3.ts'
 import { readLayers } from './layer-graph.ts'
 import { modelOf, parseModelJson, readWeights, writeModelJson } from './model-json.ts'
 
@@ -55,8 +58,11 @@ const FLOAT_BYTES = 4
  */
 export function readTopology(modelJson: Uint8Array | string, limits: TopologyLimits): Topology {
   const root = parseModelJson(modelJson)
-  const { nodes: layers, weights } = readLayers(modelOf(root))
-  const { order, paths } = readWeights(root.weightsManifest, weights, (name) => name)
+  const model = modelOf(root)
+  const isNew = isKeras3(model)
+  const { nodes: layers, weights } = readLayers(isNew ? fromKeras3(model, isOld(root)) : model)
+  const nameOf = (name: string) => (isNew ? weightFromKeras3(name, model) : name)
+  const { order, paths } = readWeights(root.weightsManifest, weights, nameOf)
   const tensors = order.map((name) => ({ name, ...weights.get(name)! }))
   const index = new Map(order.map((name, i) => [name, i]))
   for (const layer of layers) {
@@ -78,6 +84,12 @@ export function readTopology(modelJson: Uint8Array | string, limits: TopologyLim
     paths,
     cleanModelJson: writeModelJson({ layers, tensors, paths }),
   }
+}
+
+/** Keras 2, from 2.13 on, writes some of what Keras 3 does; the converter notes its version beside the model. */
+function isOld(root: Config): boolean {
+  const { keras_version } = record(root.modelTopology, 'modelTopology')
+  return String(keras_version).startsWith('2.')
 }
 
 /** The tensors of a model.json in weightsManifest order, whatever memory they take. */
