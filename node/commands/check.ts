@@ -34,10 +34,10 @@ export const check: CommandSpec = {
         name,
         version,
         params: sizeOf(topology.tensors),
-        memoryBytes: topology.memoryBytes,
+        memoryBytes: topology.demand.memoryBytes,
         bytes: bytesOf(manifest),
       },
-      text: `ok: ${kind} ${name}@${version}, ${sizeOf(topology.tensors).toLocaleString('en')} params, ${sizeText(bytesOf(manifest))}, trains in about ${sizeText(topology.memoryBytes)}`,
+      text: `ok: ${kind} ${name}@${version}, ${sizeOf(topology.tensors).toLocaleString('en')} params, ${sizeText(bytesOf(manifest))}, trains in about ${sizeText(topology.demand.memoryBytes)}`,
     })
   },
 }

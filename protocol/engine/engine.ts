@@ -78,22 +78,10 @@ const PAGE_BYTES = 65_536
 export async function createEngine(graph: Graph, options: EngineOptions): Promise<Engine> {
   const simd = chosen(options)
   const size = sizeOf(graph.tensors)
-  const arraysAt = lineUp(CONTROL_AT + LABELS_AT + FLOAT_BYTES * options.batch)
-  const base = arraysAt + ARRAYS * arrayBytes(size)
+  const { arraysAt, base, end, bytes } = planMemory(graph, options.batch)
   const compiled = (settings: ProgramSettings) =>
     compile(graph, { ...settings, base, control: CONTROL_AT })
-  const largest = {
-    batch: options.batch,
-    params: arraysAt,
-    gradient: arraysAt,
-    inputGradient: true,
-  }
-  const end = Math.max(
-    compiled({ ...largest, training: true }).end,
-    compiled({ ...largest, training: false }).end,
-  )
-  const pages = Math.ceil((end + LINE_BYTES) / PAGE_BYTES)
-  const memory = memoryOf(pages)
+  const memory = memoryOf(bytes / PAGE_BYTES)
   const { instance } = await WebAssembly.instantiate(options.binaries[simd], { env: { memory } })
   const kernels = instance.exports as Record<string, Kernel>
 
@@ -158,6 +146,30 @@ export async function createEngine(graph: Graph, options: EngineOptions): Promis
       return program
     },
   }
+}
+
+/** Where a model's arrays, and the arena behind them, lie in a memory that has room for batches of `batch`. */
+export function planMemory(graph: Graph, batch: number): PlanMemory {
+  const arraysAt = lineUp(CONTROL_AT + LABELS_AT + FLOAT_BYTES * batch)
+  const base = arraysAt + ARRAYS * arrayBytes(sizeOf(graph.tensors))
+  const places = { batch, params: arraysAt, gradient: arraysAt, inputGradient: true }
+  const [training, predicting] = [true, false].map((training) =>
+    compile(graph, { ...places, training, base, control: CONTROL_AT }),
+  ) as [Plan, Plan]
+  const end = Math.max(training.end, predicting.end)
+  const bytes = PAGE_BYTES * Math.ceil((end + LINE_BYTES) / PAGE_BYTES)
+  return { arraysAt, base, end, bytes, nodeBytes: training.nodeBytes }
+}
+
+export interface PlanMemory {
+  /** The first of the arrays of the params' size; the arena's first byte, and the first behind its largest plan. */
+  arraysAt: Address
+  base: Address
+  end: Address
+  /** Of the whole memory. */
+  bytes: number
+  /** What each node takes of the arena. */
+  nodeBytes: readonly number[]
 }
 
 /** Whether this machine runs the relaxed build. */

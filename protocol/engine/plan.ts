@@ -1,4 +1,4 @@
-import { invariant } from '../errors.ts'
+import { Fault, invariant } from '../errors.ts'
 import { tensorSize } from '../params.ts'
 import type { Graph, Node } from './graph.ts'
 import { layers } from './layers/table.ts'
@@ -26,6 +26,8 @@ export interface Plan {
   readonly backward: readonly Call[]
   /** Bytes that are zero before the first run, and again after another plan ran in the same arena. */
   readonly zeroed: readonly { address: Address; bytes: number }[]
+  /** What each node took of the arena; scratch is shared and counts for none. */
+  readonly nodeBytes: readonly number[]
   /** The arena's first byte, and the first behind it. */
   readonly base: Address
   readonly end: Address
@@ -57,10 +59,16 @@ export const LOSS_AT = 0
 export const SEED_AT = 8
 export const LABELS_AT = 64
 
+/** A plan longer than this is no model: deep networks have hundreds of calls. */
+const MAX_CALLS = 65_536
+
 /** A cache line, and what a kernel may read past a buffer's end. */
 export const LINE_BYTES = 64
 
-/** Lays out the arena and asks each layer's rule for its calls: once to learn how much scratch they need, once for good. */
+/**
+ * Lays out the arena and asks each layer's rule for its calls: once to learn how much scratch they need, once for good.
+ * Throws Fault `too-much-work` with the layer where the list grows beyond all bounds.
+ */
 export function compile(graph: Graph, options: PlanOptions): Plan {
   const draft = createArena(options.base, 0)
   layOut(graph, options, draft)
@@ -72,11 +80,17 @@ function layOut(graph: Graph, options: PlanOptions, arena: Arena): Plan {
   const layout = createLayout(graph, options, arena)
   const forward: Call[] = []
   const backwards: Call[][] = []
+  const nodeBytes: number[] = []
+  let backwardCalls = 0
   for (const [index, node] of graph.nodes.entries()) {
     const rule = layers[node.className]
     invariant(rule?.plan, `no plan rule for ${node.className}`)
     const backward: Call[] = []
+    const before = arena.end()
     rule.plan(node, plannerOf(index, forward, backward))
+    backwardCalls += backward.length
+    if (forward.length + backwardCalls > MAX_CALLS) throw tooManyCalls(node)
+    nodeBytes.push(arena.end() - before)
     backwards.push([...layout.sumsOf(index), ...backward])
   }
   const last = graph.nodes.length - 1
@@ -101,6 +115,7 @@ function layOut(graph: Graph, options: PlanOptions, arena: Arena): Plan {
     inputGradient: options.inputGradient ? layout.gradientOf(0) : 0,
     backward: training ? backwards.reverse().flat() : [],
     zeroed: arena.zeroed,
+    nodeBytes,
     base: options.base,
     end: arena.end(),
   }
@@ -125,6 +140,17 @@ function layOut(graph: Graph, options: PlanOptions, arena: Arena): Plan {
       backward: (kernel, ...args) => void backward.push({ kernel, args }),
     }
   }
+}
+
+function tooManyCalls({ name, className }: Node): Fault {
+  const layer = `${name} (${className})`
+  return new Fault({
+    kind: 'verification',
+    type: 'too-much-work',
+    message: `the plan up to layer ${layer} has more than ${MAX_CALLS} kernel calls, expected at most those`,
+    hint: 'make its windows or strides smaller',
+    layer,
+  })
 }
 
 interface Layout {

@@ -9,19 +9,15 @@
  */
 import type { Graph, Node } from '../../engine/graph.ts'
 import type { Config } from '../../engine/layers/rule.ts'
-import { product, record, wrong } from '../../engine/layers/settings.ts'
+import { record, wrong } from '../../engine/layers/settings.ts'
 import { Fault } from '../../errors.ts'
-import { sizeOf, type TensorSpec } from '../../params.ts'
+import type { TensorSpec } from '../../params.ts'
+import { boundedDemand, type Demand, type Limits } from './bounds.ts'
 import { fromKeras3, isKeras3, weightFromKeras3 } from './keras3.ts'
 import { readLayers } from './layer-graph.ts'
 import { modelOf, parseModelJson, readWeights, writeModelJson } from './model-json.ts'
 
-export interface TopologyLimits {
-  /** What training may take; the host passes half of what is free. */
-  memoryBytes: number
-  /** Examples in a batch, for the activations. */
-  batchSize: number
-}
+export type TopologyLimits = Limits
 
 export interface Topology {
   /** Node 0 is the InputLayer; each node comes after what it reads; the last is the output. */
@@ -33,8 +29,8 @@ export interface Topology {
   outputUnits: number
   /** The activation of the last layer; `linear` when it has none. */
   outputActivation: string
-  /** What training takes at `batchSize`, estimated. */
-  memoryBytes: number
+  /** What training takes at `batchSize`. */
+  demand: Demand
   /** Shards in order, as names beside model.json. */
   paths: string[]
   /** model.json with nothing in it that was not checked. */
@@ -44,17 +40,12 @@ export interface Topology {
 /** A checked layer; its settings are allow-listed keys in Keras 2 notation. */
 export type Layer = Node
 
-/** params, gradient, momentum, anchor, two optimizer slots, and two copies in flight during a swap. */
-const COPIES_OF_PARAMS = 8
-/** Forward values, their gradients, and a kernel's scratch. */
-const COPIES_OF_ACTIVATIONS = 3
-const FLOAT_BYTES = 4
-
 /**
  * Reads a model.json and refuses what does not fit the limits, before anything is allocated.
  *
  * Throws a Fault of kind verification: `wrong-model` names the field, what came and what was expected;
- * `unknown-layer` names the layer; `too-much-memory` gives both figures.
+ * `unknown-layer` names the layer; `too-many-params`, `too-much-memory` and `too-much-work` give both figures and the layer
+ * that takes most.
  */
 export function readTopology(modelJson: Uint8Array | string, limits: TopologyLimits): Topology {
   const root = parseModelJson(modelJson)
@@ -72,15 +63,11 @@ export function readTopology(modelJson: Uint8Array | string, limits: TopologyLim
   const { outputShape } = layers.at(-1)!
   if (outputShape.length !== 1)
     throw wrong('the output', `[${outputShape}]`, 'one axis: a value for each label')
-  const memoryBytes = memoryOf(tensors, layers, limits.batchSize)
-  if (memoryBytes > limits.memoryBytes) throw tooMuchMemory(memoryBytes, limits)
+  const [inputShape, outputUnits] = [layers[0]!.outputShape, outputShape[0]!]
+  const demand = boundedDemand({ nodes: layers, tensors, inputShape, outputUnits }, limits)
   return {
-    layers,
-    tensors,
-    inputShape: layers[0]!.outputShape,
-    outputUnits: outputShape[0]!,
+    ...{ layers, tensors, inputShape, outputUnits, demand },
     outputActivation: String(layers.at(-1)!.config.activation ?? 'linear'),
-    memoryBytes,
     paths,
     cleanModelJson: writeModelJson({ layers, tensors, paths }),
   }
@@ -122,24 +109,4 @@ export function logitLayersOf({ layers }: Pick<Topology, 'layers'>): Layer[] {
 export function graphOf(topology: Topology): Graph {
   const { tensors, inputShape, outputUnits } = topology
   return { nodes: logitLayersOf(topology), tensors, inputShape, outputUnits }
-}
-
-/** What training takes: copies of the params, and of every layer's values for one batch. */
-function memoryOf(tensors: TensorSpec[], layers: Layer[], batchSize: number): number {
-  const values = layers.reduce((sum, { outputShape }) => sum + product(outputShape), 0)
-  return (
-    FLOAT_BYTES * (COPIES_OF_PARAMS * sizeOf(tensors) + COPIES_OF_ACTIVATIONS * batchSize * values)
-  )
-}
-
-function tooMuchMemory(memoryBytes: number, limits: TopologyLimits): Fault {
-  const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`
-  return new Fault({
-    kind: 'verification',
-    type: 'too-much-memory',
-    message: `training this model takes about ${megabytes(memoryBytes)}, expected at most ${Math.round(limits.memoryBytes / 1e6)} MB`,
-    hint: 'half of what is free is the limit; close other programs, or raise it with --max-memory',
-    memoryBytes,
-    limitBytes: limits.memoryBytes,
-  })
 }

@@ -19,7 +19,7 @@ const oneDense = (
   ],
 ) => modelJson([3], [dense(config)], weights)
 
-test('shapes, tensors, memory and a clean copy of a dense model', () => {
+test('shapes, tensors and a clean copy of a dense model', () => {
   const topology = readTopology(denseJson([784, 64, 10]), limits)
   expect(topology.tensors.map(({ name, shape, role }) => `${name} [${shape}] ${role}`)).toEqual([
     'layer0/kernel [784,64] trainable',
@@ -32,7 +32,6 @@ test('shapes, tensors, memory and a clean copy of a dense model', () => {
     outputUnits: 10,
     outputActivation: 'softmax',
   })
-  expect(topology.memoryBytes).toBe(4 * (8 * 50_890 + 3 * 32 * (784 + 74)))
   expect(topology.layers[2]!.weights).toEqual({ kernel: 2, bias: 3 })
   expect(readTopology(topology.cleanModelJson, limits)).toEqual(topology)
 })
@@ -104,7 +103,7 @@ describe('a hostile model.json is refused before anything is built:', () => {
         ],
       ),
       'too-much-memory',
-      /takes about 12\d{3} MB, expected at most 1074 MB/,
+      /takes about 1\d{4} MB, expected at most 1074 MB; the largest layer is layer0 \(Dense\)/,
     ],
     [
       'a million by a million',
