@@ -20,6 +20,7 @@ import type { Weight } from './model-json.ts'
 const MAX_LAYERS = 256
 const MAX_INPUTS = 64
 
+export { trainedBy } from '../../engine/layers/table.ts'
 export const layerClasses = Object.keys(layerRules)
 
 /** Settings that only say how a weight starts: read over, since every weight comes from the shards. */
