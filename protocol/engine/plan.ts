@@ -1,6 +1,6 @@
 import { Fault, invariant } from '../errors.ts'
 import { tensorSize } from '../params.ts'
-import type { Graph, Node } from './graph.ts'
+import { type Graph, isFrozen, type Node } from './graph.ts'
 import { layers } from './layers/table.ts'
 import { type Address, FLOAT_BYTES, type KernelName, type Planner } from './planner.ts'
 
@@ -50,8 +50,8 @@ export interface PlanOptions {
   control: Address
   /** Whether the gradient of the input is wanted; tests do. */
   inputGradient?: boolean
-  /** Weights without a gradient, as indices in `tensors`. */
-  frozen?: ReadonlySet<number>
+  /** Where the weights of frozen layers lie. */
+  frozen?: Address
 }
 
 /** The control block: bytes from its start. Labels, i32 [batch], follow at LABELS_AT. */
@@ -123,7 +123,7 @@ function layOut(graph: Graph, options: PlanOptions, arena: Arena): Plan {
   function plannerOf(index: number, forward: Call[], backward: Call[]): Planner {
     const node = graph.nodes[index]!
     return {
-      ...{ batch, training },
+      ...{ batch, training, frozen: isFrozen(graph, node) },
       input: (i) => layout.values(node.inputs[i] ?? 0),
       output: () => layout.values(index),
       view: () => layout.view(index),
@@ -220,7 +220,10 @@ function createLayout(graph: Graph, options: PlanOptions, arena: Arena): Layout 
     },
     weight(node, name) {
       const index = node.weights[name]
-      return index === undefined ? 0 : options.params + FLOAT_BYTES * offsets[index]!
+      if (index === undefined) return 0
+      const at = index < graph.tensors.length ? options.params : options.frozen
+      invariant(at !== undefined, 'frozen weights lie somewhere')
+      return at + FLOAT_BYTES * offsets[index]!
     },
     weightGradient(node, name) {
       const index = node.weights[name]
@@ -243,8 +246,8 @@ function createLayout(graph: Graph, options: PlanOptions, arena: Arena): Layout 
 }
 
 function isTrained({ tensors }: Graph, options: PlanOptions, index: number): boolean {
-  if (!options.training || options.gradient === 0 || options.frozen?.has(index)) return false
-  return tensors[index]!.role === 'trainable'
+  if (!options.training || options.gradient === 0) return false
+  return tensors[index]?.role === 'trainable'
 }
 
 /** For each node, who reads it and as which of its inputs. */
@@ -256,12 +259,15 @@ function consumersOf(nodes: readonly Node[]): [consumer: number, i: number][][] 
   return consumers
 }
 
-function offsetsOf({ tensors }: Graph): number[] {
-  let at = 0
-  return tensors.map((tensor) => {
-    const offset = at
-    at += tensorSize(tensor)
-    return offset
+/** Where each weight begins in its array, the params or the frozen ones. */
+function offsetsOf({ tensors, frozen = [] }: Graph): number[] {
+  return [tensors, frozen].flatMap((list) => {
+    let at = 0
+    return list.map((tensor) => {
+      const offset = at
+      at += tensorSize(tensor)
+      return offset
+    })
   })
 }
 

@@ -1,5 +1,5 @@
 import { tensorSize } from '../params.ts'
-import type { Graph, Node } from './graph.ts'
+import { type Graph, type Node, weightsOf } from './graph.ts'
 import { layers } from './layers/table.ts'
 
 /**
@@ -7,8 +7,9 @@ import { layers } from './layers/table.ts'
  * for every place of the output. A layer without such weights touches each of its values once. Training takes three times as
  * many at most: forward, and the gradients of inputs and weights.
  */
-export function multiplyAddsOf({ nodes, tensors }: Pick<Graph, 'nodes' | 'tensors'>): number[] {
-  return nodes.map((node) => {
+export function multiplyAddsOf(graph: Pick<Graph, 'nodes' | 'tensors' | 'frozen'>): number[] {
+  const tensors = weightsOf(graph)
+  return graph.nodes.map((node) => {
     const rule = layers[node.className]
     if (rule?.work) return rule.work(node)
     const { weights, inputShapes, outputShape } = node
