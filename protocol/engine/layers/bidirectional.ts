@@ -10,6 +10,7 @@ import {
   recurrentSettings,
   runInto,
   shownOf,
+  workOf,
 } from './recurrent.ts'
 import type { Config, LayerRule } from './rule.ts'
 import { absent, flag, product, quoted, record, wrong } from './settings.ts'
@@ -55,6 +56,11 @@ export const bidirectional: LayerRule = {
         read.weights.map((weight) => ({ ...weight, name: `${direction}_${name}/${weight.name}` })),
       ),
     }
+  },
+
+  work({ config, inputShapes: [shape] }) {
+    const { cell, settings } = partsOf(config)
+    return 2 * workOf(cell, settings, shape!)
   },
 
   plan({ config, inputShapes: [inputShape], outputShape }, planner) {

@@ -1,6 +1,6 @@
 import type { Node } from '../graph.ts'
 import type { LayerRule } from './rule.ts'
-import { only } from './settings.ts'
+import { only, product } from './settings.ts'
 import {
   type Axis,
   channelsLast,
@@ -32,6 +32,8 @@ export function pooling2d(kind: 'max' | 'mean'): LayerRule {
         weights: [],
       }
     },
+
+    work: ({ config, outputShape }) => product(config.pool_size as Pair) * product(outputShape),
 
     plan(node, planner) {
       const { window, outHeight, outWidth } = sizesOf(node)

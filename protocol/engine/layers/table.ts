@@ -44,3 +44,8 @@ export const layers: Readonly<Record<string, LayerRule>> = {
   GlobalAveragePooling1D: globalAveragePooling(1),
   GlobalAveragePooling2D: globalAveragePooling(2),
 }
+
+/** What trains a layer: the engine's plan, or the fallback, which then trains its whole model. */
+export function trainedBy(className: string): 'planned' | 'TensorFlow.js' {
+  return layers[className]?.plan ? 'planned' : 'TensorFlow.js'
+}
