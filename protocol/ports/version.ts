@@ -19,12 +19,8 @@ import {
   writeManifest,
 } from '../manifest.ts'
 import { allFinite, sizeOf, type TensorSpec, tensorSize } from '../params.ts'
-import {
-  readTopology,
-  type Topology,
-  type TopologyLimits,
-  writeModelJson,
-} from './trainer/topology.ts'
+import { writeModelJson } from './trainer/model-json.ts'
+import { readTopology, type Topology, type TopologyLimits } from './trainer/topology.ts'
 
 /** The files of a directory, read one at a time: a folder, the store, or a Map in memory. */
 export interface VersionFiles {

@@ -38,6 +38,8 @@ export interface TestOptions {
   checkpoints?: CheckpointFile
   now?: () => number
   rows?: number
+  /** What its values become before training, such as words. */
+  mapped?: (value: number) => number
   /** Wraps each step, to act in its midst. */
   onStep?: (learner: TestLearner) => void
 }
@@ -76,8 +78,7 @@ export function testLearner(options: TestOptions = {}): TestLearner {
         },
       }
     },
-    loadData: async (_, seed) =>
-      tinyData(options.dataSeed ?? options.seed ?? 1, options.rows ?? 200, seed),
+    loadData: async (_, seed) => tinyData(options, seed),
     checkpoints: options.checkpoints ?? memoryCheckpoints(),
     send: mail.push,
     now: options.now ?? (() => performance.now()),
@@ -152,13 +153,13 @@ export async function swapOnce(
   ])
 }
 
-/** Three classes around three centres; `seed` draws the rows, `splitSeed` deals them. */
-function tinyData(seed: number, size: number, splitSeed: number): LearnerData {
-  const random = randomFrom(seed)
+/** Three classes around three centres; `dataSeed` draws the rows, `splitSeed` deals them. */
+function tinyData(options: TestOptions, splitSeed: number): LearnerData {
+  const { seed = 1, dataSeed = seed, rows: size = 200, mapped = (value) => value } = options
+  const random = randomFrom(dataSeed)
   const labels = Uint16Array.from({ length: size }, (_, row) => row % 3)
-  const inputs = Float32Array.from(
-    { length: size * 6 },
-    (_, i) => (i % 3 === labels[Math.floor(i / 6)] ? 1.5 : 0) + normal(random),
+  const inputs = Float32Array.from({ length: size * 6 }, (_, i) =>
+    mapped((i % 3 === labels[Math.floor(i / 6)] ? 1.5 : 0) + normal(random)),
   )
   const examples: Examples = { size, width: 6, inputs, labels }
   const split = splitRows(size, 0.2, randomFrom(splitSeed))

@@ -29,6 +29,7 @@ export const multiHeadAttention: LayerRule = {
     ...['attention_axes', 'flash_attention', 'seed', 'activity_regularizer'],
     ...['query_shape', 'value_shape', 'key_shape', ...initialisers, ...refused],
   ],
+  inputs: ['value', 'key'],
 
   read(config, inputs, where) {
     absent(config, where, [...refused, 'activity_regularizer', 'output_shape'])
@@ -152,9 +153,7 @@ export const multiHeadAttention: LayerRule = {
 }
 
 function inputsOf(inputs: readonly Shape[], where: Where): [Shape, Shape, Shape] {
-  const [query, value, key = value] = inputs
-  if (!query || !value || !key || inputs.length > 3)
-    throw wrong(where('inputs'), `${inputs.length}`, 'query, value and perhaps key')
+  const [query, value, key = value] = inputs as [Shape, Shape, Shape?]
   const flat = inputs.find((shape) => shape.length !== 2)
   if (flat) throw wrong(where('input'), `[${flat}]`, 'two axes: steps and values')
   if (key[0] !== value[0]) throw wrong(where('key'), `${key[0]} steps`, `${value[0]}, as the value`)

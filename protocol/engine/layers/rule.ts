@@ -9,6 +9,8 @@ import type { Planner } from '../planner.ts'
 export interface LayerRule {
   /** Settings it takes in model.json, beside those of every layer (name, trainable ...). All others are refused. */
   settings: readonly string[]
+  /** What it reads: one input unless this says more; names are those of the inputs after the first, the last may be absent. */
+  inputs?: 'several' | readonly string[]
   /**
    * Shape rule: reads settings into clean ones, and says the output's shape and the weights.
    * Throws Fault verification (`wrong-model`) with the setting, what came and what was expected.

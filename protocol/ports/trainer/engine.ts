@@ -1,9 +1,9 @@
 import { type Binaries, createEngine, type Simd } from '../../engine/engine.ts'
-import type { Graph, Node } from '../../engine/graph.ts'
+import type { Graph } from '../../engine/graph.ts'
 import { layers as layerRules } from '../../engine/layers/table.ts'
 import { createFusedOptimizer } from '../../engine/optimizer.ts'
 import { invariant } from '../../errors.ts'
-import { logitLayersOf, type Topology } from './topology.ts'
+import { graphOf, type Topology } from './topology.ts'
 import type { Batch, Trainer } from './trainer.ts'
 
 export type { Binaries }
@@ -103,17 +103,4 @@ export async function createGraphTrainer(
     }
     engine.setSeed(seed)
   }
-}
-
-/** The layers as a graph: an input, then each after the one before it. */
-function graphOf(topology: Topology): Graph {
-  const { tensors, inputShape, outputUnits } = topology
-  const input: Node = {
-    ...{ className: 'InputLayer', name: 'input', config: {}, inputs: [] },
-    ...{ inputShapes: [inputShape], outputShape: inputShape, weights: {} },
-  }
-  const nodes = logitLayersOf(topology).map(({ inputShape, ...layer }, i): Node => {
-    return { ...layer, inputs: [i], inputShapes: [inputShape] }
-  })
-  return { nodes: [input, ...nodes], tensors, inputShape, outputUnits }
 }

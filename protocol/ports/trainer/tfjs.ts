@@ -51,7 +51,12 @@ export async function createTfjsTrainer(
     const weight = (layer: Layer, name: string) => held[layer.weights[name]!]
     const context: Context = training ? { weight, training } : { weight }
     const x: tf.Tensor = tf.tensor(inputs.subarray(0, size * inputSize), [size, ...inputShape])
-    return layers.reduce((value, layer) => forwards[layer.className]!(value, layer, context), x)
+    const values: tf.Tensor[] = []
+    for (const layer of layers) {
+      const inputs = values.length === 0 ? [x] : layer.inputs.map((input) => values[input]!)
+      values.push(forwards[layer.className]!(inputs, layer, context))
+    }
+    return values.at(-1)!
   }
 
   return {

@@ -11,6 +11,13 @@ import {
   tinyManifest,
   tinyTensors,
 } from '../../../support/learners.ts'
+import {
+  mixerJson,
+  paramsOf,
+  tableManifest,
+  topologyOf,
+  transformerJson,
+} from '../../../support/models.ts'
 
 const finish = async (...learners: TestLearner[]) => {
   for (const learner of learners) learner.send({ type: 'stop' })
@@ -72,6 +79,31 @@ describe('a round', () => {
     const failed = learner.take('failed')
     learner.send({ type: 'train', steps: 1 })
     expect((await failed).detail).toMatchObject({ kind: 'data', type: 'no-data' })
+  })
+})
+
+describe('a model whose layers branch', () => {
+  test.each([
+    ['a transformer', transformerJson(6, 12, 3), (value: number) => Math.round(2 * value) + 5],
+    ['a mixer', mixerJson(2, 3, 3), (value: number) => value],
+  ])('trains on the engine by default, and swaps: %s', async (_, modelJson, mapped) => {
+    const manifest = tableManifest(modelJson, { inputs: 6, classes: 3 })
+    Object.assign(manifest.train, { optimizer: { name: 'adam', learningRate: 0.02 }, momentum: 0 })
+    const params = codecs.float32.encode(paramsOf(topologyOf(modelJson), 1, 0.3), manifest.tensors)
+    const init = { modelJson, params, backend: 'auto' as const }
+    const [one, other] = [1, 2].map((seed) => testLearner({ seed, manifest, init, mapped })) as [
+      TestLearner,
+      TestLearner,
+    ]
+    const lossOf = async (learner: TestLearner) =>
+      (await learner.ask({ type: 'train', steps: 20 }, 'trained')).loss
+    for (const learner of [one, other]) expect((await learner.take('ready')).backend).toBe('engine')
+    const first = await lossOf(one)
+    await lossOf(other)
+    await swapOnce(one, other, 'n1')
+    for (let round = 0; round < 5; round++) await lossOf(one)
+    expect(await lossOf(one)).toBeLessThan(first / 2)
+    await finish(one, other)
   })
 })
 

@@ -1,11 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Fault } from '../../../../protocol/errors.ts'
-import {
-  MAX_MODEL_JSON_BYTES,
-  readTopology,
-  tensorsOf,
-} from '../../../../protocol/ports/trainer/topology.ts'
+import { MAX_MODEL_JSON_BYTES } from '../../../../protocol/ports/trainer/model-json.ts'
+import { readTopology, tensorsOf } from '../../../../protocol/ports/trainer/topology.ts'
 import { denseJson, modelJson } from '../../../support/models.ts'
 
 const limits = { memoryBytes: 2 ** 30, batchSize: 32 }
@@ -35,8 +32,8 @@ test('shapes, tensors, memory and a clean copy of a dense model', () => {
     outputUnits: 10,
     outputActivation: 'softmax',
   })
-  expect(topology.memoryBytes).toBe(4 * (8 * 50_890 + 3 * 32 * 74))
-  expect(topology.layers[1]!.weights).toEqual({ kernel: 2, bias: 3 })
+  expect(topology.memoryBytes).toBe(4 * (8 * 50_890 + 3 * 32 * (784 + 74)))
+  expect(topology.layers[2]!.weights).toEqual({ kernel: 2, bias: 3 })
   expect(readTopology(topology.cleanModelJson, limits)).toEqual(topology)
 })
 
@@ -132,7 +129,7 @@ describe('a hostile model.json is refused before anything is built:', () => {
       'RepeatVector',
       modelJson([3], [{ class_name: 'RepeatVector', config: { n: 1e8 } }], []),
       'unknown-layer',
-      /layer 0 is a "RepeatVector", expected one of InputLayer, Dense/,
+      /layer 0 layer0 is a "RepeatVector", expected one of InputLayer, Dense/,
     ],
     [
       'Lambda',
@@ -159,10 +156,10 @@ describe('a hostile model.json is refused before anything is built:', () => {
       /"Sequential"/,
     ],
     [
-      'a functional model',
-      JSON.stringify({ modelTopology: { class_name: 'Model', config: { layers: [{}] } } }),
+      'another kind of model',
+      JSON.stringify({ modelTopology: { class_name: 'Subclassed', config: { layers: [{}] } } }),
       'unknown-layer',
-      /is a "Model", expected a Sequential model/,
+      /is a "Subclassed", expected a Sequential or Functional model/,
     ],
     [
       'a graph model',
