@@ -16,10 +16,13 @@ export async function createTrainer(
 ): Promise<Trainer> {
   const topology = readTopology(modelJson, { memoryBytes: memoryLimit(), batchSize })
   const choice = chooseTrainer(backend, unplannedLayersOf(topology))
-  if (choice.type === 'engine') {
-    const binaries = await engineBinaries()
+  const binaries = await engineBinaries()
+  if (choice.type === 'engine')
     return createEngineTrainer(topology, { batchSize, simd: choice.simd, binaries })
-  }
   const { createTfjsTrainer } = await import('../protocol/ports/trainer/tfjs.ts')
-  return createTfjsTrainer(topology, { backend: choice.backend, wasmFolder: tfjsWasmFolder() })
+  return createTfjsTrainer(topology, {
+    backend: choice.backend,
+    wasmFolder: tfjsWasmFolder(),
+    kernels: binaries.plain,
+  })
 }

@@ -10,9 +10,14 @@ import { createTfjsTrainer, tensorCount } from '../../../../protocol/ports/train
 import type { Topology } from '../../../../protocol/ports/trainer/topology.ts'
 import type { Batch, Trainer } from '../../../../protocol/ports/trainer/trainer.ts'
 import { normal, randomFrom } from '../../../../protocol/random.ts'
+import { binaries } from '../../../support/engine.ts'
 import { denseJson, modelJson, paramsOf, topologyOf } from '../../../support/models.ts'
 
-const options = { backend: 'wasm', wasmFolder: tfjsWasmFolder() } as const
+const options = {
+  backend: 'wasm',
+  wasmFolder: tfjsWasmFolder(),
+  kernels: binaries.plain,
+} as const
 
 const batchNormJson = modelJson(
   [2, 3],
