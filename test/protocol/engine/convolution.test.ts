@@ -1,7 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { compile } from '../../../protocol/engine/plan.ts'
 import { expectAgreement, graphOf } from '../../support/engine.ts'
 
+const denseLayer = { layer: 'Dense', config: { units: 3 } }
 const batches = fc.integer({ min: 1, max: 33 })
 const one = fc.integer({ min: 1, max: 4 })
 const modes = fc.constantFrom('valid', 'same')
@@ -102,6 +104,17 @@ describe('Conv2D', () => {
       ),
       { numRuns: 10, seed: 3 },
     )
+  })
+
+  test('has nothing to do backward when it and all before it are frozen', () => {
+    const layer = { layer: 'Conv2D', config: { filters: 4, kernel_size: 3, activation: 'relu' } }
+    const graph = graphOf([5, 5, 4], [layer, { layer: 'Flatten' }, denseLayer])
+    const places = { params: 64, gradient: 1024, base: 65_536, control: 8192 }
+    const { backward } = compile(graph, {
+      ...{ batch: 2, training: true, frozen: new Set([0, 1]) },
+      ...places,
+    })
+    expect(new Set(backward.map(({ kernel }) => kernel))).toEqual(new Set(['gemm', 'sumRows']))
   })
 
   test.each([
