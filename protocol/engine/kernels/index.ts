@@ -15,3 +15,4 @@ export {
 } from './norm.ts'
 export { maxPoolGradient, meanPoolGradient, pool } from './pool.ts'
 export { gruBackward, gruForward, lstmBackward, lstmForward } from './recurrent.ts'
+export { winograd, winogradFilterGradient } from './winograd.ts'

@@ -15,6 +15,7 @@ import {
   zeros,
 } from './settings.ts'
 import { type Axis, channelsLast, imageOf, padding, pair, slide } from './window.ts'
+import { planWinograd, suitsWinograd } from './winograd.ts'
 
 const refused = [
   'kernel_regularizer',
@@ -69,8 +70,9 @@ export const conv2d: LayerRule = {
 
   plan(node, planner) {
     const sizes = sizesOf(node)
+    const emit = suitsWinograd(sizes) ? planWinograd : planDirect
     planActivated(node, planner, (ends) =>
-      planDirect(sizes, { ...ends, kernel: 'kernel', bias: 'bias' }, planner),
+      emit(sizes, { ...ends, kernel: 'kernel', bias: 'bias' }, planner),
     )
   },
 

@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import type { Graph } from '../../../protocol/engine/graph.ts'
 import { compile } from '../../../protocol/engine/plan.ts'
-import { expectAgreement, graphOf } from '../../support/engine.ts'
+import { expectAgreement, graphOf, type LayerSpec } from '../../support/engine.ts'
 
 const denseLayer = { layer: 'Dense', config: { units: 3 } }
 const batches = fc.integer({ min: 1, max: 33 })
@@ -14,6 +15,13 @@ const image = fc.tuple(
   fc.integer({ min: 1, max: 9 }),
   fc.integer({ min: 1, max: 5 }),
 )
+
+const planOf = (graph: Graph, frozen = new Set<number>()) =>
+  compile(graph, {
+    ...{ batch: 2, training: true, frozen },
+    ...{ params: 64, gradient: 1024, base: 65_536, control: 8192 },
+  })
+const kernelsOf = (graph: Graph) => planOf(graph).forward.map(({ kernel }) => kernel)
 
 describe('Conv2D', () => {
   test('agrees with the Float64 tape at any size, stride and padding', async () => {
@@ -73,6 +81,56 @@ describe('Conv2D', () => {
     )
   })
 
+  test('agrees where tiles of 4 x 4 are transformed: 3 x 3 kernels over fours of channels', async () => {
+    const channels = fc.constantFrom(8, 12, 20, 32)
+    let transformed = 0
+    await fc.assert(
+      fc.asyncProperty(
+        ...([
+          fc.tuple(fc.integer({ min: 2, max: 7 }), fc.integer({ min: 2, max: 7 })),
+          channels,
+          channels,
+          modes,
+          fc.constantFrom('linear', 'relu', 'gelu'),
+          fc.boolean(),
+          fc.integer({ min: 1, max: 2 }),
+          fc.nat(9999),
+        ] as const),
+        async ([height, width], inputs, filters, padding, activation, biased, batch, seed) => {
+          fc.pre(padding === 'same' || (height >= 3 && width >= 3))
+          const config = { filters, kernel_size: 3, padding, activation, use_bias: biased }
+          const graph = graphOf([height, width, inputs], [{ layer: 'Conv2D', config }])
+          if (kernelsOf(graph).includes('winograd')) transformed++
+          await expectAgreement(graph, { batch, seed })
+        },
+      ),
+      { numRuns: 25, seed: 5 },
+    )
+    expect(transformed).toBeGreaterThan(10)
+  })
+
+  test.each([
+    [[8, 8, 32], {}, true],
+    [[3, 3, 32], {}, false],
+    [[8, 8, 4], { filters: 4 }, false],
+    [[8, 8, 6], {}, false],
+    [[8, 8, 32], { strides: 2 }, false],
+    [[8, 8, 32], { dilation_rate: 2 }, false],
+    [[8, 8, 32], { kernel_size: 5 }, false],
+  ])('over %j with %j is done by transformed tiles: %s', (shape, settings, isTransformed) => {
+    const config = { filters: 32, kernel_size: 3, ...settings }
+    const kernels = kernelsOf(graphOf(shape, [{ layer: 'Conv2D', config }]))
+    expect(kernels.includes('winograd')).toBe(isTransformed)
+  })
+
+  test('agrees over more tiles than are transformed at a time, and more channels than a panel has', async () => {
+    const conv = (filters: number): LayerSpec => ({
+      layer: 'Conv2D',
+      config: { filters, kernel_size: 3, padding: 'same', activation: 'relu' },
+    })
+    await expectAgreement(graphOf([7, 6, 8], [conv(12), conv(20)]), { batch: 33 })
+  })
+
   test.each(['linear', 'relu', 'swish', 'sigmoid', 'softmax'])(
     'takes the activation %s',
     async (activation) => {
@@ -109,11 +167,7 @@ describe('Conv2D', () => {
   test('has nothing to do backward when it and all before it are frozen', () => {
     const layer = { layer: 'Conv2D', config: { filters: 4, kernel_size: 3, activation: 'relu' } }
     const graph = graphOf([5, 5, 4], [layer, { layer: 'Flatten' }, denseLayer])
-    const places = { params: 64, gradient: 1024, base: 65_536, control: 8192 }
-    const { backward } = compile(graph, {
-      ...{ batch: 2, training: true, frozen: new Set([0, 1]) },
-      ...places,
-    })
+    const { backward } = planOf(graph, new Set([0, 1]))
     expect(new Set(backward.map(({ kernel }) => kernel))).toEqual(new Set(['gemm', 'sumRows']))
   })
 
