@@ -1,5 +1,6 @@
 import type { Address, Planner } from '../planner.ts'
 import {
+  type Backward,
   borderedGradient,
   borderedInput,
   type Ends,
@@ -16,14 +17,15 @@ import type { Pair } from './window.ts'
  * Direct convolution, for any kernel, stride and dilation. The input gradient is a convolution of the zero-bordered output
  * gradient by the turned kernel, once for each residue of the stride.
  */
-export function planDirect(sizes: Sizes, ends: Ends, planner: Planner): void {
+export function planDirect(sizes: Sizes, ends: Ends, planner: Planner): Backward {
   const input = borderedInput(sizes, ends.from, planner)
   convolve(sizes, input, ends, planner)
-  if (ends.toGradient === 0) return
-  const gradient = borderedGradient(sizes, ends, planner)
-  const kernel = planner.weightGradient(ends.kernel)
-  if (kernel) filterGradient(sizes, input, gradient, kernel, planner)
-  if (ends.fromGradient) inputGradient(sizes, gradient, ends, planner)
+  return () => {
+    const gradient = borderedGradient(sizes, ends, planner)
+    const kernel = planner.weightGradient(ends.kernel)
+    if (kernel) filterGradient(sizes, input, gradient, kernel, planner)
+    if (ends.fromGradient) inputGradient(sizes, gradient, ends, planner)
+  }
 }
 
 /** How the taps of a window lie in memory, as runs of floats side by side: rows, their step, columns, theirs, length. */
@@ -50,7 +52,7 @@ function panelFloats(filters: number, taps: number): number {
 function convolve(
   { channels, filters, window, strides, dilation, axes: [down, across] }: Sizes,
   input: Images,
-  { to, isRelu, kernel, bias }: Ends,
+  { to, isRelu, kernel, bias = '' }: Ends,
   planner: Planner,
 ): void {
   const taps = window[0] * window[1] * channels

@@ -4,11 +4,11 @@ import { only } from './settings.ts'
 import {
   type Axis,
   channelsLast,
-  imageOf,
   type Padding,
   type Pair,
   padding,
-  pair,
+  placesOf,
+  sides,
   slide,
 } from './window.ts'
 
@@ -18,17 +18,17 @@ export function pooling2d(kind: 'max' | 'mean'): LayerRule {
     settings: ['pool_size', 'strides', 'padding', 'data_format'],
 
     read(config, inputs, where) {
-      const [height, width, channels] = imageOf(only(inputs), where)
+      const { lengths, channels } = placesOf(only(inputs), 2, where)
       channelsLast(config, where)
-      const size = pair(config.pool_size, 2, where('pool_size'))
-      const strides = pair(config.strides ?? size, undefined, where('strides'))
-      const mode = padding(config, where)
-      const [rows, columns] = [height, width].map((length, axis) =>
-        slide(length, size[axis]!, strides[axis]!, 1, mode, where('pool_size')),
-      ) as [Axis, Axis]
+      const size = sides(config.pool_size, 2, 2, where('pool_size'))
+      const strides = sides(config.strides, size, 2, where('strides'))
+      const mode = padding(config, ['valid', 'same'], where)
+      const out = lengths.map(
+        (length, i) => slide(length, size[i]!, strides[i]!, 1, mode, where('pool_size')).out,
+      )
       return {
-        config: { pool_size: [...size], strides: [...strides], padding: mode },
-        outputShape: [rows.out, columns.out, channels],
+        config: { pool_size: size, strides, padding: mode },
+        outputShape: [...out, channels],
         weights: [],
       }
     },

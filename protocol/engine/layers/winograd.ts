@@ -1,5 +1,5 @@
 import type { Planner } from '../planner.ts'
-import { type Ends, floorOf, type Sizes } from './convolution.ts'
+import { type Backward, type Ends, floorOf, images, type Sizes } from './convolution.ts'
 
 /**
  * 3×3 convolutions of stride 1 with 16 multiplications where the direct ones take 36 (kernels/winograd.ts), forward and both
@@ -23,44 +23,45 @@ export function suitsWinograd(sizes: Sizes): boolean {
   return direct > tiles * (16 + TRANSFORM * (1 / channels + 1 / filters))
 }
 
-export function planWinograd(sizes: Sizes, ends: Ends, planner: Planner): void {
+export function planWinograd(sizes: Sizes, ends: Ends, planner: Planner): Backward {
   const { channels, filters, input, axes } = sizes
-  const { from, to, isRelu, toGradient, fromGradient } = ends
+  const { from, to, isRelu, toGradient, fromGradient, bias = '' } = ends
   const { batch } = planner
   const [down, across] = axes
   const output = [down.out, across.out]
   const kernel = planner.weight(ends.kernel)
+  const scratch = planner.scratch(scratchFloats(channels, filters))
   planner.forward(
     'winograd',
     ...[from, ...input, channels, down.before, across.before],
-    ...[kernel, 0, planner.weight(ends.bias), floorOf(isRelu)],
-    ...[to, ...output, filters, batch, planner.scratch(scratchFloats(channels, filters))],
+    ...[kernel, 0, planner.weight(bias), floorOf(isRelu)],
+    ...[to, ...output, filters, batch, scratch],
   )
-  if (toGradient === 0) return
-  const bias = planner.weightGradient(ends.bias)
-  const rowBytes = 4 * across.out * filters
-  if (isRelu || bias)
-    planner.backward(
-      'maskRows',
-      ...[toGradient, isRelu ? to : 0, toGradient, down.out * rowBytes, rowBytes],
-      ...[bias, filters, batch, ...output],
-    )
-  const kernelGradient = planner.weightGradient(ends.kernel)
-  if (kernelGradient)
-    planner.backward(
-      'winogradFilterGradient',
-      ...[from, ...input, channels, down.before, across.before],
-      ...[toGradient, ...output, filters, batch],
-      ...[kernelGradient, planner.scratch(scratchFloats(channels, filters))],
-    )
-  if (fromGradient)
-    planner.backward(
-      'winograd',
-      ...[toGradient, ...output, filters, 2 - down.before, 2 - across.before],
-      ...[kernel, 1, 0, floorOf(false)],
-      ...[fromGradient, ...input, channels, batch],
-      planner.scratch(scratchFloats(filters, channels)),
-    )
+  return () => {
+    const biasGradient = planner.weightGradient(bias)
+    const { image, row } = images(toGradient, down.out, across.out, filters)
+    if (isRelu || biasGradient)
+      planner.backward(
+        'maskRows',
+        ...[toGradient, isRelu ? to : 0, toGradient, image, row],
+        ...[biasGradient, filters, batch, ...output],
+      )
+    const kernelGradient = planner.weightGradient(ends.kernel)
+    if (kernelGradient)
+      planner.backward(
+        'winogradFilterGradient',
+        ...[from, ...input, channels, down.before, across.before],
+        ...[toGradient, ...output, filters, batch, kernelGradient, scratch],
+      )
+    if (fromGradient)
+      planner.backward(
+        'winograd',
+        ...[toGradient, ...output, filters, 2 - down.before, 2 - across.before],
+        ...[kernel, 1, 0, floorOf(false)],
+        ...[fromGradient, ...input, channels, batch],
+        planner.scratch(scratchFloats(filters, channels)),
+      )
+  }
 }
 
 /** The most tiles that any of the three calls has at a time, and a patch of the input. */

@@ -183,6 +183,103 @@ describe('Conv2D', () => {
   })
 })
 
+describe.each(['DepthwiseConv2D', 'SeparableConv2D'])('%s', (layer) => {
+  const filters = layer === 'SeparableConv2D' ? { filters: 6 } : {}
+  const tanh = { layer: 'Activation', config: { activation: 'tanh' } }
+
+  test('agrees with the Float64 tape at any size, stride, padding and multiplier', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        ...([
+          fc.tuple(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 9 })),
+          fc.integer({ min: 1, max: 9 }),
+          fc.constantFrom(1, 1, 2, 3),
+          one,
+          one,
+          fc.tuple(one, one),
+          modes,
+          fc.integer({ min: 1, max: 5 }),
+          fc.nat(9999),
+        ] as const),
+        async (
+          [height, width],
+          channels,
+          depth_multiplier,
+          down,
+          across,
+          strides,
+          padding,
+          batch,
+          seed,
+        ) => {
+          fc.pre(padding === 'same' || (down <= height && across <= width))
+          const config = {
+            kernel_size: [down, across],
+            strides,
+            padding,
+            depth_multiplier,
+            ...filters,
+          }
+          const graph = graphOf([height, width, channels], [tanh, { layer, config }])
+          await expectAgreement(graph, { batch, seed })
+        },
+      ),
+      { numRuns: 40, seed: 6 },
+    )
+  })
+
+  test('agrees with dilated kernels, and kernels larger than the input', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        ...([image, one, one, one, one, batches, fc.nat(9999)] as const),
+        async (shape, down, across, dilateY, dilateX, batch, seed) => {
+          const config = {
+            ...{ kernel_size: [down, across], dilation_rate: [dilateY, dilateX], padding: 'same' },
+            ...filters,
+          }
+          await expectAgreement(graphOf(shape, [tanh, { layer, config }]), { batch, seed })
+        },
+      ),
+      { numRuns: 15, seed: 7 },
+    )
+  })
+
+  test.each(['relu', 'swish', 'softmax'])('takes the activation %s', async (activation) => {
+    const config = { kernel_size: 3, activation, use_bias: activation !== 'swish', ...filters }
+    const twice = [
+      { layer, config: { ...config, depth_multiplier: 2 } },
+      { layer, config },
+    ]
+    await expectAgreement(graphOf([7, 6, 3], twice), { batch: 3 })
+  })
+
+  test('has nothing to do backward when it and all before it are frozen', () => {
+    const config = { kernel_size: 3, activation: 'relu', padding: 'same', ...filters }
+    const graph = graphOf([5, 5, 4], [{ layer, config }, { layer: 'Flatten' }, denseLayer])
+    const { backward } = planOf(graph, new Set(Object.values(graph.nodes[1]!.weights)))
+    expect(new Set(backward.map(({ kernel }) => kernel))).toEqual(new Set(['gemm', 'sumRows']))
+  })
+
+  test.each([
+    [{ kernel_size: 9 }, 'kernel_size'],
+    [{ kernel_size: 3, depth_multiplier: 0 }, 'depth_multiplier'],
+    [{ kernel_size: 3, depthwise_constraint: {} }, 'depthwise_constraint'],
+    [{ kernel_size: 3, padding: 'causal' }, 'padding'],
+    [{ kernel_size: 3, strides: 2, dilation_rate: 2 }, 'dilation_rate'],
+    [{ kernel_size: 3, data_format: 'channels_first' }, 'data_format'],
+  ])('refuses %j by name', (config, name) => {
+    const spec = { layer, config: { ...config, ...filters } }
+    expect(() => graphOf([5, 5, 1], [spec])).toThrow(name)
+  })
+})
+
+test('SeparableConv2D refuses more values between its kernels than a layer may have', () => {
+  const config = { filters: 1, kernel_size: 1, depth_multiplier: 2 ** 20 }
+  expect(() => graphOf([32, 32, 1], [{ layer: 'SeparableConv2D', config }])).toThrow(
+    'depth_multiplier',
+  )
+})
+
 describe('pooling', () => {
   test.each(['MaxPooling2D', 'AveragePooling2D'])(
     '%s agrees, with windows that overlap, leave gaps or stick out',

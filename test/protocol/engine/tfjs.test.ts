@@ -78,6 +78,45 @@ const rows: Record<string, { shape: number[]; layer: () => tfl.layers.Layer; who
     shape: [4, 3, 5],
     layer: () => tfl.layers.globalAveragePooling2d({}),
   },
+  ...Object.fromEntries(
+    (['valid', 'same'] as const).flatMap((padding) => [
+      [
+        `Conv2D ${padding}`,
+        {
+          shape: [7, 6, 4],
+          layer: () => tfl.layers.conv2d({ filters: 8, kernelSize: 3, padding, strides: [2, 1] }),
+        },
+      ],
+      [
+        `Conv2D by tiles, ${padding}`,
+        {
+          shape: [6, 8, 16],
+          layer: () => tfl.layers.conv2d({ filters: 16, kernelSize: 3, padding }),
+        },
+      ],
+      [
+        `DepthwiseConv2D ${padding}`,
+        {
+          shape: [7, 6, 3],
+          layer: () =>
+            tfl.layers.depthwiseConv2d({ kernelSize: 3, padding, depthMultiplier: 2, strides: 2 }),
+        },
+      ],
+      [
+        `SeparableConv2D ${padding}`,
+        {
+          shape: [7, 6, 3],
+          layer: () =>
+            tfl.layers.separableConv2d({
+              filters: 5,
+              kernelSize: [3, 2],
+              padding,
+              activation: 'relu',
+            }),
+        },
+      ],
+    ]),
+  ),
   Permute: { shape: [3, 4, 5], layer: () => tfl.layers.permute({ dims: [3, 1, 2] }) },
 }
 
