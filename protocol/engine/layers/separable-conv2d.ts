@@ -1,6 +1,6 @@
 import type { Node } from '../graph.ts'
 import { activated } from './activation.ts'
-import { planConvolution } from './conv2d.ts'
+import { planConvolution } from './conv.ts'
 import {
   convolutionSettings,
   convolved,

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Graph } from '../../../protocol/engine/graph.ts'
 import { compile } from '../../../protocol/engine/plan.ts'
-import { expectAgreement, graphOf, type LayerSpec } from '../../support/engine.ts'
+import { engineFor, expectAgreement, graphOf, type LayerSpec } from '../../support/engine.ts'
 
 const denseLayer = { layer: 'Dense', config: { units: 3 } }
 const batches = fc.integer({ min: 1, max: 33 })
@@ -183,10 +183,70 @@ describe('Conv2D', () => {
   })
 })
 
+/** Up to 12 steps of up to 9 channels. */
+const sequence = fc.tuple(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 1, max: 9 }))
+const tanh: LayerSpec = { layer: 'Activation', config: { activation: 'tanh' } }
+
+describe('Conv1D', () => {
+  test('agrees with the Float64 tape at any length, stride, dilation and padding', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        ...([
+          sequence,
+          fc.integer({ min: 1, max: 11 }),
+          fc.integer({ min: 1, max: 5 }),
+          fc.constantFrom([1, 1], [2, 1], [3, 1], [1, 2], [1, 3]),
+          fc.constantFrom('valid', 'same', 'causal'),
+          batches,
+          fc.nat(9999),
+        ] as const),
+        async (shape, filters, kernel_size, [strides, dilation_rate], padding, batch, seed) => {
+          fc.pre(padding !== 'valid' || (kernel_size - 1) * dilation_rate! < shape[0])
+          const config = { filters, kernel_size, strides, dilation_rate, padding }
+          const relu = { layer: 'Conv1D', config: { ...config, activation: 'relu' } }
+          await expectAgreement(graphOf(shape, [tanh, relu]), { batch, seed })
+        },
+      ),
+      { numRuns: 40, seed: 8 },
+    )
+  })
+
+  test('with causal padding sees nothing of what comes later', async () => {
+    const config = { filters: 2, kernel_size: 3, padding: 'causal' }
+    const outputs = await Promise.all(
+      [0, 1].map(async (last) => {
+        const graph = graphOf([6, 1], [{ layer: 'Conv1D', config }])
+        const engine = await engineFor(graph, 1, 'plain')
+        const params = engine.floats(engine.size).fill(0.5)
+        const settings = { params: engine.addressOf(params), gradient: 0 }
+        const { plan, forward } = engine.program({ batch: 1, training: false, ...settings })
+        engine.floatsAt(plan.input, 6).set([1, 2, 3, 4, 5, last])
+        forward()
+        return Array.from(engine.floatsAt(plan.logits, 12))
+      }),
+    )
+    expect(outputs[0]!.slice(0, 10)).toEqual(outputs[1]!.slice(0, 10))
+    expect(outputs[0]!.slice(10)).not.toEqual(outputs[1]!.slice(10))
+    expect(outputs[0]!.slice(0, 6)).toEqual([1, 1, 2, 2, 3.5, 3.5])
+  })
+
+  test.each([
+    [{ filters: 2, kernel_size: 9 }, 'kernel_size'],
+    [{ filters: 2, kernel_size: [3, 3] }, 'kernel_size'],
+    [{ filters: 2, kernel_size: 3, padding: 'full' }, 'padding'],
+    [{ filters: 2, kernel_size: 3, strides: 0 }, 'strides'],
+  ])('refuses %j by name', (config, name) => {
+    expect(() => graphOf([5, 2], [{ layer: 'Conv1D', config }])).toThrow(name)
+  })
+
+  test('refuses images', () => {
+    const config = { filters: 2, kernel_size: 3 }
+    expect(() => graphOf([5, 5, 2], [{ layer: 'Conv1D', config }])).toThrow('2 axes')
+  })
+})
+
 describe.each(['DepthwiseConv2D', 'SeparableConv2D'])('%s', (layer) => {
   const filters = layer === 'SeparableConv2D' ? { filters: 6 } : {}
-  const tanh = { layer: 'Activation', config: { activation: 'tanh' } }
-
   test('agrees with the Float64 tape at any size, stride, padding and multiplier', async () => {
     await fc.assert(
       fc.asyncProperty(
@@ -312,4 +372,44 @@ describe('pooling', () => {
       )
     },
   )
+
+  test.each(['MaxPooling1D', 'AveragePooling1D'])('%s agrees over steps', async (layer) => {
+    await fc.assert(
+      fc.asyncProperty(
+        ...([sequence, one, one, modes, batches, fc.nat(9999)] as const),
+        async (shape, pool_size, strides, padding, batch, seed) => {
+          fc.pre(padding === 'same' || pool_size <= shape[0])
+          const config = { pool_size, strides, padding }
+          await expectAgreement(graphOf(shape, [tanh, { layer, config }]), { batch, seed })
+        },
+      ),
+      { numRuns: 25, seed: 9 },
+    )
+  })
+
+  test.each(['GlobalMaxPooling', 'GlobalAveragePooling'])(
+    '%s agrees over steps and images',
+    async (name) => {
+      await fc.assert(
+        fc.asyncProperty(
+          ...([fc.oneof(sequence, image), batches, fc.nat(9999)] as const),
+          async (shape, batch, seed) => {
+            const layer = `${name}${shape.length - 1}D`
+            await expectAgreement(graphOf(shape, [tanh, { layer }]), { batch, seed })
+          },
+        ),
+        { numRuns: 20, seed: 10 },
+      )
+    },
+  )
+
+  test.each([
+    ['MaxPooling1D', { pool_size: [2, 2] }, 'pool_size'],
+    ['AveragePooling1D', { padding: 'causal' }, 'padding'],
+    ['GlobalMaxPooling1D', { keepdims: true }, 'keepdims'],
+    ['GlobalMaxPooling1D', { data_format: 'channels_first' }, 'data_format'],
+    ['MaxPooling2D', {}, '3 axes'],
+  ])('%s refuses %j by name', (layer, config, name) => {
+    expect(() => graphOf([5, 2], [{ layer, config }])).toThrow(name)
+  })
 })

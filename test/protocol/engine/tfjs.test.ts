@@ -117,6 +117,32 @@ const rows: Record<string, { shape: number[]; layer: () => tfl.layers.Layer; who
       ],
     ]),
   ),
+  Conv1D: {
+    shape: [9, 3],
+    layer: () => tfl.layers.conv1d({ filters: 5, kernelSize: 3, strides: 2, padding: 'same' }),
+  },
+  'Conv1D, dilated': {
+    shape: [9, 3],
+    layer: () => tfl.layers.conv1d({ filters: 5, kernelSize: 3, dilationRate: 2 }),
+  },
+  MaxPooling1D: {
+    shape: [9, 3],
+    layer: () => tfl.layers.maxPooling1d({ poolSize: 3, strides: 2 }),
+  },
+  AveragePooling1D: {
+    shape: [9, 3],
+    layer: () => tfl.layers.averagePooling1d({ poolSize: 2, padding: 'same' }),
+  },
+  MaxPooling2D: {
+    shape: [7, 5, 3],
+    layer: () => tfl.layers.maxPooling2d({ poolSize: [2, 3], padding: 'same' }),
+  },
+  AveragePooling2D: {
+    shape: [7, 5, 3],
+    layer: () => tfl.layers.averagePooling2d({ poolSize: 3, strides: 2, padding: 'same' }),
+  },
+  GlobalMaxPooling1D: { shape: [4, 5], layer: () => tfl.layers.globalMaxPooling1d({}) },
+  GlobalMaxPooling2D: { shape: [4, 3, 5], layer: () => tfl.layers.globalMaxPooling2d({}) },
   Permute: { shape: [3, 4, 5], layer: () => tfl.layers.permute({ dims: [3, 1, 2] }) },
 }
 
