@@ -1,12 +1,12 @@
 import * as tf from '@tensorflow/tfjs-core'
 import type { Config } from '../../engine/layers/rule.ts'
-import { type Axis, type Padding, type Pair, slide } from '../../engine/layers/window.ts'
+import { asPair, type Padding, type Pair, slide } from '../../engine/layers/window.ts'
 import { finish } from './activations.ts'
 import type { Forward } from './layers.ts'
 
 /**
  * Convolutions and pooling over images [batch, height, width, channels] and over sequences [batch, steps, channels], which
- * are images one pixel wide.
+ * are images of one row.
  */
 export const imageForwards: Record<string, Forward> = {
   Conv2D([x], layer, { weight }) {
@@ -18,7 +18,7 @@ export const imageForwards: Record<string, Forward> = {
   Conv1D([x], layer, { weight }) {
     const { config } = layer
     const [steps, channels, filters] = weight(layer, 'kernel')!.shape as [number, number, number]
-    const kernel = tf.reshape(weight(layer, 'kernel')!, [steps, 1, channels, filters])
+    const kernel = tf.reshape(weight(layer, 'kernel')!, [1, steps, channels, filters])
     const y = flatten(convolve(widen(x!), kernel, config))
     return finish(y, weight(layer, 'bias'), config)
   },
@@ -53,15 +53,24 @@ export const imageForwards: Record<string, Forward> = {
 }
 
 function convolve(x: tf.Tensor, kernel: tf.Tensor, config: Config): tf.Tensor {
-  const spread = dilate(kernel, pairOf(config.dilation_rate ?? 1))
-  const strides = pairOf(config.strides)
-  return tf.conv2d(x as tf.Tensor4D, spread, strides, config.padding as Padding)
+  const { images, spread, strides, pad } = slid(x, kernel, config)
+  return tf.conv2d(images, spread, strides, pad)
 }
 
 function convolveDepthwise(x: tf.Tensor, kernel: tf.Tensor, config: Config): tf.Tensor {
-  const spread = dilate(kernel, pairOf(config.dilation_rate ?? 1))
+  const { images, spread, strides, pad } = slid(x, kernel, config)
+  return tf.depthwiseConv2d(images, spread, strides, pad)
+}
+
+/** What TensorFlow.js convolves: it knows neither dilation, where there are gradients, nor causal padding. */
+function slid(x: tf.Tensor, kernel: tf.Tensor, config: Config) {
   const strides = pairOf(config.strides)
-  return tf.depthwiseConv2d(x as tf.Tensor4D, spread, strides, config.padding as Padding)
+  const spread = dilate(kernel, pairOf(config.dilation_rate))
+  const padding = config.padding as Padding
+  if (padding !== 'causal') return { images: x as tf.Tensor4D, spread, strides, pad: padding }
+  const before = spread.shape[1] - 1
+  const images = tf.pad(x, [[0, 0], [0, 0], [before, 0], [0, 0]]) as tf.Tensor4D // biome-ignore format: a row
+  return { images, spread, strides, pad: 'valid' as const }
 }
 
 /** Zeros between the taps: TensorFlow.js has no gradient of a dilated convolution. */
@@ -83,7 +92,7 @@ function dilate(kernel: tf.Tensor, dilation: Pair): tf.Tensor4D {
 function pool(kind: 'max' | 'mean', x: tf.Tensor, config: Config): tf.Tensor {
   const images = x as tf.Tensor4D
   const [size, strides] = [pairOf(config.pool_size), pairOf(config.strides)]
-  if (kind === 'max') return tf.maxPool(images, size, strides, config.padding as Padding)
+  if (kind === 'max') return tf.maxPool(images, size, strides, config.padding as 'same' | 'valid')
   if (config.padding === 'valid') return tf.avgPool(images, size, strides, 'valid')
   return meanInside(images, size, strides)
 }
@@ -95,7 +104,7 @@ function pool(kind: 'max' | 'mean', x: tf.Tensor, config: Config): tf.Tensor {
 function meanInside(x: tf.Tensor4D, size: [number, number], strides: [number, number]): tf.Tensor {
   const axes = [0, 1].map((axis) =>
     slide(x.shape[axis + 1]!, size[axis]!, strides[axis]!, 1, 'same', ''),
-  ) as [Axis, Axis]
+  )
   const around = axes.map(({ before, padded }, axis): [number, number] => {
     return [before, Math.max(0, padded - before - x.shape[axis + 1]!)]
   })
@@ -114,17 +123,14 @@ function meanInside(x: tf.Tensor4D, size: [number, number], strides: [number, nu
   )
 }
 
-/** [batch, steps, channels] as an image of one column. */
+/** [batch, steps, channels] as images of one row. */
 function widen(x: tf.Tensor): tf.Tensor {
-  return tf.expandDims(x, 2)
+  return tf.expandDims(x, 1)
 }
 
 function flatten(x: tf.Tensor): tf.Tensor {
-  return tf.squeeze(x, [2])
+  return tf.squeeze(x, [1])
 }
 
-/** A setting for both axes; of a sequence there is one, and across nothing moves. */
-function pairOf(value: unknown): [number, number] {
-  const [down, across = 1] = Array.isArray(value) ? value : [value, value]
-  return [down, across]
-}
+const pairOf = (sides: unknown): [number, number] =>
+  [...asPair(sides as number[])] as [number, number]

@@ -171,105 +171,83 @@ const pack: Record<string, (call: Call<never>) => tf.TensorInfo> = {
     return output
   },
 
-  /** The backend's own, where windows do not reach over the edge. */
-  DepthwiseConv2dNative({ heap, inputs, attrs, stock, dispose }: Call<Window>) {
-    const { x, filter } = inputs as { x: tf.TensorInfo; filter: tf.TensorInfo }
-    if (attrs.pad === 'valid') return stock('DepthwiseConv2dNative', inputs, attrs)
-    const sizes = sizesOf(x.shape, filter.shape, attrs)
-    return withBorder(heap, sizes, heap.at(x), (input, reach) => {
-      const bordered = heap.output([sizes.images, ...reach, sizes.channels])
-      const whole = imagesAt(heap.at(bordered), reach, sizes.channels)
-      copyImages(heap, sizes.images, reach, sizes.channels, whole, input)
-      const windows = { ...attrs, pad: 'valid' }
-      const output = stock('DepthwiseConv2dNative', { x: bordered, filter }, windows)
-      dispose(bordered)
-      return output
-    })
+  DepthwiseConv2dNative({ heap, inputs, attrs }: Call<Window>) {
+    const { x, filter: kernel } = inputs as { x: tf.TensorInfo; filter: tf.TensorInfo }
+    const sizes = sizesOf(x.shape, kernel.shape, attrs)
+    const { images, filter, strides, out } = sizes
+    const filters = sizes.channels * kernel.shape[3]!
+    const output = heap.output([images, ...out, filters])
+    const result = imagesAt(heap.at(output), out, filters)
+    withBorder(heap, { ...sizes, filters }, heap.at(x), (input) =>
+      heap.run(
+        'depthwise',
+        ...[input.at, input.image, strides[0] * input.row, strides[1] * input.pixel],
+        ...[filter[0], input.row, filter[1], input.pixel],
+        ...[heap.at(kernel), 0, LEAST],
+        ...[result.at, result.image, result.row, result.pixel],
+        ...[filters, images, ...out],
+      ),
+    )
+    return output
   },
 
-  /** Tap by tap: the input under it times the gradient, summed by channel. */
   DepthwiseConv2dNativeBackpropFilter({
     heap,
     inputs,
     attrs,
-    stock,
-    dispose,
   }: Call<Window & { filterShape: tf.Tensor4D['shape'] }>) {
     const { x, dy } = inputs as { x: tf.TensorInfo; dy: tf.TensorInfo }
-    const repeated = repeatChannels(x, attrs.filterShape[3])
     const sizes = sizesOf(x.shape, attrs.filterShape, attrs)
     const { images, filter, strides, out } = sizes
-    const channels = dy.shape[3]!
+    const filters = dy.shape[3]!
     const output = heap.output(attrs.filterShape)
-    const size = images * out[0] * out[1] * channels
-    heap.borrow(size, (at) =>
-      withBorder(heap, { ...sizes, channels }, heap.at(repeated), (input) => {
-        const under = imagesAt(at, out, channels)
-        for (let tap = 0; tap < filter[0] * filter[1]; tap++) {
-          const [i, j] = [Math.floor(tap / filter[1]), tap % filter[1]]
-          const first = input.at + i * input.row + j * input.pixel
-          copyImages(heap, images, out, channels, under, {
-            ...{ at: first, image: input.image },
-            ...{ row: strides[0] * input.row, pixel: strides[1] * input.pixel },
-          })
-          heap.run('times', at, heap.at(dy), at, size)
-          const to = heap.at(output) + tap * channels * FLOAT_BYTES
-          heap.run('sumRows', at, to, size / channels, channels)
-        }
-      }),
+    const gradient = imagesAt(heap.at(dy), out, filters)
+    withBorder(heap, { ...sizes, filters }, heap.at(x), (input) =>
+      heap.run(
+        'depthwiseFilterGradient',
+        ...[input.at, input.image, strides[0] * input.row, strides[1] * input.pixel],
+        ...[filter[0], input.row, filter[1], input.pixel],
+        ...[gradient.at, gradient.image, gradient.row, gradient.pixel],
+        ...[filters, images, ...out, heap.at(output)],
+      ),
     )
-    if (repeated !== x) dispose(repeated)
     return output
-
-    /** Each channel as often as filters meet it, one after the other. */
-    function repeatChannels(from: tf.TensorInfo, times: number): tf.TensorInfo {
-      if (times === 1) return from
-      const flat = { ...from, shape: [from.shape.reduce((a, b) => a * b), 1] }
-      return stock('Tile', { x: flat }, { reps: [1, times] })
-    }
   },
 
-  /** A depthwise convolution of the gradient, with zeros around and between its values, by the taps turned round. */
   DepthwiseConv2dNativeBackpropInput({
     heap,
     inputs,
     attrs,
-    stock,
-    dispose,
   }: Call<Window & { inputShape: tf.Tensor4D['shape'] }>) {
     const { dy, filter: kernel } = inputs as { dy: tf.TensorInfo; filter: tf.TensorInfo }
     const sizes = sizesOf(attrs.inputShape, kernel.shape, attrs)
-    const { images, filter, input } = sizes
-    const channels = dy.shape[3]!
-    const turned = heap.output([...filter, channels, 1])
-    const taps = filter[0] * filter[1]
-    const tap = channels * FLOAT_BYTES
-    heap.run(
-      'copyRows',
-      ...[heap.at(kernel), tap, 0, heap.at(turned) + (taps - 1) * tap, -tap, 0],
-      ...[taps, 1, channels, 0],
-    )
-    const reach = both((axis) => input[axis] + filter[axis] - 1)
-    const gradient = heap.output([images, ...reach, channels])
-    withSpread(heap, sizes, heap.at(dy), channels, (spread) =>
-      copyImages(
-        heap,
-        images,
-        reach,
-        channels,
-        imagesAt(heap.at(gradient), reach, channels),
-        spread,
-      ),
-    )
-    const windows = { strides: [1, 1], dilations: [1, 1], pad: 'valid' }
-    const each = stock('DepthwiseConv2dNative', { x: gradient, filter: turned }, windows)
-    dispose(turned)
-    dispose(gradient)
-    if (kernel.shape[3] === 1) return each
-    const several = { ...each, shape: [...attrs.inputShape, kernel.shape[3]!] }
-    const sum = stock('Sum', { x: several }, { axis: [4], keepDims: false })
-    dispose(each)
-    return sum
+    const { images, input, filter, channels } = sizes
+    const filters = dy.shape[3]!
+    const times = filters / channels
+    const output = heap.output(attrs.inputShape)
+    const taps = filter[0] * filter[1] * filters
+    const pixels = images * input[0] * input[1]
+    heap.borrow(taps + (times > 1 ? pixels * filters : 0), (turned) => {
+      const repeated = times > 1 ? turned + taps * FLOAT_BYTES : heap.at(output)
+      const result = imagesAt(repeated, input, filters)
+      heap.run(
+        'turnDepthwise',
+        ...[heap.at(kernel), turned, filter[1], filters],
+        ...[0, 1, filter[0], 0, 1, filter[1]],
+      )
+      withSpread(heap, sizes, heap.at(dy), filters, (gradient) =>
+        heap.run(
+          'depthwise',
+          ...[gradient.at, gradient.image, gradient.row, gradient.pixel],
+          ...[filter[0], gradient.row, filter[1], gradient.pixel],
+          ...[turned, 0, LEAST],
+          ...[result.at, result.image, result.row, result.pixel],
+          ...[filters, images, ...input],
+        ),
+      )
+      if (times > 1) heap.run('foldRepeats', repeated, heap.at(output), pixels * channels, times)
+    })
+    return output
   },
 
   /** The gradient of gather: rows of x[n, ...] added to those of a table that the ids name. */
@@ -376,51 +354,35 @@ function imagesAt(at: Address, [height, width]: Pair, channels: number): Images 
   return { at, image: height * width * pixel, row: width * pixel, pixel }
 }
 
-function copyImages(
+/**
+ * The input with zeros around it, as far as windows reach over its edges. `filters` of a depthwise convolution may be a
+ * multiple of the channels: then each channel is there as often as filters meet it.
+ */
+function withBorder(
   heap: Heap,
-  images: number,
-  [height, width]: Pair,
-  channels: number,
-  to: Images,
-  from: Images,
-): void {
-  const pixel = channels * FLOAT_BYTES
-  if (from.pixel === pixel && to.pixel === pixel) {
-    const [source, target] = [from, to].map(({ at, image, row }) => [at, image, row])
-    heap.run('copyImages', ...source!, ...target!, images, height, width * pixel)
-    return
-  }
-  for (let i = 0; i < images; i++) {
-    heap.run(
-      'copyRows',
-      ...[from.at + i * from.image, from.pixel, from.row],
-      ...[to.at + i * to.image, to.pixel, to.row],
-      ...[width, height, channels, 0],
-    )
-  }
-}
-
-/** The input with zeros around it, as far as windows reach over its edges. */
-function withBorder<T>(
-  heap: Heap,
-  sizes: Sizes,
+  { images, input, filter, strides, out, before, channels, ...sizes }: Sizes & { filters?: number },
   at: Address,
-  work: (input: Images, reach: Pair) => T,
-): T {
-  const { images, input, filter, strides, out, before, channels } = sizes
+  work: (input: Images) => void,
+): void {
+  const { filters = channels } = sizes
   const reach = both((axis) => (out[axis] - 1) * strides[axis] + filter[axis])
   const isInside = ([0, 1] as const).every(
     (axis) => before[axis] === 0 && reach[axis] <= input[axis],
   )
   const own = imagesAt(at, input, channels)
-  if (isInside) return work(own, reach)
+  if (isInside && filters === channels) return work(own)
   const padded = both((axis) => Math.max(reach[axis], before[axis] + input[axis]))
-  const size = images * padded[0] * padded[1] * channels
-  return heap.borrow(size, (borrowed) => {
-    const bordered = imagesAt(borrowed, padded, channels)
+  const size = images * padded[0] * padded[1] * filters
+  heap.borrow(size, (borrowed) => {
+    const bordered = imagesAt(borrowed, padded, filters)
+    const first = shifted(bordered, before)
     heap.run('clear', borrowed, size)
-    copyImages(heap, images, input, channels, shifted(bordered, before), own)
-    return work(bordered, reach)
+    heap.run(
+      'repeatRows',
+      ...[own.at, first.at, first.image, first.row],
+      ...[images, input[0], input[1] * channels, filters / channels],
+    )
+    work(bordered)
   })
 }
 
@@ -443,14 +405,16 @@ function withSpread(
   const size = images * padded[0] * padded[1] * channels
   heap.borrow(size, (borrowed) => {
     const spread = imagesAt(borrowed, padded, channels)
+    const to = shifted(spread, first)
     heap.run('clear', borrowed, size)
-    const { row, pixel } = spread
-    copyImages(
-      heap,
-      ...[images, out, channels],
-      { ...shifted(spread, first), row: strides[0] * row, pixel: strides[1] * pixel },
-      own,
-    )
+    for (let i = 0; i < images; i++) {
+      heap.run(
+        'copyRows',
+        ...[own.at + i * own.image, own.pixel, own.row],
+        ...[to.at + i * to.image, strides[1] * to.pixel, strides[0] * to.row],
+        ...[out[1], out[0], channels, 0],
+      )
+    }
     work(shifted(spread, before))
   })
 }

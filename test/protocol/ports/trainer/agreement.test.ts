@@ -47,6 +47,39 @@ const models: Record<string, { topology: Topology; whole?: number }> = {
       ),
     ),
   },
+  'depthwise convolutions and batch normalisation': {
+    topology: topologyOf(
+      branchingJson(
+        [8, 8, 3],
+        [
+          { layer: 'DepthwiseConv2D', config: { kernel_size: 3, depth_multiplier: 2 } },
+          { layer: 'BatchNormalization' },
+          { layer: 'Activation', config: { activation: 'relu' } },
+          { layer: 'SeparableConv2D', config: { filters: 6, kernel_size: 3, padding: 'same' } },
+          { layer: 'MaxPooling2D', config: {} },
+          { layer: 'Flatten' },
+          softmax,
+        ],
+      ),
+    ),
+  },
+  'convolutions over steps': {
+    topology: topologyOf(
+      branchingJson(
+        [12, 3],
+        [
+          {
+            layer: 'Conv1D',
+            config: { filters: 6, kernel_size: 3, padding: 'causal', dilation_rate: 2 },
+          },
+          { layer: 'AveragePooling1D', config: {} },
+          { layer: 'Conv1D', config: { filters: 6, kernel_size: 3, activation: 'relu' } },
+          { layer: 'GlobalMaxPooling1D', config: {} },
+          softmax,
+        ],
+      ),
+    ),
+  },
   'a branch and batch normalisation': {
     topology: topologyOf(
       branchingJson(

@@ -194,10 +194,9 @@ test('there is a forward for every layer that a model may have', () => {
 const sizeOf = (shape: readonly (number | null)[]) =>
   shape.reduce((size: number, length) => size * (length ?? 1), 1)
 
-/** Settings as the layer's own shape rule leaves them; where there is none, as tfjs-layers wrote them. */
+/** Settings as the layer's own shape rule leaves them. */
 function cleaned({ class_name, config }: { class_name: string; config: Config }, shape: number[]) {
-  const rule = layers[class_name]
-  if (!rule) return config
+  const rule = layers[class_name]!
   const known = Object.entries(config).filter(([key]) => rule.settings.includes(key))
   return rule.read(Object.fromEntries(known), [shape], (key) => key).config
 }
