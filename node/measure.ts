@@ -52,7 +52,9 @@ export async function openTrainer(
     import('../protocol/ports/version.ts'),
   ])
   const backend = options.backend as BackendName
-  const trainer = await createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize })
+  const { batchSize } = manifest.train
+  const threads = options.threads as number | undefined
+  const trainer = await createTrainer(modelJson, { backend, batchSize, threads })
   return { trainer, params: floatsOf(params) }
 }
 
