@@ -4,23 +4,11 @@ import { expect, test } from 'vitest'
 import { createTrainer } from '../../../node/trainer.ts'
 import { integerBelow, randomFrom } from '../../../protocol/random.ts'
 import { paramsOf } from '../../support/models.ts'
+import { written } from '../../support/tfjs-model.ts'
 
 const WORDS = 20
 const STEPS = 6
 const SIZE = 16
-
-/** A model.json as tfjs-layers writes it. */
-async function written(model: tfl.LayersModel): Promise<string> {
-  let json = ''
-  await model.save({
-    async save({ modelTopology, weightSpecs }) {
-      const weightsManifest = [{ paths: ['weights.bin'], weights: weightSpecs }]
-      json = JSON.stringify({ modelTopology, weightsManifest })
-      return { modelArtifactsInfo: { dateSaved: new Date(0), modelTopologyType: 'JSON' } }
-    },
-  })
-  return json
-}
 
 test('a recurrent model that tfjs-layers wrote is read, planned, and learns', async () => {
   const recurrentInitializer = 'zeros' as const
