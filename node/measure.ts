@@ -45,14 +45,15 @@ export async function openVersion(context: Context, text: string): Promise<Opene
 /** A trainer for the version, on the backend that --backend names, and the version's params. The caller closes it. */
 export async function openTrainer(
   { options }: Context,
-  { modelJson, manifest, params }: CheckedVersion,
+  { modelJson, manifest, params, frozen }: CheckedVersion,
 ): Promise<{ trainer: Trainer; params: Float32Array }> {
   const [{ createTrainer }, { floatsOf }] = await Promise.all([
     import('./trainer.ts'),
     import('../protocol/ports/version.ts'),
   ])
   const backend = options.backend as BackendName
-  const trainer = await createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize })
+  const { batchSize } = manifest.train
+  const trainer = await createTrainer(modelJson, { backend, batchSize, frozen })
   return { trainer, params: floatsOf(params) }
 }
 

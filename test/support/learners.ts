@@ -92,8 +92,8 @@ export function testLearner(options: TestOptions = {}): TestLearner {
   return learner
 }
 
-function tinyTrainer({ modelJson, backend, manifest }: WorkerInit): Promise<Trainer> {
-  return createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize })
+function tinyTrainer({ modelJson, backend, manifest, frozen }: WorkerInit): Promise<Trainer> {
+  return createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize, frozen })
 }
 
 /** Waits for events by type. */

@@ -13,6 +13,8 @@ export interface EngineTrainerOptions {
   batchSize: number
   binaries: Binaries
   simd: Simd | 'auto'
+  /** Values of the frozen weights, in the graph's order. */
+  frozen?: Float32Array
 }
 
 /** Names of the layers that the engine has no plan for, each once; with none of them it trains the model. */
@@ -37,9 +39,12 @@ export async function createEngineTrainer(
 /** A trainer of any graph that ends in logits. */
 export async function createGraphTrainer(
   graph: Graph,
-  { batchSize, binaries, simd }: EngineTrainerOptions,
+  { batchSize, binaries, simd, frozen = new Float32Array(0) }: EngineTrainerOptions,
 ): Promise<Trainer> {
   const engine = await createEngine(graph, { batch: batchSize, binaries, simd })
+  const { length } = engine.frozen
+  invariant(frozen.length === length, `${length} frozen values, got ${frozen.length}`)
+  engine.frozen.set(frozen)
   const inputSize = graph.inputShape.reduce((a, b) => a * b, 1)
   const { tensors, outputUnits } = graph
   // For arrays of strangers, which lie elsewhere; asked for first, so that there is room.

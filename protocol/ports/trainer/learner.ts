@@ -137,7 +137,7 @@ async function awaken(init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
   const seed = found?.facts.seed ?? init.seed
   const data = await ports.loadData(init, seed)
   const mind = newMind(init, ports, trainer, data, seed)
-  Object.assign(init, { params: new Uint8Array(0), evalFiles: [] }) // read: nothing holds them any longer
+  Object.assign(init, { params: new Uint8Array(0), frozen: undefined, evalFiles: [] }) // read: nothing holds them any longer
   if (found) restore(mind, found)
   const msPerStep = warmUp(mind)
   const { steps, rounds, swaps, outcomes } = mind
