@@ -53,7 +53,8 @@ export async function openTrainer(
   ])
   const backend = options.backend as BackendName
   const { batchSize } = manifest.train
-  const trainer = await createTrainer(modelJson, { backend, batchSize, frozen })
+  const threads = options.threads as number | undefined
+  const trainer = await createTrainer(modelJson, { backend, batchSize, threads, frozen })
   return { trainer, params: floatsOf(params) }
 }
 

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { sizeOf } from '../protocol/params.ts'
 import { chooseTrainer } from '../protocol/ports/trainer/choose.ts'
 import type { BackendName } from '../protocol/ports/trainer/commands.ts'
@@ -6,11 +7,14 @@ import { floatsFrom } from '../protocol/ports/trainer/learner.ts'
 import { readTopology } from '../protocol/ports/trainer/topology.ts'
 import type { Trainer } from '../protocol/ports/trainer/trainer.ts'
 import { memoryLimit } from './memory.ts'
+import { startHelper } from './threads.ts'
 import { engineBinaries, tfjsWasmFolder } from './wasm.ts'
 
 export interface TrainerOptions {
   backend: BackendName
   batchSize: number
+  /** Unless given, as many as the model gains by, and one core less than there are at most. */
+  threads?: number | undefined
   /** The version's frozen weights, float32 little-endian; none unless given. */
   frozen?: Uint8Array | undefined
 }
@@ -21,14 +25,18 @@ export interface TrainerOptions {
  */
 export async function createTrainer(
   modelJson: string,
-  { backend, batchSize, frozen = new Uint8Array(0) }: TrainerOptions,
+  { backend, batchSize, threads, frozen = new Uint8Array(0) }: TrainerOptions,
 ): Promise<Trainer> {
   const topology = readTopology(modelJson, { memoryBytes: memoryLimit(), batchSize })
   const choice = chooseTrainer(backend, unplannedLayersOf(topology))
   if (choice.type === 'engine') {
+    const { simd } = choice
     const binaries = await engineBinaries()
-    const held = floatsFrom(frozen, sizeOf(topology.frozen))
-    return createEngineTrainer(topology, { batchSize, simd: choice.simd, binaries, frozen: held })
+    return createEngineTrainer(topology, {
+      ...{ batchSize, simd, binaries, threads, startHelper },
+      cores: availableParallelism(),
+      frozen: floatsFrom(frozen, sizeOf(topology.frozen)),
+    })
   }
   const { createTfjsTrainer } = await import('../protocol/ports/trainer/tfjs.ts')
   return createTfjsTrainer(topology, { backend: choice.backend, wasmFolder: tfjsWasmFolder() })

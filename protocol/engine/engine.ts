@@ -1,7 +1,16 @@
 import { Fault, invariant } from '../errors.ts'
 import { sizeOf } from '../params.ts'
 import type { Graph } from './graph.ts'
-import { compile, LABELS_AT, LINE_BYTES, LOSS_AT, lineUp, type Plan, SEED_AT } from './plan.ts'
+import {
+  compile,
+  FIRST_AT,
+  LABELS_AT,
+  LINE_BYTES,
+  LOSS_AT,
+  lineUp,
+  type Plan,
+  SEED_AT,
+} from './plan.ts'
 import { type Address, FLOAT_BYTES, type KernelName } from './planner.ts'
 
 /** The two builds of the kernels, as bytes. */
@@ -30,11 +39,11 @@ export interface Engine {
   /** Where an array lies, 0 when it is not in the engine's memory. */
   addressOf(values: Float32Array): Address
   floatsAt(address: Address, length: number): Float32Array
-  /** What dropout draws from in the runs that follow. */
-  setSeed(seed: number): void
+  /** What dropout draws from in the runs that follow, and where in the batch their first example stands. */
+  setSeed(seed: number, first?: number): void
   /** The labels of the runs that follow, i32. */
   labels(length: number): Int32Array
-  /** The mean loss of the last run that trained. */
+  /** The mean loss of the last run that trained; of a part, its share of the whole batch's. */
   lossValue(): number
   readonly memory: WebAssembly.Memory
   kernel(name: KernelName): Kernel
@@ -46,6 +55,8 @@ export type Kernel = (...args: number[]) => number
 
 export interface ProgramSettings {
   batch: number
+  /** Examples that the loss is the mean of, when the batch is a part of a larger one. */
+  whole?: number
   training: boolean
   params: Address
   gradient: Address
@@ -70,8 +81,11 @@ export interface EngineOptions {
   simd: Simd | 'auto'
 }
 
-/** Live arrays of the params' size: params, gradient, two optimizer slots, direction and anchor; and copies for strangers. */
-const ARRAYS = 8
+/**
+ * Live arrays of the params' size: params, gradient, two optimizer slots, direction and anchor; two copies for strangers,
+ * and one for what other threads compute. What nobody asks for takes address space alone.
+ */
+const ARRAYS = 9
 /** Address 0 is nothing, then come the kernels' own numbers (build.ts); the control block begins here. */
 const CONTROL_AT = 4096
 const PAGE_BYTES = 65_536
@@ -106,8 +120,9 @@ export async function createEngine(graph: Graph, options: EngineOptions): Promis
   return {
     ...{ graph, simd, size, memory, kernel },
     frozen: new Float32Array(memory.buffer, frozenAt, sizeOf(graph.frozen ?? [])),
-    setSeed(seed) {
+    setSeed(seed, first = 0) {
       control.setInt32(SEED_AT, seed, true)
+      control.setInt32(FIRST_AT, first, true)
     },
     labels: (length) => new Int32Array(memory.buffer, CONTROL_AT + LABELS_AT, length),
     lossValue: () => control.getFloat64(LOSS_AT, true),

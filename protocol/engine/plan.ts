@@ -40,6 +40,8 @@ export interface Call {
 
 export interface PlanOptions {
   batch: number
+  /** Examples that the loss is the mean of, when the batch is a part of a larger one. */
+  whole?: number
   training: boolean
   /** Where the params lie, and their gradient (0 without one). */
   params: Address
@@ -57,6 +59,8 @@ export interface PlanOptions {
 /** The control block: bytes from its start. Labels, i32 [batch], follow at LABELS_AT. */
 export const LOSS_AT = 0
 export const SEED_AT = 8
+/** Behind the seed: the place of the part's first example in the whole batch, i32. */
+export const FIRST_AT = 12
 export const LABELS_AT = 64
 
 /** A plan longer than this is no model: deep networks have hundreds of calls. */
@@ -106,7 +110,10 @@ function layOut(graph: Graph, options: PlanOptions, arena: Arena): Plan {
     ? [
         {
           kernel: 'crossEntropy',
-          args: [logits, labels, logitsGradient, control + LOSS_AT, batch, outputUnits],
+          args: [
+            ...[logits, labels, logitsGradient, control + LOSS_AT, batch, outputUnits],
+            options.whole ?? batch,
+          ],
         },
       ]
     : [{ kernel: 'softmax', args: [logits, probabilities, batch, outputUnits] }]

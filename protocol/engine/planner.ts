@@ -42,7 +42,10 @@ export interface Planner {
   scratch(floats: number): Address
   /** A buffer of the node's own that is zero before the first step: what writes inside keeps the rest zero. */
   zeros(floats: number): Address
-  /** Where an i32 lies that is new in every step: what Dropout draws from. Mix it with `salt`. */
+  /**
+   * Where an i32 lies that is new in every step: what Dropout draws from. Mix it with `salt`. Behind it another: the place of
+   * the first example here in the batch, of which this may be a part.
+   */
   readonly seed: Address
   /** The node's own number, for draws from `seed`. */
   readonly salt: number

@@ -40,6 +40,11 @@ test.each(names)('%s --help has examples', async (name) => {
   expect(stdout).toMatch(new RegExp(`Examples:\\n  mlstore.* ${name}`))
 })
 
+test.each(['train', 'eval'])('%s --help teaches --threads', async (name) => {
+  const { stdout } = await mlstore.run(name, '--help')
+  expect(stdout).toMatch(/--threads <n> +cores to compute on/)
+})
+
 describe('a wrong use ends with exit code 2 and one line that helps:', () => {
   const cases: [name: string, args: string[], says: RegExp][] = [
     ['an unknown command', ['tarin'], /unknown command 'tarin'/],
@@ -63,6 +68,12 @@ describe('a wrong use ends with exit code 2 and one line that helps:', () => {
       /--timeout got "soon", expected a time such as 90s/,
     ],
     ['a wrong number', ['ls', '--limit', '-1'], /--limit/],
+    [
+      'no thread at all',
+      ['train', 'digits', '--data', 'x', '--threads', '0'],
+      /--threads got "0", expected a whole number from 1 to 64/,
+    ],
+    ['too many threads', ['eval', 'digits', '--threads', '65'], /--threads got "65"/],
     [
       'a wrong format',
       ['export', 'digits', '-o', 'x', '--format', 'onnx'],

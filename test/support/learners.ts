@@ -42,6 +42,9 @@ export interface TestOptions {
   mapped?: (value: number) => number
   /** Wraps each step, to act in its midst. */
   onStep?: (learner: TestLearner) => void
+  /** Called before the data is read, and when the trainer is closed. */
+  onLoad?: () => void
+  onClose?: () => void
 }
 
 export function testInit({
@@ -76,9 +79,16 @@ export function testLearner(options: TestOptions = {}): TestLearner {
           if (learner) options.onStep?.(learner)
           return trainer.gradientInto(...given)
         },
+        close() {
+          options.onClose?.()
+          trainer.close()
+        },
       }
     },
-    loadData: async (_, seed) => tinyData(options, seed),
+    loadData: async (_, seed) => {
+      options.onLoad?.()
+      return tinyData(options, seed)
+    },
     checkpoints: options.checkpoints ?? memoryCheckpoints(),
     send: mail.push,
     now: options.now ?? (() => performance.now()),
@@ -92,8 +102,9 @@ export function testLearner(options: TestOptions = {}): TestLearner {
   return learner
 }
 
-function tinyTrainer({ modelJson, backend, manifest, frozen }: WorkerInit): Promise<Trainer> {
-  return createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize, frozen })
+function tinyTrainer({ modelJson, manifest, ...init }: WorkerInit): Promise<Trainer> {
+  const { backend, threads, frozen } = init
+  return createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize, threads, frozen })
 }
 
 /** Waits for events by type. */

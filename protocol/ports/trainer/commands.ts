@@ -42,10 +42,21 @@ export type Command =
   | { type: 'stop' }
 
 export type WorkerEvent =
+  /** The first: what this device does with the model, found before any data is read. */
   | {
-      type: 'ready'
+      type: 'device'
       /** What really computes; a host shows it when it is not what was asked for. */
       backend: string
+      /** Threads on one batch. */
+      threads: number
+      /** One training step, measured; 0 where nothing is to be trained. */
+      msPerStep: number
+    }
+  | {
+      type: 'ready'
+      /** As `device` has them. */
+      backend: string
+      threads: number
       /** Steps behind the params, rounds and swaps done, as the checkpoint had them or 0. */
       steps: number
       rounds: number
@@ -54,7 +65,7 @@ export type WorkerEvent =
       outcomes: string[]
       resumed: boolean
       data: DataReport
-      /** One training step now, measured; 0 without data. */
+      /** One training step, as `device` has it. */
       msPerStep: number
     }
   | {
@@ -89,6 +100,9 @@ export type WorkerEvent =
 export type BackendName = (typeof backendNames)[number]
 export const backendNames = ['auto', 'engine', 'engine-plain', 'wasm', 'cpu'] as const
 
+/** More threads than this nobody is given: each has a memory of its own. */
+export const THREADS_LIMIT = 64
+
 export type SwapRole = 'offerer' | 'accepter' | 'puller'
 export type EvaluatedAt = 'trained' | 'averaged'
 
@@ -115,5 +129,7 @@ export interface WorkerInit {
   /** Go on from the checkpoint, if there is one. */
   resume: boolean
   backend: BackendName
+  /** Threads on one batch; unless given, as many as the model gains by, and one core less than there are at most. */
+  threads?: number | undefined
   noMomentum?: boolean
 }

@@ -60,11 +60,11 @@ const SWAPS_PER_CHECKPOINT = 20
 const CHECKPOINT_EVERY_MS = 60_000
 /** An offerer answers for this many of its last swaps. */
 const OUTCOMES_KEPT = 64
-/** Steps timed before the first round, of which the quickest counts: the first compiles. */
-const WARM_UP_STEPS = 3
+/** Steps timed before anything else, of which the quickest counts: the first compiles. */
+const TRIAL_STEPS = 3
 
 /**
- * Builds the trainer, reads data and checkpoint, says `ready` and serves. Errors come as `failed`, never as a throw. Takes over
+ * Builds the trainer, says `device`, reads data and checkpoint, says `ready` and serves. Errors come as `failed`, never as a throw. Takes over
  * `init`: its bytes are let go once they are read.
  */
 export function runLearner(init: WorkerInit, ports: LearnerPorts): Learner {
@@ -131,6 +131,18 @@ interface Mind {
 
 async function awaken(init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
   const trainer = await ports.createTrainer(init)
+  try {
+    return await awakenWith(trainer, init, ports)
+  } catch (thrown) {
+    trainer.close()
+    throw thrown
+  }
+}
+
+async function awakenWith(trainer: Trainer, init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
+  const msPerStep = init.data ? timeStep(trainer, init, ports) : 0
+  const { backend, threads } = trainer
+  ports.send({ type: 'device', backend, threads, msPerStep }, [])
   const found = init.resume
     ? await readCheckpoint(ports.checkpoints, init.genesis, sizeOf(trainer.tensors))
     : undefined
@@ -139,11 +151,10 @@ async function awaken(init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
   const mind = newMind(init, ports, trainer, data, seed)
   Object.assign(init, { params: new Uint8Array(0), frozen: undefined, evalFiles: [] }) // read: nothing holds them any longer
   if (found) restore(mind, found)
-  const msPerStep = warmUp(mind)
   const { steps, rounds, swaps, outcomes } = mind
   const resumed = found !== undefined
   const ready = { steps, rounds, swaps, outcomes, resumed, data: data.report, msPerStep }
-  ports.send({ type: 'ready', backend: trainer.backend, ...ready }, [])
+  ports.send({ type: 'ready', backend, threads, ...ready }, [])
   return mind
 }
 
@@ -189,13 +200,16 @@ function newMind(
   }
 }
 
-/** Times a step on a copy of params, so that nothing is learned from it. */
-function warmUp({ trainer, batches, state, gradient, place, ports }: Mind): number {
-  if (!batches) return 0
-  const params = state.params.slice()
-  const times = Array.from({ length: WARM_UP_STEPS }, () => {
+/** Times a step of the version's params on a batch of zeros: nothing is learned from it. */
+function timeStep(trainer: Trainer, init: WorkerInit, ports: LearnerPorts): number {
+  const size = init.manifest.train.batchSize
+  const inputs = new Float32Array(size * trainer.inputSize)
+  const batch = { inputs, labels: new Int32Array(size), size, seed: 0 }
+  const params = floatsFrom(init.params, sizeOf(trainer.tensors))
+  const gradient = new Float32Array(params.length)
+  const times = Array.from({ length: TRIAL_STEPS }, () => {
     const startedAt = ports.now()
-    trainer.gradientInto(gradient, params, batches.take(place, 0).batch)
+    trainer.gradientInto(gradient, params, batch)
     return ports.now() - startedAt
   })
   return Math.min(...times)

@@ -62,6 +62,7 @@ export async function createTfjsTrainer(
 
   return {
     backend,
+    threads: 1,
     tensors,
     inputSize,
     outputSize: outputUnits,

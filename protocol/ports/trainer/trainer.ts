@@ -12,6 +12,8 @@ import type { Optimizer, OptimizerRecipe } from './optimizer.ts'
 export interface Trainer {
   /** What really computes, e.g. `engine`: the backend asked for may be missing. */
   readonly backend: string
+  /** Threads on one batch. */
+  readonly threads: number
   readonly tensors: readonly TensorSpec[]
   /** Values per example. */
   readonly inputSize: number

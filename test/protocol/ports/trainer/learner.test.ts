@@ -49,6 +49,32 @@ describe('a round', () => {
     await finish(learner)
   })
 
+  test('is preceded by what the device does, said before any data is read', async () => {
+    const said: string[] = []
+    const learner = testLearner({
+      onLoad: () => said.push(...learner.events.map(({ type }) => type)),
+    })
+    const { msPerStep } = await learner.take('ready')
+    expect(said).toEqual(['device'])
+    expect(await learner.take('device')).toEqual({
+      ...{ type: 'device', backend: 'engine', threads: 1, msPerStep },
+    })
+    await finish(learner)
+  })
+
+  test('never begins without its data, and then the trainer is closed', async () => {
+    let closed = 0
+    const learner = testLearner({
+      onLoad: () => {
+        throw new Error('the disk is on fire')
+      },
+      onClose: () => closed++,
+    })
+    expect((await learner.take('failed')).detail.message).toBe('the disk is on fire')
+    await learner.ended
+    expect(closed).toBe(1)
+  })
+
   test('learns nothing while it measures how long a step takes', async () => {
     const learner = testLearner()
     await learner.take('ready')
@@ -293,6 +319,7 @@ describe('commands', () => {
     learner.send({ type: 'stop' })
     await learner.ended
     expect(learner.events.map(({ type }) => type)).toEqual([
+      'device',
       'gave',
       'trained',
       'checkpointed',

@@ -1,0 +1,135 @@
+import type { FaultDetail } from '../protocol/errors.ts'
+import type { Listing } from '../protocol/listing.ts'
+import type { Manifest } from '../protocol/manifest.ts'
+import type { DataReport, Examples, Skips } from '../protocol/ports/examples.ts'
+import type { FetchProgress } from '../protocol/ports/store.ts'
+import type { Path, Report } from '../protocol/report.ts'
+
+/**
+ * What the page can do, as its state and views ask for it: the network, the store and training behind one face. The one
+ * that does it is made in host.ts and training.ts; nothing here knows Vue, and no view knows libp2p.
+ *
+ * What fails throws a Fault: its message says what came and what was expected, its hint what to do.
+ */
+export interface Services {
+  /** How the network stands now, and whenever it changes; gives a function that ends it. */
+  onNetwork(listener: (network: NetworkView) => void): () => void
+  /** Dials an address that the person gave. Throws Fault `wrong-address`. */
+  join(address: string): Promise<void>
+  /** What registries in reach list, and what is kept here; `offline` tells that nobody answered and how old this is. */
+  listModels(signal?: AbortSignal): Promise<ModelList>
+  /** Fetches a version by CID or by a listing's name, from `via` too; from the cache where it is there already. */
+  openVersion(reference: string, via: readonly string[], options: OpenOptions): Promise<OpenVersion>
+  /** Data that came with a version (its `sample`, or else its `eval` data), as examples. */
+  sampleOf(version: OpenVersion, signal?: AbortSignal): Promise<Examples | undefined>
+  /** Joins the version's swarm and trains; one run at a time, in this profile (Fault `already-training`). */
+  train(version: OpenVersion, options: TrainOptions): Promise<Run>
+  /** Predictions by a version's own params, without training. Close it. */
+  predictor(version: OpenVersion): Promise<Predictor>
+  /** What this profile has trained, newest first: checkpoints that can be resumed. */
+  runs(): Promise<KeptRun[]>
+  /** Forgets a checkpoint. */
+  forgetRun(genesis: string): Promise<void>
+}
+
+export interface NetworkView {
+  phase: 'starting' | 'looking' | 'online' | 'offline' | 'failed'
+  peer: string
+  /** Where others reach this page. */
+  addresses: string[]
+  /** Peers that answer the listing protocol. */
+  registries: number
+  /** One row a peer, by its best path. */
+  peers: { peer: string; path: Path; rttMs: number | undefined }[]
+  fault?: FaultDetail
+}
+
+export interface ModelList {
+  models: ListedModel[]
+  /** Registries that answered; 0: what is kept here alone. */
+  answered: number
+  /** When that was, milliseconds since 1970. */
+  at: number
+}
+
+export interface ListedModel {
+  /** `kept`: in this profile, and not listed by anybody in reach. */
+  listing: Listing | undefined
+  name: string
+  title: string
+  task: string
+  tags: string[]
+  labels: string[]
+  genesis: string
+  version: string
+  manifestVersion: string
+  bytes: number
+  /** Peers whose cards registries have; undefined until asked. */
+  peers: number | undefined
+  kept: boolean
+  issuedAt: number | undefined
+}
+
+export interface OpenOptions {
+  onProgress(progress: FetchProgress): void
+  signal?: AbortSignal
+}
+
+export interface OpenVersion {
+  cid: string
+  genesis: string
+  manifest: Manifest
+  /** README.md as it came: untrusted Markdown. */
+  readme: string
+  modelJson: string
+  /** float32 in tensor order, little-endian. */
+  params: Uint8Array
+}
+
+export interface TrainOptions {
+  /** The person's examples, as the manifest's input has them, before scaling. */
+  examples: Examples
+  format: DataReport['format']
+  skips: Skips
+  /** Go on from this profile's checkpoint, if there is one. */
+  resume: boolean
+  rounds?: number
+}
+
+/** One run: reports in order, ends after `stopped`; a fault is thrown at the reader. */
+export interface Run {
+  reports: AsyncIterable<Report>
+  view: RunView
+  pause(): void
+  resume(): void
+  /** Finishes its round, settles with the others, then ends by itself. */
+  finish(): void
+  leave(reason: string): Promise<void>
+  /** Probabilities Float32Array[size × classes] by the params of now. */
+  predict(inputs: Float32Array, size: number): Promise<Float32Array>
+  /** The params of now: float32 in tensor order. */
+  params(): Promise<Uint8Array>
+}
+
+export interface RunView {
+  backend: string
+  msPerStep: number
+  resumed: boolean
+  rounds: number
+  data: DataReport
+}
+
+export interface Predictor {
+  /** Probabilities Float32Array[size × classes]; inputs as the model takes them, scaled. */
+  predict(inputs: Float32Array, size: number): Promise<Float32Array>
+  close(): void
+}
+
+export interface KeptRun {
+  genesis: string
+  title: string
+  version: string
+  rounds: number
+  at: number
+  bytes: number
+}
