@@ -29,9 +29,9 @@ export async function createTrainer(
 ): Promise<Trainer> {
   const topology = readTopology(modelJson, { memoryBytes: memoryLimit(), batchSize })
   const choice = chooseTrainer(backend, unplannedLayersOf(topology))
+  const binaries = await engineBinaries()
   if (choice.type === 'engine') {
     const { simd } = choice
-    const binaries = await engineBinaries()
     return createEngineTrainer(topology, {
       ...{ batchSize, simd, binaries, threads, startHelper },
       cores: availableParallelism(),
@@ -39,5 +39,9 @@ export async function createTrainer(
     })
   }
   const { createTfjsTrainer } = await import('../protocol/ports/trainer/tfjs.ts')
-  return createTfjsTrainer(topology, { backend: choice.backend, wasmFolder: tfjsWasmFolder() })
+  return createTfjsTrainer(topology, {
+    backend: choice.backend,
+    wasmFolder: tfjsWasmFolder(),
+    kernels: binaries.plain,
+  })
 }

@@ -5,8 +5,8 @@ import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm'
 import { Fault } from '../../errors.ts'
 import { forEachTensor } from '../../params.ts'
 import { type Context, forwards } from './layers.ts'
-import { registerQuickMatMul } from './matmul.ts'
 import { createOptimizer } from './optimizer.ts'
+import { registerPack } from './pack.ts'
 import { type Layer, logitLayersOf, type Topology } from './topology.ts'
 import type { Batch, Trainer } from './trainer.ts'
 
@@ -15,6 +15,8 @@ export interface TfjsOptions {
   backend: 'auto' | 'wasm' | 'cpu'
   /** Folder (path or URL, with its last slash) of tfjs-backend-wasm*.wasm. */
   wasmFolder: string
+  /** The engine's plain build, whose kernels do what TensorFlow.js' wasm backend lacks. */
+  kernels: BufferSource
 }
 
 /**
@@ -124,11 +126,11 @@ function startBackend(options: TfjsOptions): Promise<string> {
   return start
 }
 
-async function startNext({ backend, wasmFolder }: TfjsOptions): Promise<string> {
+async function startNext({ backend, ...options }: TfjsOptions): Promise<string> {
   tf.enableProdMode() // no banner about another package, no checks of what our own tests check
   const names = backend === 'auto' ? (['wasm', 'cpu'] as const) : [backend]
   for (const name of names) {
-    if (await started(name, wasmFolder)) return name
+    if (await started(name, options)) return name
   }
   throw new Fault({
     kind: 'resource',
@@ -139,9 +141,19 @@ async function startNext({ backend, wasmFolder }: TfjsOptions): Promise<string> 
 }
 
 /** TensorFlow.js may quietly take another backend than the one asked for, so the answer is what it really has. */
-async function started(name: 'wasm' | 'cpu', wasmFolder: string): Promise<boolean> {
+async function started(
+  name: 'wasm' | 'cpu',
+  { wasmFolder, kernels }: Omit<TfjsOptions, 'backend'>,
+): Promise<boolean> {
+  if (name === 'wasm' && !WebAssembly.validate(kernels)) return false // a machine without SIMD
   if (name === 'cpu') await import('@tensorflow/tfjs-backend-cpu')
   else await importWasm(wasmFolder)
+  if (!(await isSet(name))) return false
+  if (name === 'wasm') await registerPack(tf.backend() as BackendWasm, kernels)
+  return true
+}
+
+async function isSet(name: string): Promise<boolean> {
   try {
     return (await tf.setBackend(name)) && tf.getBackend() === name
   } catch {
@@ -158,7 +170,6 @@ async function importWasm(folder: string): Promise<void> {
   // Threads gain nothing on the small models of a swarm, and need a page that is cross-origin isolated.
   tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false)
   wasm.setWasmPaths(folder)
-  registerQuickMatMul()
 }
 
 /**

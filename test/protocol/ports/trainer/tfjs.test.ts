@@ -5,14 +5,19 @@ import { tfjsWasmFolder } from '../../../../node/wasm.ts'
 import { normalShare } from '../../../../protocol/engine/layers/activation.ts'
 import { Fault } from '../../../../protocol/errors.ts'
 import { forEachTensor } from '../../../../protocol/params.ts'
-import { activations } from '../../../../protocol/ports/trainer/layers.ts'
+import { activations } from '../../../../protocol/ports/trainer/activations.ts'
 import { createTfjsTrainer, tensorCount } from '../../../../protocol/ports/trainer/tfjs.ts'
 import type { Topology } from '../../../../protocol/ports/trainer/topology.ts'
 import type { Batch, Trainer } from '../../../../protocol/ports/trainer/trainer.ts'
 import { normal, randomFrom } from '../../../../protocol/random.ts'
+import { binaries } from '../../../support/engine.ts'
 import { denseJson, modelJson, paramsOf, topologyOf } from '../../../support/models.ts'
 
-const options = { backend: 'wasm', wasmFolder: tfjsWasmFolder() } as const
+const options = {
+  backend: 'wasm',
+  wasmFolder: tfjsWasmFolder(),
+  kernels: binaries.plain,
+} as const
 
 const batchNormJson = modelJson(
   [2, 3],
@@ -166,6 +171,13 @@ describe('a trainer', () => {
     expect(thrown).toBeInstanceOf(Fault)
     expect(thrown.detail).toMatchObject({ kind: 'verification', type: 'wrong-output' })
     expect(thrown.message).toContain('sigmoid')
+  })
+
+  test('names the layer that it cannot train', async () => {
+    const topology = topologyOf(denseJson([2, 2]))
+    const layers = topology.layers.map((layer) => ({ ...layer, className: 'Strange' }))
+    const asked = createTfjsTrainer({ ...topology, layers }, options)
+    await expect(asked).rejects.toThrow('does not train Strange')
   })
 })
 
