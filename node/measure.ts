@@ -45,7 +45,7 @@ export async function openVersion(context: Context, text: string): Promise<Opene
 /** A trainer for the version, on the backend that --backend names, and the version's params. The caller closes it. */
 export async function openTrainer(
   { options }: Context,
-  { modelJson, manifest, params }: CheckedVersion,
+  { modelJson, manifest, params, frozen }: CheckedVersion,
 ): Promise<{ trainer: Trainer; params: Float32Array }> {
   const [{ createTrainer }, { floatsOf }] = await Promise.all([
     import('./trainer.ts'),
@@ -54,7 +54,7 @@ export async function openTrainer(
   const backend = options.backend as BackendName
   const { batchSize } = manifest.train
   const threads = options.threads as number | undefined
-  const trainer = await createTrainer(modelJson, { backend, batchSize, threads })
+  const trainer = await createTrainer(modelJson, { backend, batchSize, threads, frozen })
   return { trainer, params: floatsOf(params) }
 }
 

@@ -1,7 +1,9 @@
 import { availableParallelism } from 'node:os'
+import { sizeOf } from '../protocol/params.ts'
 import { chooseTrainer } from '../protocol/ports/trainer/choose.ts'
 import type { BackendName } from '../protocol/ports/trainer/commands.ts'
 import { createEngineTrainer, unplannedLayersOf } from '../protocol/ports/trainer/engine.ts'
+import { floatsFrom } from '../protocol/ports/trainer/learner.ts'
 import { readTopology } from '../protocol/ports/trainer/topology.ts'
 import type { Trainer } from '../protocol/ports/trainer/trainer.ts'
 import { memoryLimit } from './memory.ts'
@@ -13,6 +15,8 @@ export interface TrainerOptions {
   batchSize: number
   /** Unless given, as many as the model gains by, and one core less than there are at most. */
   threads?: number | undefined
+  /** The version's frozen weights, float32 little-endian; none unless given. */
+  frozen?: Uint8Array | undefined
 }
 
 /**
@@ -21,7 +25,7 @@ export interface TrainerOptions {
  */
 export async function createTrainer(
   modelJson: string,
-  { backend, batchSize, threads }: TrainerOptions,
+  { backend, batchSize, threads, frozen = new Uint8Array(0) }: TrainerOptions,
 ): Promise<Trainer> {
   const topology = readTopology(modelJson, { memoryBytes: memoryLimit(), batchSize })
   const choice = chooseTrainer(backend, unplannedLayersOf(topology))
@@ -31,6 +35,7 @@ export async function createTrainer(
     return createEngineTrainer(topology, {
       ...{ batchSize, simd, binaries, threads, startHelper },
       cores: availableParallelism(),
+      frozen: floatsFrom(frozen, sizeOf(topology.frozen)),
     })
   }
   const { createTfjsTrainer } = await import('../protocol/ports/trainer/tfjs.ts')

@@ -141,6 +141,7 @@ async function trainOn(
     version: cid,
     modelJson: checked.modelJson,
     params: checked.params,
+    frozen: checked.frozen,
     data: { path },
     evalFiles,
     seed: (options.seed as number | undefined) ?? randomBytes(4).readUInt32LE(),

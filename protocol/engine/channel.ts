@@ -3,8 +3,8 @@ import type { Binaries, Simd } from './engine.ts'
 import type { Graph } from './graph.ts'
 
 /**
- * What a helper starts from, structured-cloned to its thread. The two buffers are shared, not copied: the leader writes
- * `params`, which all helpers read; `own` is this helper's channel.
+ * What a helper starts from, structured-cloned to its thread. The three buffers are shared, not copied: the leader writes
+ * `params` and, before its first order, `frozen`, which all helpers read; `own` is this helper's channel.
  */
 export interface HelperInit {
   graph: Graph
@@ -14,6 +14,8 @@ export interface HelperInit {
   batch: number
   /** float32[d] */
   params: SharedArrayBuffer
+  /** Weights that never move. */
+  frozen: SharedArrayBuffer
   own: SharedArrayBuffer
 }
 
@@ -41,7 +43,7 @@ export interface Channel {
 export const ORDER = 0
 export const DONE = 1
 export const KIND = 2
-/** Which params to take: they are copied when this number is new. */
+/** Which params to take, not 0: they are copied when this number is new. */
 export const VERSION = 3
 export const SIZE = 4
 export const FIRST = 5

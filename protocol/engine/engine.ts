@@ -29,6 +29,8 @@ export interface Engine {
   readonly simd: Simd
   /** Values per flat array of params. */
   readonly size: number
+  /** Values of the graph's frozen weights, zeros at first: whoever makes the engine fills it. */
+  readonly frozen: Float32Array
   /**
    * An array of zeros in the engine's memory while there is room (`ARRAYS` of the params' size), else an ordinary one.
    * Whoever asks keeps it: nothing is given back.
@@ -92,22 +94,10 @@ const PAGE_BYTES = 65_536
 export async function createEngine(graph: Graph, options: EngineOptions): Promise<Engine> {
   const simd = chosen(options)
   const size = sizeOf(graph.tensors)
-  const arraysAt = lineUp(CONTROL_AT + LABELS_AT + FLOAT_BYTES * options.batch)
-  const base = arraysAt + ARRAYS * arrayBytes(size)
+  const { arraysAt, frozenAt, base, end, bytes } = planMemory(graph, options.batch)
   const compiled = (settings: ProgramSettings) =>
-    compile(graph, { ...settings, base, control: CONTROL_AT })
-  const largest = {
-    batch: options.batch,
-    params: arraysAt,
-    gradient: arraysAt,
-    inputGradient: true,
-  }
-  const end = Math.max(
-    compiled({ ...largest, training: true }).end,
-    compiled({ ...largest, training: false }).end,
-  )
-  const pages = Math.ceil((end + LINE_BYTES) / PAGE_BYTES)
-  const memory = memoryOf(pages)
+    compile(graph, { ...settings, frozen: frozenAt, base, control: CONTROL_AT })
+  const memory = memoryOf(bytes / PAGE_BYTES)
   const { instance } = await WebAssembly.instantiate(options.binaries[simd], { env: { memory } })
   const kernels = instance.exports as Record<string, Kernel>
 
@@ -129,6 +119,7 @@ export async function createEngine(graph: Graph, options: EngineOptions): Promis
 
   return {
     ...{ graph, simd, size, memory, kernel },
+    frozen: new Float32Array(memory.buffer, frozenAt, sizeOf(graph.frozen ?? [])),
     setSeed(seed, first = 0) {
       control.setInt32(SEED_AT, seed, true)
       control.setInt32(FIRST_AT, first, true)
@@ -136,7 +127,7 @@ export async function createEngine(graph: Graph, options: EngineOptions): Promis
     labels: (length) => new Int32Array(memory.buffer, CONTROL_AT + LABELS_AT, length),
     lossValue: () => control.getFloat64(LOSS_AT, true),
     floats(length) {
-      if (next + arrayBytes(length) > base) return new Float32Array(length)
+      if (next + arrayBytes(length) > frozenAt) return new Float32Array(length)
       const values = new Float32Array(memory.buffer, next, length)
       next += arrayBytes(length)
       return values
@@ -173,6 +164,35 @@ export async function createEngine(graph: Graph, options: EngineOptions): Promis
       return program
     },
   }
+}
+
+/** Where a model's arrays, and the arena behind them, lie in a memory that has room for batches of `batch`. */
+export function planMemory(graph: Graph, batch: number): PlanMemory {
+  const arraysAt = lineUp(CONTROL_AT + LABELS_AT + FLOAT_BYTES * batch)
+  const frozenAt = arraysAt + ARRAYS * arrayBytes(sizeOf(graph.tensors))
+  const base = frozenAt + arrayBytes(sizeOf(graph.frozen ?? []))
+  const places = {
+    ...{ batch, params: arraysAt, gradient: arraysAt, frozen: frozenAt },
+    inputGradient: true,
+  }
+  const [training, predicting] = [true, false].map((training) =>
+    compile(graph, { ...places, training, base, control: CONTROL_AT }),
+  ) as [Plan, Plan]
+  const end = Math.max(training.end, predicting.end)
+  const bytes = PAGE_BYTES * Math.ceil((end + LINE_BYTES) / PAGE_BYTES)
+  return { arraysAt, frozenAt, base, end, bytes, nodeBytes: training.nodeBytes }
+}
+
+export interface PlanMemory {
+  /** The first of the arrays of the params' size; the frozen ones; the arena's first byte, and the first behind its largest plan. */
+  arraysAt: Address
+  frozenAt: Address
+  base: Address
+  end: Address
+  /** Of the whole memory. */
+  bytes: number
+  /** What each node takes of the arena. */
+  nodeBytes: readonly number[]
 }
 
 /** Whether this machine runs the relaxed build. */

@@ -40,13 +40,14 @@ interface Desk {
   engine: Engine
   channel: Channel
   shared: Float32Array
+  frozen: Float32Array
   params: Float32Array
   gradient: Float32Array
   /** Of the params it has. */
   version: number
 }
 
-async function openDesk({ graph, own, params, ...options }: HelperInit): Promise<Desk> {
+async function openDesk({ graph, own, params, frozen, ...options }: HelperInit): Promise<Desk> {
   const engine = await createEngine(graph, options)
   const { batch } = options
   const { outputUnits } = graph
@@ -55,6 +56,7 @@ async function openDesk({ graph, own, params, ...options }: HelperInit): Promise
     engine,
     channel: channelOf(own, { batch, inputSize: inputSizeOf(engine), outputUnits, size }),
     shared: new Float32Array(params),
+    frozen: new Float32Array(frozen),
     params: engine.floats(size),
     gradient: engine.floats(size),
     version: 0,
@@ -92,6 +94,7 @@ function work(desk: Desk): void {
   const { engine, channel, shared, params, gradient } = desk
   const { control, inputs, labels, loss, results } = channel
   const [size, first] = [control[SIZE]!, control[FIRST]!]
+  if (desk.version === 0) engine.frozen.set(desk.frozen)
   if (control[VERSION] !== desk.version) params.set(shared)
   desk.version = control[VERSION]!
   const at = engine.addressOf(params)

@@ -16,6 +16,8 @@ export type KernelName = string
 export interface Planner {
   readonly batch: number
   readonly training: boolean
+  /** The node's weights never move: BatchNorm keeps to its moving statistics, in training too. */
+  readonly frozen: boolean
 
   /** Values of the node's input i. */
   input(i: number): Address

@@ -1,5 +1,5 @@
 import { Fault, type FaultDetail, invariant } from '../errors.ts'
-import { forEachTensor, sizeOf, type TensorSpec, tensorSize } from '../params.ts'
+import { forEachTensor, sizeOf, type TensorSpec } from '../params.ts'
 import { THREADS_LIMIT } from '../ports/trainer/commands.ts'
 import { trainableRanges } from '../ports/trainer/optimizer.ts'
 import {
@@ -25,6 +25,7 @@ import type { Binaries, Engine } from './engine.ts'
 import type { Graph } from './graph.ts'
 import { gradientOf, inputSizeOf, type Part, predictInto } from './part.ts'
 import { type Address, FLOAT_BYTES } from './planner.ts'
+import { multiplyAddsOf } from './work.ts'
 
 /**
  * Several threads on one batch: the caller's own, which leads, and helpers (helper.ts), each with an instance of the kernels
@@ -104,14 +105,16 @@ export async function createTeam(engine: Engine, options: TeamOptions): Promise<
   const trainable = trainableRanges(tensors)
   const statistics = statisticRanges(tensors)
   const add = engine.kernel('add')
-  const shared = threads > 1 ? new Float32Array(sharedBytes(FLOAT_BYTES * size)) : undefined
+  const shared = threads > 1 ? sharedFloats(size) : undefined
+  const frozen = threads > 1 ? sharedFloats(engine.frozen.length) : undefined
   const helpers: Helper[] = []
   let version = 1
   let isLoaded = false
+  let isFrozenShared = false
 
   try {
     for (let i = 1; i < threads; i++)
-      helpers.push(startHelper(engine, options, sizes, shared!.buffer))
+      helpers.push(startHelper(engine, options, sizes, [shared!.buffer, frozen!.buffer]))
     await Promise.all(helpers.map(({ ready }) => ready))
   } catch (thrown) {
     close()
@@ -181,6 +184,9 @@ export async function createTeam(engine: Engine, options: TeamOptions): Promise<
   function share(params: Address): void {
     if (!shared) return
     shared.set(engine.floatsAt(params, size))
+    // Whoever made the engine has filled them by now, and they never move.
+    if (!isFrozenShared) frozen!.set(engine.frozen)
+    isFrozenShared = true
     version = (version + 1) | 0
   }
 
@@ -262,7 +268,7 @@ function startHelper(
   { graph, simd }: Engine,
   { batch, binaries, start }: TeamOptions,
   sizes: Parameters<typeof channelBytes>[0],
-  params: SharedArrayBuffer,
+  [params, frozen]: [SharedArrayBuffer, SharedArrayBuffer],
 ): Helper {
   invariant(start, 'more than one thread, and nothing that starts one')
   const own = sharedBytes(channelBytes(sizes))
@@ -275,7 +281,7 @@ function startHelper(
     reject(fault)
   }
   const thread = start(
-    { graph, binaries, simd, batch, params, own },
+    { graph, binaries, simd, batch, params, frozen, own },
     {
       onSaid(said) {
         if (said.type === 'failed') return end(new Fault(said.detail))
@@ -320,6 +326,10 @@ function lost(what: string, cause?: unknown): Fault {
 }
 
 /** Throws Fault `out-of-memory`. */
+function sharedFloats(length: number): Float32Array<SharedArrayBuffer> {
+  return new Float32Array(sharedBytes(FLOAT_BYTES * length))
+}
+
 function sharedBytes(bytes: number): SharedArrayBuffer {
   try {
     return new SharedArrayBuffer(bytes)
@@ -340,26 +350,12 @@ function sharedBytes(bytes: number): SharedArrayBuffer {
  * does so little with each param that it is trained alone.
  */
 export function threadsFor(graph: Graph, batch: number, cores: number): number {
-  const stepNs = 3 * batch * multiplyAddsOf(graph) * NS_PER_MULTIPLY_ADD
+  const multiplyAdds = multiplyAddsOf(graph).reduce((a, b) => a + b, 0)
+  const stepNs = 3 * batch * multiplyAdds * NS_PER_MULTIPLY_ADD
   if (typeof SharedArrayBuffer !== 'function' || stepNs < LEAST_STEP_NS) return 1
   const gradientNs = sizeOf(graph.tensors) * NS_PER_VALUE
   const best = Math.floor(Math.sqrt(stepNs / gradientNs))
   return Math.max(1, Math.min(best, batch, cores - 1, THREADS_LIMIT))
-}
-
-/** About as many as an example's forward pass has: each weight once per position (pixel, time step) of its layer. */
-function multiplyAddsOf({ nodes, tensors }: Graph): number {
-  const positionsOf = (shape: readonly number[]) => shape.slice(0, -1).reduce((a, b) => a * b, 1)
-  return nodes.reduce((sum, { weights, inputShapes, outputShape, className }) => {
-    if (className === 'Embedding') return sum // looks up, multiplies nothing
-    const before = className.includes('Conv') ? [] : inputShapes
-    const positions = Math.max(...[outputShape, ...before].map(positionsOf))
-    const own = Object.values(weights).reduce(
-      (size, index) => size + tensorSize(tensors[index]!),
-      0,
-    )
-    return sum + positions * own
-  }, 0)
 }
 
 function requireShared(): void {

@@ -61,6 +61,16 @@ export const multiHeadAttention: LayerRule = {
     }
   },
 
+  /** Projections, scores and their mixture, and the projection of that. */
+  work({ config, inputShapes }) {
+    const [heads, size, depth] = sizesOf(config)
+    const projections = projectionsOf(config, inputShapes)
+    const [query, key] = projections as [Projection, Projection]
+    const own = projections.reduce((sum, each) => sum + each.steps * each.width * each.columns, 0)
+    const scores = query.steps * key.steps * heads * (size + depth)
+    return own + scores + query.steps * heads * depth * query.width
+  },
+
   plan({ config, inputShapes }, planner) {
     const [heads, size, depth] = sizesOf(config)
     const projections = projectionsOf(config, inputShapes)

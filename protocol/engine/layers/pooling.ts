@@ -1,6 +1,6 @@
 import type { Node } from '../graph.ts'
 import type { LayerRule, Scalar, Tape } from './rule.ts'
-import { only } from './settings.ts'
+import { only, product } from './settings.ts'
 import {
   type Axis,
   asImage,
@@ -36,6 +36,8 @@ export function pooling(kind: Kind, places: Places): LayerRule {
         weights: [],
       }
     },
+
+    work: ({ config, outputShape }) => product(config.pool_size as number[]) * product(outputShape),
 
     plan(node, planner) {
       const { window, outHeight, outWidth } = sizesOf(node)

@@ -53,3 +53,8 @@ export const layers: Readonly<Record<string, LayerRule>> = {
   GlobalAveragePooling1D: globalPooling('mean', 1),
   GlobalAveragePooling2D: globalPooling('mean', 2),
 }
+
+/** What trains a layer: the engine's plan, or the fallback, which then trains its whole model. */
+export function trainedBy(className: string): 'planned' | 'TensorFlow.js' {
+  return layers[className]?.plan ? 'planned' : 'TensorFlow.js'
+}

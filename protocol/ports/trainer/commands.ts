@@ -115,6 +115,8 @@ export interface WorkerInit {
   version: string
   /** model.json as the version has it; read again, within limits, before anything is built. */
   modelJson: string
+  /** Weights of frozen layers, float32 little-endian; empty or absent when there are none. */
+  frozen?: Uint8Array
   /** float32, little-endian, in tensor order: the version's own params. */
   params: Uint8Array
   /** The user's data; without it the worker gives, settles and evaluates, and cannot train. */

@@ -5,6 +5,7 @@
 import type { Node } from '../../engine/graph.ts'
 import type { Config, LayerRule, Where } from '../../engine/layers/rule.ts'
 import {
+  flag,
   integer,
   MAX_ACTIVATION,
   MAX_RANK,
@@ -20,6 +21,7 @@ import type { Weight } from './model-json.ts'
 const MAX_LAYERS = 256
 const MAX_INPUTS = 64
 
+export { trainedBy } from '../../engine/layers/table.ts'
 export const layerClasses = Object.keys(layerRules)
 
 /** Settings that only say how a weight starts: read over, since every weight comes from the shards. */
@@ -47,6 +49,8 @@ export interface LayerGraph {
   nodes: Node[]
   /** By `layer/weight`; the nodes' own weights have no index yet. */
   weights: Map<string, Weight>
+  /** Names of the layers that have weights and say `trainable: false`. */
+  frozen: Set<string>
 }
 
 /** A layer as it stands in model.json, with the names of what it reads. */
@@ -149,16 +153,20 @@ function readNode(node: unknown, { rule }: Entry, where: Where): string[] {
   if (!Array.isArray(node) || node.length === 0 || node.length > MAX_INPUTS)
     throw wrong(where('inbound_nodes'), quoted(node), `a list of 1 to ${MAX_INPUTS} inputs`)
   const from = node.map((input) => readPlace(input, where('inbound_nodes')))
-  const names = Array.isArray(rule.inputs) ? rule.inputs : []
+  const keywords = new Map<string, unknown>()
   for (const input of node as unknown[][]) {
-    const keywords = record(input[3] ?? {}, where('inbound_nodes keywords'))
-    for (const [key, value] of Object.entries(keywords)) {
-      if (value === null || (value === false && key !== 'training')) continue
-      if (names[from.length - 1] !== key)
-        throw wrong(where(`inbound_nodes ${key}`), quoted(value), 'no such argument')
-      from.push(readPlace(value, where(key)))
+    for (const [key, value] of Object.entries(record(input[3] ?? {}, where('inbound_nodes')))) {
+      const isIdle = value === null || (value === false && key !== 'training')
+      if (!isIdle) keywords.set(key, value)
     }
   }
+  for (const name of Array.isArray(rule.inputs) ? rule.inputs.slice(from.length - 1) : []) {
+    if (!keywords.has(name)) break
+    from.push(readPlace(keywords.get(name), where(name)))
+    keywords.delete(name)
+  }
+  for (const [key, value] of keywords)
+    throw wrong(where(`inbound_nodes ${key}`), quoted(value), 'no such argument')
   return from
 }
 
@@ -219,6 +227,7 @@ function theOne(value: unknown, where: string): string {
 function walk(entries: Entry[]): LayerGraph {
   const nodes: Node[] = []
   const weights = new Map<string, Weight>()
+  const frozen = new Set<string>()
   const index = new Map(entries.map(({ name }, i) => [name, i]))
   for (const [i, entry] of entries.entries()) {
     const { name, className, config, rule, from } = entry
@@ -237,13 +246,15 @@ function walk(entries: Entry[]): LayerGraph {
       throw wrong(where('output'), `[${read.outputShape}]`, `at most ${MAX_ACTIVATION} values`)
     for (const { name: weight, shape, role } of read.weights)
       weights.set(`${name}/${weight}`, { shape, role })
+    if (!flag(config.trainable, true, where('trainable')) && read.weights.length > 0)
+      frozen.add(name)
     nodes.push({
       ...{ className, name, config: read.config, inputs, inputShapes },
       outputShape: read.outputShape,
       weights: Object.fromEntries(read.weights.map(({ name }) => [name, -1])),
     })
   }
-  return { nodes, weights }
+  return { nodes, weights, frozen }
 }
 
 function checkConfig({ config, rule }: Entry, where: Where): void {
@@ -251,8 +262,6 @@ function checkConfig({ config, rule }: Entry, where: Where): void {
     (key) => !ignoredKeys.has(key) && !rule.settings.includes(key),
   )
   if (strange !== undefined) throw wrong(where(strange), quoted(config[strange]), 'no such setting')
-  if (config.trainable === false)
-    throw wrong(where('trainable'), 'false', 'true: frozen layers are not supported')
   if ((config.dtype ?? 'float32') !== 'float32')
     throw wrong(where('dtype'), quoted(config.dtype), 'float32')
 }

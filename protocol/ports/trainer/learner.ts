@@ -149,7 +149,7 @@ async function awakenWith(trainer: Trainer, init: WorkerInit, ports: LearnerPort
   const seed = found?.facts.seed ?? init.seed
   const data = await ports.loadData(init, seed)
   const mind = newMind(init, ports, trainer, data, seed)
-  Object.assign(init, { params: new Uint8Array(0), evalFiles: [] }) // read: nothing holds them any longer
+  Object.assign(init, { params: new Uint8Array(0), frozen: undefined, evalFiles: [] }) // read: nothing holds them any longer
   if (found) restore(mind, found)
   const { steps, rounds, swaps, outcomes } = mind
   const resumed = found !== undefined

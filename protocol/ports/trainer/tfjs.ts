@@ -33,7 +33,8 @@ export async function createTfjsTrainer(
 ): Promise<Trainer> {
   const layers = logitLayersOf(topology)
   const unknown = layers.find(({ className }) => !Object.hasOwn(forwards, className))
-  if (unknown) throw notTrained(unknown)
+  if (unknown) throw notTrained(unknown.className)
+  if (topology.frozen.length > 0) throw notTrained('a model with frozen layers')
   const backend = await startBackend(options)
   const { tensors, inputShape, outputUnits } = topology
   const inputSize = inputShape.reduce((a, b) => a * b, 1)
@@ -102,11 +103,11 @@ export async function createTfjsTrainer(
   }
 }
 
-function notTrained({ className }: Layer): Fault {
+function notTrained(what: string): Fault {
   return new Fault({
     kind: 'resource',
     type: 'no-backend',
-    message: `TensorFlow.js does not train ${className} here`,
+    message: `TensorFlow.js does not train ${what} here`,
     hint: 'try --backend auto',
   })
 }

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test, vi } from 'vitest'
 import { startHelper as startInNode } from '../../../node/threads.ts'
 import type { Simd } from '../../../protocol/engine/engine.ts'
 import type { Graph } from '../../../protocol/engine/graph.ts'
-import { type StartHelper, threadsFor } from '../../../protocol/engine/team.ts'
+import { createTeam, type StartHelper, threadsFor } from '../../../protocol/engine/team.ts'
 import { forEachTensor } from '../../../protocol/params.ts'
 import {
   createGraphTrainer,
@@ -10,7 +10,14 @@ import {
 } from '../../../protocol/ports/trainer/engine.ts'
 import type { Batch, Trainer } from '../../../protocol/ports/trainer/trainer.ts'
 import { normal, randomFrom } from '../../../protocol/random.ts'
-import { binaries, bothSimd, expectNear, graphOf, type LayerSpec } from '../../support/engine.ts'
+import {
+  binaries,
+  bothSimd,
+  engineFor,
+  expectNear,
+  graphOf,
+  type LayerSpec,
+} from '../../support/engine.ts'
 import { paramsOf } from '../../support/models.ts'
 
 const BATCH = 12
@@ -148,6 +155,31 @@ test('BatchNorm takes the statistics of each part; the moving ones are averaged 
     moved += Math.abs(got.params[start]! - paramsOf(one!)[start]!)
   })
   expect(moved).toBeGreaterThan(0)
+})
+
+test('frozen weights are those of every thread', async () => {
+  const graph = graphOf(SHAPE, [
+    { ...convolution, frozen: true },
+    ...[relu, { layer: 'Flatten' }, dense(CLASSES)],
+  ])
+  const gradients = await Promise.all(
+    [1, 2].map(async (threads) => {
+      const engine = await engineFor(graph, BATCH, 'plain')
+      const team = await createTeam(engine, {
+        ...{ batch: BATCH, threads, binaries, start: startInNode },
+      })
+      const [params, gradient] = [engine.floats(engine.size), engine.floats(engine.size)]
+      const draw = randomFrom(1)
+      for (const values of [engine.frozen, params])
+        for (let i = 0; i < values.length; i++) values[i] = 0.3 * normal(draw)
+      const places = [params, gradient].map(engine.addressOf) as [number, number]
+      team.gradientOf(batchOf(1), ...places)
+      team.close()
+      return gradient
+    }),
+  )
+  expectNear('gradient', gradients[1]!, gradients[0]!)
+  expect(gradients[0]!.some((value) => value !== 0)).toBe(true)
 })
 
 test('more threads than examples in a batch are not started', async () => {
