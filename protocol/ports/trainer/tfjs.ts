@@ -11,8 +11,8 @@ import { type Layer, logitLayersOf, type Topology } from './topology.ts'
 import type { Batch, Trainer } from './trainer.ts'
 
 export interface TfjsOptions {
-  /** `auto` takes wasm, and cpu where wasm does not start. */
-  backend: 'auto' | 'wasm' | 'cpu'
+  /** `auto` takes wasm, and cpu where wasm does not start; any other name is of a backend that the host has registered. */
+  backend: string
   /** Folder (path or URL, with its last slash) of tfjs-backend-wasm*.wasm. */
   wasmFolder: string
   /** The engine's plain build, whose kernels do what TensorFlow.js' wasm backend lacks. */
@@ -44,8 +44,8 @@ export async function createTfjsTrainer(
     tf.dispose(held)
     held = []
     forEachTensor(tensors, ({ shape }, start, end) => {
-      // The cpu backend keeps the array it is given, and params move on; wasm copies by itself.
-      const values = backend === 'cpu' ? params.slice(start, end) : params.subarray(start, end)
+      // Others than wasm may keep the array they are given, and params move on.
+      const values = backend === 'wasm' ? params.subarray(start, end) : params.slice(start, end)
       held.push(tf.keep(tf.tensor(values, [...shape])))
     })
   }
@@ -142,12 +142,12 @@ async function startNext({ backend, ...options }: TfjsOptions): Promise<string> 
 
 /** TensorFlow.js may quietly take another backend than the one asked for, so the answer is what it really has. */
 async function started(
-  name: 'wasm' | 'cpu',
+  name: string,
   { wasmFolder, kernels }: Omit<TfjsOptions, 'backend'>,
 ): Promise<boolean> {
   if (name === 'wasm' && !WebAssembly.validate(kernels)) return false // a machine without SIMD
   if (name === 'cpu') await import('@tensorflow/tfjs-backend-cpu')
-  else await importWasm(wasmFolder)
+  if (name === 'wasm') await importWasm(wasmFolder)
   if (!(await isSet(name))) return false
   if (name === 'wasm') await registerPack(tf.backend() as BackendWasm, kernels)
   return true

@@ -57,7 +57,7 @@ describe('a round', () => {
     const { msPerStep } = await learner.take('ready')
     expect(said).toEqual(['device'])
     expect(await learner.take('device')).toEqual({
-      ...{ type: 'device', backend: 'engine', threads: 1, msPerStep },
+      ...{ type: 'device', backend: 'engine', threads: 1, msPerStep, remarks: [] },
     })
     await finish(learner)
   })
