@@ -33,9 +33,10 @@ export async function createTrainer(
 ): Promise<Trainer> {
   const topology = readTopology(modelJson, { memoryBytes: memoryLimit(), batchSize })
   const binaries = await engineBinaries()
+  const held = floatsFrom(frozen, sizeOf(topology.frozen))
   const startTfjs = async (topology: Topology, backend: string) => {
     const { createTfjsTrainer } = await import('../protocol/ports/trainer/tfjs.ts')
-    const options = { wasmFolder: tfjsWasmFolder(), kernels: binaries.plain }
+    const options = { wasmFolder: tfjsWasmFolder(), kernels: binaries.plain, frozen: held }
     return createTfjsTrainer(topology, { backend, ...options })
   }
   return startTrainer(
@@ -46,7 +47,7 @@ export async function createTrainer(
         createEngineTrainer(topology, {
           ...{ batchSize, simd, binaries, threads, startHelper },
           cores: availableParallelism(),
-          frozen: floatsFrom(frozen, sizeOf(topology.frozen)),
+          frozen: held,
         }),
       tfjs: startTfjs,
       others: installedOthers(startTfjs),
