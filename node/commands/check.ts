@@ -40,12 +40,14 @@ export const check: CommandSpec = {
     const { memoryBytes, multiplyAdds } = topology.demand
     const params = sizeOf(topology.tensors)
     const layers = await layersOf(topology)
-    const ok = `ok: ${kind} ${name}@${version}, ${params.toLocaleString('en')} params, ${sizeText(bytesOf(manifest))}, trains in about ${sizeText(memoryBytes)}`
+    const frozen = sizeOf(topology.frozen)
+    const beside = frozen > 0 ? ` and ${frozen.toLocaleString('en')} frozen` : ''
+    const ok = `ok: ${kind} ${name}@${version}, ${params.toLocaleString('en')} params${beside}, ${sizeText(bytesOf(manifest))}, trains in about ${sizeText(memoryBytes)}`
     const step = `a step on ${train.batchSize} examples takes ${countText(multiplyAdds)} multiply-adds; ${trainerText(layers)}`
     print.answer({
       id: 'ok',
       object: {
-        ...{ ok: true, kind, name, version, params, memoryBytes, multiplyAdds },
+        ...{ ok: true, kind, name, version, params, frozen, memoryBytes, multiplyAdds },
         bytes: bytesOf(manifest),
         layers,
       },
@@ -63,22 +65,27 @@ interface LayerReport {
   memoryBytes: number
   /** Of a step. */
   multiplyAdds: number
-  trainedBy: 'planned' | 'TensorFlow.js'
+  /** Nobody: its weights never move. */
+  trainedBy: 'planned' | 'TensorFlow.js' | 'frozen'
 }
 
-async function layersOf({ layers, demand }: Topology): Promise<LayerReport[]> {
+async function layersOf(topology: Topology): Promise<LayerReport[]> {
+  const { layers, demand } = topology
+  const { frozenLayersOf } = await import('../../protocol/ports/trainer/topology.ts')
+  const held = frozenLayersOf(topology)
   const { trainedBy } = await import('../../protocol/ports/trainer/layer-graph.ts')
   return layers.map(({ name, className, outputShape }, i) => {
     const { params, bytes, multiplyAdds } = demand.nodes[i]!
     return {
       ...{ name, class: className, output: outputShape },
-      ...{ params, memoryBytes: bytes, multiplyAdds, trainedBy: trainedBy(className) },
+      ...{ params, memoryBytes: bytes, multiplyAdds },
+      trainedBy: held.has(name) ? 'frozen' : trainedBy(className),
     }
   })
 }
 
 function trainerText(layers: LayerReport[]): string {
-  const others = layers.filter(({ trainedBy }) => trainedBy !== 'planned')
+  const others = layers.filter(({ trainedBy }) => trainedBy === 'TensorFlow.js')
   if (others.length === 0) return 'all layers are planned: the engine trains it'
   const names = [...new Set(others.map((layer) => layer.class))].join(', ')
   return `TensorFlow.js trains it, since the engine has no plan for ${names}`

@@ -138,8 +138,7 @@ const tensors: TensorSpec[] = [
 
 /** Flatten, Dense 64 relu, Dense 10 softmax: 50,890 params. */
 export const digitsModelJson = writeModelJson({
-  tensors,
-  paths: [SHARD],
+  groups: [{ paths: [SHARD], tensors }],
   layers: [
     layer('InputLayer', 'input', [SIDE, SIDE, 1]),
     layer('Flatten', 'flatten', [PIXELS]),

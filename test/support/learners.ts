@@ -102,8 +102,9 @@ export function testLearner(options: TestOptions = {}): TestLearner {
   return learner
 }
 
-function tinyTrainer({ modelJson, backend, manifest, threads }: WorkerInit): Promise<Trainer> {
-  return createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize, threads })
+function tinyTrainer({ modelJson, manifest, ...init }: WorkerInit): Promise<Trainer> {
+  const { backend, threads, frozen } = init
+  return createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize, threads, frozen })
 }
 
 /** Waits for events by type. */

@@ -1,3 +1,4 @@
+import { isFrozen } from '../../protocol/engine/graph.ts'
 import type { Manifest } from '../../protocol/manifest.ts'
 import { sizeOf, type TensorSpec } from '../../protocol/params.ts'
 import { writeModelJson } from '../../protocol/ports/trainer/model-json.ts'
@@ -52,8 +53,10 @@ export function denseJson(sizes: number[], activation = 'relu'): string {
 
 /** A model.json of these layers, functional where they branch; the last one's activation should be softmax. */
 export function branchingJson(inputShape: number[], layers: readonly LayerSpec[]): string {
-  const { nodes, tensors } = graphOf(inputShape, layers)
-  return writeModelJson({ layers: nodes, tensors, paths: ['group1-shard1of1.bin'] })
+  const { nodes, tensors, frozen = [] } = graphOf(inputShape, layers)
+  const held = nodes.filter((node) => isFrozen({ tensors }, node)).map(({ name }) => name)
+  const groups = [{ paths: ['group1-shard1of1.bin'], tensors: [...tensors, ...frozen] }]
+  return writeModelJson({ layers: nodes, groups, frozen: new Set(held) })
 }
 
 /** One block of attention over `steps` words, normalised before. Vaswani et al. 2017. */

@@ -6,7 +6,7 @@
  *   multiply-adds   of a step: forward, and both gradients
  */
 import { planMemory } from '../../engine/engine.ts'
-import type { Graph } from '../../engine/graph.ts'
+import { type Graph, weightsOf } from '../../engine/graph.ts'
 import { product } from '../../engine/layers/settings.ts'
 import { layers as layerRules } from '../../engine/layers/table.ts'
 import { multiplyAddsOf } from '../../engine/work.ts'
@@ -59,10 +59,11 @@ const FLOAT_BYTES = 4
  */
 export function boundedDemand(graph: Graph, limits: Limits): Demand {
   const { batchSize, multiplyAdds: most = MAX_STEP_MULTIPLY_ADDS } = limits
+  const all = weightsOf(graph)
   const params = graph.nodes.map(({ weights }) =>
-    Object.values(weights).reduce((sum, index) => sum + tensorSize(graph.tensors[index]!), 0),
+    Object.values(weights).reduce((sum, index) => sum + tensorSize(all[index]!), 0),
   )
-  const total = sizeOf(graph.tensors)
+  const total = sizeOf(all)
   if (total > MAX_PARAMS) {
     throw tooMuch('too-many-params', {
       ...{ took: `this model has ${total.toLocaleString('en')} params` },

@@ -16,6 +16,8 @@ export interface EngineTrainerOptions {
   batchSize: number
   binaries: Binaries
   simd: Simd | 'auto'
+  /** Values of the frozen weights, in the graph's order. */
+  frozen?: Float32Array
   /** Threads on one batch; more than the batch has examples help nobody. Unless given, as many as the model gains by. */
   threads?: number | undefined
   /** How many there are to choose from; 1 unless given. */
@@ -55,11 +57,15 @@ export async function createGraphTrainer(
     startHelper,
     silenceMs,
     cores = 1,
+    frozen = new Float32Array(0),
     ...options
   }: EngineTrainerOptions,
 ): Promise<Trainer> {
   const threads = Math.min(options.threads ?? threadsFor(graph, batchSize, cores), batchSize)
   const engine = await createEngine(graph, { batch: batchSize, binaries, simd })
+  const { length } = engine.frozen
+  invariant(frozen.length === length, `${length} frozen values, got ${frozen.length}`)
+  engine.frozen.set(frozen)
   const { tensors, outputUnits } = graph
   // For arrays of strangers, which lie elsewhere; asked for first, so that there is room.
   const copy = engine.floats(engine.size)

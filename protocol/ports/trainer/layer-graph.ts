@@ -5,6 +5,7 @@
 import type { Node } from '../../engine/graph.ts'
 import type { Config, LayerRule, Where } from '../../engine/layers/rule.ts'
 import {
+  flag,
   integer,
   MAX_ACTIVATION,
   MAX_RANK,
@@ -48,6 +49,8 @@ export interface LayerGraph {
   nodes: Node[]
   /** By `layer/weight`; the nodes' own weights have no index yet. */
   weights: Map<string, Weight>
+  /** Names of the layers that have weights and say `trainable: false`. */
+  frozen: Set<string>
 }
 
 /** A layer as it stands in model.json, with the names of what it reads. */
@@ -224,6 +227,7 @@ function theOne(value: unknown, where: string): string {
 function walk(entries: Entry[]): LayerGraph {
   const nodes: Node[] = []
   const weights = new Map<string, Weight>()
+  const frozen = new Set<string>()
   const index = new Map(entries.map(({ name }, i) => [name, i]))
   for (const [i, entry] of entries.entries()) {
     const { name, className, config, rule, from } = entry
@@ -242,13 +246,15 @@ function walk(entries: Entry[]): LayerGraph {
       throw wrong(where('output'), `[${read.outputShape}]`, `at most ${MAX_ACTIVATION} values`)
     for (const { name: weight, shape, role } of read.weights)
       weights.set(`${name}/${weight}`, { shape, role })
+    if (!flag(config.trainable, true, where('trainable')) && read.weights.length > 0)
+      frozen.add(name)
     nodes.push({
       ...{ className, name, config: read.config, inputs, inputShapes },
       outputShape: read.outputShape,
       weights: Object.fromEntries(read.weights.map(({ name }) => [name, -1])),
     })
   }
-  return { nodes, weights }
+  return { nodes, weights, frozen }
 }
 
 function checkConfig({ config, rule }: Entry, where: Where): void {
@@ -256,8 +262,6 @@ function checkConfig({ config, rule }: Entry, where: Where): void {
     (key) => !ignoredKeys.has(key) && !rule.settings.includes(key),
   )
   if (strange !== undefined) throw wrong(where(strange), quoted(config[strange]), 'no such setting')
-  if (config.trainable === false)
-    throw wrong(where('trainable'), 'false', 'true: frozen layers are not supported')
   if ((config.dtype ?? 'float32') !== 'float32')
     throw wrong(where('dtype'), quoted(config.dtype), 'float32')
 }

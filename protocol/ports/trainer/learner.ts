@@ -141,15 +141,15 @@ async function awaken(init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
 
 async function awakenWith(trainer: Trainer, init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
   const msPerStep = init.data ? timeStep(trainer, init, ports) : 0
-  const { backend, threads } = trainer
-  ports.send({ type: 'device', backend, threads, msPerStep }, [])
+  const { backend, threads, remarks = [] } = trainer
+  ports.send({ type: 'device', backend, threads, msPerStep, remarks }, [])
   const found = init.resume
     ? await readCheckpoint(ports.checkpoints, init.genesis, sizeOf(trainer.tensors))
     : undefined
   const seed = found?.facts.seed ?? init.seed
   const data = await ports.loadData(init, seed)
   const mind = newMind(init, ports, trainer, data, seed)
-  Object.assign(init, { params: new Uint8Array(0), evalFiles: [] }) // read: nothing holds them any longer
+  Object.assign(init, { params: new Uint8Array(0), frozen: undefined, evalFiles: [] }) // read: nothing holds them any longer
   if (found) restore(mind, found)
   const { steps, rounds, swaps, outcomes } = mind
   const resumed = found !== undefined

@@ -50,31 +50,41 @@ function isShallow(value: unknown, depth: number): boolean {
   return depth > 0 && Object.values(value).every((inner) => isShallow(inner, depth - 1))
 }
 
-/** The weights' names in their order, each of a layer, float32 and of its layer's shape; and the shards. */
+/** Weights that lie one behind the other in shards of their own. */
+export interface WeightGroup {
+  /** Shards in order, as names beside model.json. */
+  paths: readonly string[]
+  tensors: readonly TensorSpec[]
+}
+
+/** The weights in their order, each of a layer, float32 and of its layer's shape; and the shards. */
 export function readWeights(
   manifest: unknown,
   weights: ReadonlyMap<string, Weight>,
   nameOf: (name: string) => string,
-): { order: string[]; paths: string[] } {
+): WeightGroup[] {
   if (!Array.isArray(manifest)) throw wrong('weightsManifest', quoted(manifest), 'a list of groups')
-  const order: string[] = []
-  const paths: string[] = []
-  for (const value of manifest) {
+  const groups = manifest.map((value): WeightGroup => {
     const group = record(value, 'weightsManifest')
     if (!Array.isArray(group.paths) || !Array.isArray(group.weights)) {
       throw wrong('weightsManifest', 'a group without them', 'paths and weights')
     }
-    for (const path of group.paths) paths.push(readPath(path))
-    for (const weight of group.weights)
-      order.push(readWeight(record(weight, 'weight'), weights, nameOf))
-  }
+    return {
+      paths: group.paths.map(readPath),
+      tensors: group.weights.map((value) => {
+        const name = readWeight(record(value, 'weight'), weights, nameOf)
+        return { name, ...weights.get(name)! }
+      }),
+    }
+  })
+  const order = groups.flatMap(({ tensors }) => tensors.map(({ name }) => name))
   const twice = order.find((name, i) => order.indexOf(name) !== i)
   if (twice !== undefined) throw wrong('weightsManifest', `${twice} twice`, 'each weight once')
   const missing = [...weights.keys()].find((name) => !order.includes(name))
   if (missing !== undefined)
     throw wrong('weightsManifest', `no ${missing}`, 'every weight of every layer')
   if (order.length === 0) throw wrong('weightsManifest', 'no weights', 'at least one')
-  return { order, paths }
+  return groups
 }
 
 function readWeight(
@@ -104,18 +114,18 @@ function readPath(path: unknown): string {
 export interface ModelParts {
   /** Node 0 is the InputLayer; each node comes after what it reads; the last is the output. */
   layers: readonly Node[]
-  tensors: readonly TensorSpec[]
-  /** Shards in order. */
-  paths: readonly string[]
+  /** Names of the layers whose weights never move. */
+  frozen?: ReadonlySet<string>
+  groups: readonly WeightGroup[]
 }
 
 /**
- * A layers-model model.json with the weights in the shards at `paths`: Sequential where each layer reads the one before it,
+ * A layers-model model.json with the weights in these groups of shards: Sequential where each layer reads the one before it,
  * else Functional. `tf.loadLayersModel` loads it, unless a layer has inputs by name (MultiHeadAttention), which only Keras
  * knows to read.
  */
 export function writeModelJson(parts: ModelParts): string {
-  const { layers, tensors, paths } = parts
+  const { layers, groups, frozen = new Set() } = parts
   const isChain = layers.every(
     ({ className, inputs }, i) =>
       i === 0 || (`${inputs}` === `${i - 1}` && !namesInputs(className)),
@@ -125,24 +135,25 @@ export function writeModelJson(parts: ModelParts): string {
     generatedBy: 'ml-store',
     convertedBy: null,
     modelTopology: {
-      ...(isChain ? sequential(layers) : functional(layers)),
+      ...(isChain ? sequential(layers, frozen) : functional(layers, frozen)),
       keras_version: 'tfjs-layers 4.22.0',
       backend: 'tensor_flow.js',
     },
-    weightsManifest: [
-      { paths, weights: tensors.map(({ name, shape }) => ({ name, shape, dtype: 'float32' })) },
-    ],
+    weightsManifest: groups.map(({ paths, tensors }) => ({
+      paths,
+      weights: tensors.map(({ name, shape }) => ({ name, shape, dtype: 'float32' })),
+    })),
   })
 }
 
-function sequential(layers: readonly Node[]): Config {
+function sequential(layers: readonly Node[], frozen: ReadonlySet<string>): Config {
   return {
     class_name: 'Sequential',
-    config: { name: 'model', layers: layers.map(written) },
+    config: { name: 'model', layers: layers.map((layer) => written(layer, frozen)) },
   }
 }
 
-function functional(layers: readonly Node[]): Config {
+function functional(layers: readonly Node[], frozen: ReadonlySet<string>): Config {
   const place = (i: number) => [layers[i]!.name, 0, 0]
   const nodesOf = ({ className, inputs }: Node) => {
     if (inputs.length === 0) return []
@@ -157,7 +168,7 @@ function functional(layers: readonly Node[]): Config {
     config: {
       name: 'model',
       layers: layers.map((layer) => ({
-        ...written(layer),
+        ...written(layer, frozen),
         name: layer.name,
         inbound_nodes: nodesOf(layer),
       })),
@@ -167,11 +178,13 @@ function functional(layers: readonly Node[]): Config {
   }
 }
 
-function written({ className, config, name, outputShape, inputs }: Node): Config {
+function written(layer: Node, frozen: ReadonlySet<string>): Config {
+  const { className, config, name, outputShape, inputs } = layer
   const input = { batch_input_shape: [null, ...outputShape], dtype: 'float32', sparse: false }
+  const trainable = !frozen.has(name)
   return {
     class_name: className,
-    config: { name, trainable: true, ...(inputs.length === 0 ? input : {}), ...config },
+    config: { name, trainable, ...(inputs.length === 0 ? input : {}), ...config },
   }
 }
 

@@ -7,23 +7,31 @@
  * the trainer is the clean copy. Sequential and functional models of the layers in engine/layers/table.ts,
  * as TensorFlow.js, Keras 2 and Keras 3 write them.
  */
-import type { Graph, Node } from '../../engine/graph.ts'
+import { type Graph, isFrozen, type Node } from '../../engine/graph.ts'
 import type { Config } from '../../engine/layers/rule.ts'
 import { record, wrong } from '../../engine/layers/settings.ts'
 import { Fault } from '../../errors.ts'
 import type { TensorSpec } from '../../params.ts'
 import { boundedDemand, type Demand, type Limits } from './bounds.ts'
 import { fromKeras3, isKeras3, weightFromKeras3 } from './keras3.ts'
-import { readLayers } from './layer-graph.ts'
-import { modelOf, parseModelJson, readWeights, writeModelJson } from './model-json.ts'
+import { type LayerGraph, readLayers } from './layer-graph.ts'
+import {
+  modelOf,
+  parseModelJson,
+  readWeights,
+  type WeightGroup,
+  writeModelJson,
+} from './model-json.ts'
 
 export type TopologyLimits = Limits
 
 export interface Topology {
   /** Node 0 is the InputLayer; each node comes after what it reads; the last is the output. */
   layers: Layer[]
-  /** All weights in the order of model.json's weightsManifest: the order of the flat params. */
+  /** What is trained and swapped, in the order of model.json's weightsManifest: the order of the flat params. */
   tensors: TensorSpec[]
+  /** The weights of layers with `trainable: false`, in the same order among themselves: they never move. */
+  frozen: TensorSpec[]
   /** Without the batch. */
   inputShape: readonly number[]
   outputUnits: number
@@ -31,7 +39,9 @@ export interface Topology {
   outputActivation: string
   /** What training takes at `batchSize`. */
   demand: Demand
-  /** Shards in order, as names beside model.json. */
+  /** All weights as they lie in shards. */
+  groups: WeightGroup[]
+  /** All shards in order, as names beside model.json. */
   paths: string[]
   /** model.json with nothing in it that was not checked. */
   cleanModelJson: string
@@ -51,11 +61,18 @@ export function readTopology(modelJson: Uint8Array | string, limits: TopologyLim
   const root = parseModelJson(modelJson)
   const model = modelOf(root)
   const isNew = isKeras3(model)
-  const { nodes: layers, weights } = readLayers(isNew ? fromKeras3(model, isOld(root)) : model)
+  const read = readLayers(isNew ? fromKeras3(model, isOld(root)) : model)
+  const { nodes: layers, weights } = read
   const nameOf = (name: string) => (isNew ? weightFromKeras3(name, model) : name)
-  const { order, paths } = readWeights(root.weightsManifest, weights, nameOf)
-  const tensors = order.map((name) => ({ name, ...weights.get(name)! }))
-  const index = new Map(order.map((name, i) => [name, i]))
+  const groups = readWeights(root.weightsManifest, weights, nameOf)
+  const held = frozenNames(read)
+  const all = groups.flatMap(({ tensors }) => tensors)
+  const [tensors, frozen] = [false, true].map((wanted) =>
+    all.filter(({ name }) => held.has(name) === wanted),
+  ) as [TensorSpec[], TensorSpec[]]
+  if (tensors.length === 0)
+    throw wrong('trainable', 'false in all layers', 'a layer with weights that learns')
+  const index = new Map([...tensors, ...frozen].map(({ name }, i) => [name, i]))
   for (const layer of layers) {
     for (const key of Object.keys(layer.weights))
       layer.weights[key] = index.get(`${layer.name}/${key}`)!
@@ -64,13 +81,26 @@ export function readTopology(modelJson: Uint8Array | string, limits: TopologyLim
   if (outputShape.length !== 1)
     throw wrong('the output', `[${outputShape}]`, 'one axis: a value for each label')
   const [inputShape, outputUnits] = [layers[0]!.outputShape, outputShape[0]!]
-  const demand = boundedDemand({ nodes: layers, tensors, inputShape, outputUnits }, limits)
+  const demand = boundedDemand({ nodes: layers, tensors, frozen, inputShape, outputUnits }, limits)
   return {
-    ...{ layers, tensors, inputShape, outputUnits, demand },
+    ...{ layers, tensors, frozen, groups, inputShape, outputUnits, demand },
     outputActivation: String(layers.at(-1)!.config.activation ?? 'linear'),
-    paths,
-    cleanModelJson: writeModelJson({ layers, tensors, paths }),
+    paths: groups.flatMap(({ paths }) => paths),
+    cleanModelJson: writeModelJson({ layers, groups, frozen: read.frozen }),
   }
+}
+
+/** By their whole names. */
+function frozenNames({ nodes, frozen }: LayerGraph): Set<string> {
+  const layers = nodes.filter(({ name }) => frozen.has(name))
+  return new Set(
+    layers.flatMap(({ name, weights }) => Object.keys(weights).map((last) => `${name}/${last}`)),
+  )
+}
+
+/** Names of the layers whose weights never move. */
+export function frozenLayersOf({ layers, tensors }: Topology): Set<string> {
+  return new Set(layers.filter((layer) => isFrozen({ tensors }, layer)).map(({ name }) => name))
 }
 
 /** Keras 2, from 2.13 on, writes some of what Keras 3 does; the converter notes its version beside the model. */
@@ -107,6 +137,6 @@ export function logitLayersOf({ layers }: Pick<Topology, 'layers'>): Layer[] {
  * Throws Fault `wrong-output` when it ends in anything but a softmax.
  */
 export function graphOf(topology: Topology): Graph {
-  const { tensors, inputShape, outputUnits } = topology
-  return { nodes: logitLayersOf(topology), tensors, inputShape, outputUnits }
+  const { tensors, frozen, inputShape, outputUnits } = topology
+  return { nodes: logitLayersOf(topology), tensors, frozen, inputShape, outputUnits }
 }

@@ -1,6 +1,7 @@
 import { sha256 } from 'multiformats/hashes/sha2'
 import { describe, expect, test } from 'vitest'
 import { codecs } from '../../../../protocol/codec/table.ts'
+import { sizeOf } from '../../../../protocol/params.ts'
 import type { WorkerInit } from '../../../../protocol/ports/trainer/commands.ts'
 import {
   memoryCheckpoints,
@@ -12,6 +13,7 @@ import {
   tinyTensors,
 } from '../../../support/learners.ts'
 import {
+  branchingJson,
   mixerJson,
   paramsOf,
   tableManifest,
@@ -55,7 +57,7 @@ describe('a round', () => {
     const { msPerStep } = await learner.take('ready')
     expect(said).toEqual(['device'])
     expect(await learner.take('device')).toEqual({
-      ...{ type: 'device', backend: 'engine', threads: 1, msPerStep },
+      ...{ type: 'device', backend: 'engine', threads: 1, msPerStep, remarks: [] },
     })
     await finish(learner)
   })
@@ -131,6 +133,74 @@ describe('a model whose layers branch', () => {
     expect(await lossOf(one)).toBeLessThan(first / 2)
     await finish(one, other)
   })
+})
+
+test('frozen layers feed those that learn, and nobody trains, swaps or saves them', async () => {
+  const modelJson = branchingJson(
+    [6],
+    [
+      { layer: 'Dense', config: { units: 10, activation: 'tanh' }, frozen: true },
+      { layer: 'BatchNormalization', frozen: true },
+      { layer: 'Dense', config: { units: 3, activation: 'softmax' } },
+    ],
+  )
+  const { tensors, frozen } = topologyOf(modelJson)
+  expect([sizeOf(tensors), sizeOf(frozen)]).toEqual([33, 110])
+  const manifest = tableManifest(modelJson, { inputs: 6, classes: 3 })
+  const held = paramsOf({ tensors: frozen }, 5)
+  const init = {
+    ...{ modelJson, params: codecs.float32.encode(paramsOf({ tensors }), tensors) },
+    frozen: codecs.float32.encode(held, frozen),
+  }
+  const checkpoints = memoryCheckpoints()
+  const [one, other] = [
+    testLearner({ seed: 1, manifest, init: { ...init }, checkpoints }),
+    testLearner({ seed: 2, manifest, init: { ...init } }),
+  ]
+  const train = async (learner: TestLearner) =>
+    (await learner.ask({ type: 'train', steps: 20 }, 'trained')).loss
+  for (const learner of [one, other]) await learner.take('ready')
+  const first = await train(one)
+  await train(other)
+  const { bytes } = await one.ask({ type: 'give', nonce: 'n0', codec: 'float32' }, 'gave')
+  expect(bytes.length).toBe(4 * 33)
+  await swapOnce(one, other, 'n1')
+  for (let round = 0; round < 8; round++) await train(one)
+  expect(await train(one)).toBeLessThan(first / 1.5)
+  expect((await one.params()).length).toBe(33)
+
+  // Other frozen weights are another model: the same head on them is worse.
+  const loss = async (weights: Float32Array) => {
+    const again = testLearner({
+      ...{ seed: 1, manifest, checkpoints },
+      init: { ...init, frozen: codecs.float32.encode(weights, frozen), resume: true },
+    })
+    await again.take('ready')
+    const { metrics } = await again.ask({ type: 'evaluate', at: 'trained' }, 'evaluated')
+    await finish(again)
+    return metrics.loss
+  }
+  await finish(one, other)
+  expect(await loss(held)).toBeLessThan(first / 1.5)
+  expect(await loss(held.map((value, i) => (i < 60 ? -value : value)))).toBeGreaterThan(first)
+})
+
+test('frozen weights that are missing are said', async () => {
+  const modelJson = branchingJson(
+    [6],
+    [
+      { layer: 'Dense', config: { units: 4 }, frozen: true },
+      { layer: 'Dense', config: { units: 3, activation: 'softmax' } },
+    ],
+  )
+  const manifest = tableManifest(modelJson, { inputs: 6, classes: 3 })
+  const { tensors } = topologyOf(modelJson)
+  const params = codecs.float32.encode(paramsOf({ tensors }), tensors)
+  for (const backend of ['auto', 'cpu'] as const) {
+    const learner = testLearner({ manifest, init: { modelJson, params, backend } })
+    const { message } = (await learner.take('failed')).detail
+    expect(message).toMatch(/28 float32 values take 112 bytes, got 0/)
+  }
 })
 
 describe('commands', () => {

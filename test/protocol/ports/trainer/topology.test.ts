@@ -2,7 +2,11 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Fault } from '../../../../protocol/errors.ts'
 import { MAX_MODEL_JSON_BYTES } from '../../../../protocol/ports/trainer/model-json.ts'
-import { readTopology, tensorsOf } from '../../../../protocol/ports/trainer/topology.ts'
+import {
+  frozenLayersOf,
+  readTopology,
+  tensorsOf,
+} from '../../../../protocol/ports/trainer/topology.ts'
 import { denseJson, modelJson } from '../../../support/models.ts'
 
 const limits = { memoryBytes: 2 ** 30, batchSize: 32 }
@@ -88,6 +92,80 @@ test('initialisers become zeros, whatever they were', () => {
   const { cleanModelJson } = readTopology(oneDense({ kernel_initializer: slow }), limits)
   expect(cleanModelJson).not.toContain('Orthogonal')
   expect(cleanModelJson).toContain('Zeros')
+})
+
+describe('a layer that is not trainable', () => {
+  const layers = [
+    dense({ units: 4, activation: 'relu', trainable: false }),
+    { class_name: 'BatchNormalization', config: { trainable: false } },
+    { class_name: 'Flatten', config: { trainable: false } },
+    dense({}),
+  ]
+  const weights: [string, number[]][] = [
+    ['layer3/bias', [2]],
+    ['layer0/kernel', [3, 4]],
+    ['layer1/moving_mean', [4]],
+    ['layer3/kernel', [4, 2]],
+    ['layer1/gamma', [4]],
+    ['layer1/beta', [4]],
+    ['layer1/moving_variance', [4]],
+    ['layer0/bias', [4]],
+  ]
+  const topology = readTopology(modelJson([3], layers, weights), limits)
+  const names = (tensors: readonly { name: string }[]) => tensors.map(({ name }) => name)
+
+  test('is frozen: what is swapped is the others, each list in the order of model.json', () => {
+    expect(names(topology.tensors)).toEqual(['layer3/bias', 'layer3/kernel'])
+    expect(names(topology.frozen)).toEqual([
+      ...['layer0/kernel', 'layer1/moving_mean', 'layer1/gamma', 'layer1/beta'],
+      ...['layer1/moving_variance', 'layer0/bias'],
+    ])
+    expect(topology.layers.at(-1)!.weights).toEqual({ kernel: 1, bias: 0 })
+    expect(topology.layers[1]!.weights).toEqual({ kernel: 2, bias: 7 })
+    expect(frozenLayersOf(topology)).toEqual(new Set(['layer0', 'layer1']))
+    expect(readTopology(topology.cleanModelJson, limits)).toEqual(topology)
+  })
+
+  test('takes no memory for gradients: less than one that learns', () => {
+    const whole = (units: number, trainable: boolean) => {
+      const wide = [dense({ units, trainable }), dense({})]
+      const own: [string, number[]][] = [
+        ['layer0/kernel', [3, units]],
+        ['layer0/bias', [units]],
+        ['layer1/kernel', [units, 2]],
+        ['layer1/bias', [2]],
+      ]
+      return readTopology(modelJson([3], wide, own), limits).demand.memoryBytes
+    }
+    expect(whole(50_000, false)).toBeLessThan(whole(50_000, true) - 50_000 * 4 * 4 * 7)
+  })
+
+  test.each<[name: string, json: string, says: RegExp]>([
+    [
+      'all of them',
+      oneDense({ trainable: false }),
+      /trainable is false in all layers, expected a layer with weights that learns/,
+    ],
+    ['something else', oneDense({ trainable: 'no' }), /\(Dense\) trainable is "no"/],
+    [
+      'one inside another that learns',
+      modelJson(
+        [3, 2],
+        [
+          {
+            class_name: 'Bidirectional',
+            config: {
+              layer: { class_name: 'LSTM', config: { name: 'x', units: 2, trainable: false } },
+            },
+          },
+        ],
+        [],
+      ),
+      /\(Bidirectional\) layer trainable is false, expected true: a layer is frozen as a whole/,
+    ],
+  ])('is refused: %s', (_, json, says) => {
+    expect(faultOf(() => readTopology(json, limits)).message).toMatch(says)
+  })
 })
 
 describe('a hostile model.json is refused before anything is built:', () => {
