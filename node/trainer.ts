@@ -11,7 +11,7 @@ import { memoryLimit } from './memory.ts'
 import { startHelper } from './threads.ts'
 import { engineBinaries, tfjsWasmFolder } from './wasm.ts'
 
-const require = createRequire(import.meta.url)
+const beside = createRequire(import.meta.url)
 const TFJS_NODE = '@tensorflow/tfjs-node'
 
 export interface TrainerOptions {
@@ -66,7 +66,7 @@ function installedOthers(
     {
       backend: 'tfjs-node',
       async start(topology) {
-        require(path) // registers itself with the TensorFlow.js of this process
+        beside(path) // registers itself with the TensorFlow.js of this process
         const trainer = await start(topology, 'tensorflow')
         return { ...trainer, backend: 'tfjs-node' }
       },
@@ -76,7 +76,7 @@ function installedOthers(
 
 function pathOf(name: string): string | undefined {
   try {
-    return require.resolve(name)
+    return beside.resolve(name)
   } catch {
     return undefined
   }

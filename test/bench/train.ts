@@ -1,7 +1,9 @@
 import { startHelper } from '../../node/threads.ts'
-import { engineBinaries } from '../../node/wasm.ts'
+import { engineBinaries, tfjsWasmFolder } from '../../node/wasm.ts'
 import { createEngine, type Simd } from '../../protocol/engine/engine.ts'
-import { createEngineTrainer, createGraphTrainer } from '../../protocol/ports/trainer/engine.ts'
+import { createGraphTrainer } from '../../protocol/ports/trainer/engine.ts'
+import { createTfjsGraphTrainer } from '../../protocol/ports/trainer/tfjs.ts'
+import { graphOf } from '../../protocol/ports/trainer/topology.ts'
 import type { Batch, Trainer } from '../../protocol/ports/trainer/trainer.ts'
 import { integerBelow, normal, randomFrom } from '../../protocol/random.ts'
 import { paramsOf, topologyOf } from '../support/models.ts'
@@ -22,7 +24,8 @@ export interface TrainResult extends Result {
 
 interface Run {
   model: string
-  engine: string
+  /** Ours, or TensorFlow.js with the kernel pack, which is what trains where the plan does not. */
+  engine: 'plan' | 'pack'
   threads: number
   simd: 'plain' | 'relaxed'
   /** Per second of CPU time; of several threads, of the clock. */
@@ -47,6 +50,7 @@ export const bench: Bench<TrainResult> = {
       columns([
         [
           'model',
+          'engine',
           'simd',
           'threads',
           'steps/s',
@@ -56,8 +60,9 @@ export const bench: Bench<TrainResult> = {
           'of 1 thread',
         ],
         ...runs.map((run) => [
-          ...[run.model, run.simd, run.threads, run.stepsPerSecond, run.ofPyTorch ?? '-'],
-          run.threads > 1
+          ...[run.model, run.engine, run.simd, run.threads],
+          ...[run.stepsPerSecond, run.ofPyTorch ?? '-'],
+          run.engine === 'pack' || run.threads > 1
             ? '-'
             : trainModels.find(({ name }) => name === run.model)!.reach[run.simd],
           ...[run.ofWasmPeak, run.ofOneThread ?? '-'],
@@ -108,14 +113,17 @@ async function compare(
     return { threads, times: [], turn: async () => yardstick?.measure(request) }
   })
   const trainers: Trainer[] = []
-  const ours: (Side & { threads: number; simd: Simd })[] = []
+  const ours: (Side & Pick<Run, 'engine' | 'threads' | 'simd'>)[] = []
+  const enter = (engine: Run['engine'], simd: Simd, trainer: Trainer) => {
+    const step = stepper(model, trainer)
+    trainers.push(trainer)
+    const { threads } = trainer
+    ours.push({ engine, threads, simd, times: [], turn: async () => timeOf(step, seconds) })
+  }
   for (const threads of counts)
-    for (const simd of ['plain', 'relaxed'] as const) {
-      const trainer = await trainerOf(model, simd, { threads })
-      const step = stepper(model, trainer)
-      trainers.push(trainer)
-      ours.push({ threads, simd, times: [], turn: async () => timeOf(step, seconds) })
-    }
+    for (const simd of ['plain', 'relaxed'] as const)
+      enter('plan', simd, await trainerOf(model, simd, { threads }))
+  enter('pack', 'plain', await packOf(model))
   const peaks = { plain: await peakOf('plain'), relaxed: await peakOf('relaxed') }
   const peakTimes = { plain: [] as Time[], relaxed: [] as Time[] }
 
@@ -132,14 +140,14 @@ async function compare(
   for (const trainer of trainers) trainer.close()
   const { forward, firstLayer } = model.multiplyAdds
   const multiplyAdds = BATCH * (3 * forward - firstLayer)
-  return ours.map(({ threads, simd, times }) => {
+  return ours.map(({ engine, threads, simd, times }) => {
     const clock = threads === 1 ? 'cpuSeconds' : 'seconds'
     const time = medianOf(times, clock)
     const torch = torches.find((torch) => torch.threads === threads)!
     const alone = ours.find((other) => other.threads === 1 && other.simd === simd)!
     const peak = PEAK_TURNS / medianOf(peakTimes[simd], 'cpuSeconds')
     return {
-      ...{ model: model.name, engine: 'plan', threads, simd },
+      ...{ model: model.name, engine, threads, simd },
       stepsPerSecond: rounded(1 / time),
       ofPyTorch: torch.times.length > 0 ? rounded(medianOf(torch.times, clock) / time) : null,
       ofWasmPeak: rounded(multiplyAdds / time / (PEAK_ADDS * peak * threads)),
@@ -173,15 +181,23 @@ function stepper({ optimizer: name, torch }: TrainModel, trainer: Trainer): () =
 }
 
 async function trainerOf(
-  { source }: TrainModel,
+  model: TrainModel,
   simd: Simd,
   options: { threads: number } | { cores: number },
 ): Promise<Trainer> {
   const binaries = await engineBinaries()
   const all = { batchSize: BATCH, simd, binaries, startHelper, ...options }
-  if ('graph' in source) return createGraphTrainer(source.graph, all)
-  return createEngineTrainer(topologyOf(source.json), all)
+  return createGraphTrainer(graphIn(model), all)
 }
+
+async function packOf(model: TrainModel): Promise<Trainer> {
+  const { plain: kernels } = await engineBinaries()
+  const options = { backend: 'wasm', wasmFolder: tfjsWasmFolder(), kernels }
+  return createTfjsGraphTrainer(graphIn(model), options)
+}
+
+const graphIn = ({ source }: TrainModel) =>
+  'graph' in source ? source.graph : graphOf(topologyOf(source.json))
 
 function batchOf({ vocabulary }: TrainModel['torch'], inputSize: number, classes: number): Batch {
   const random = randomFrom(1)

@@ -2,13 +2,13 @@ import * as tf from '@tensorflow/tfjs-core'
 // Brings the gradients of tfjs-core's operations, which Node's build of tfjs-core leaves out; nothing else of it is used.
 import '@tensorflow/tfjs-layers'
 import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm'
-import { isFrozen } from '../../engine/graph.ts'
+import { type Graph, isFrozen } from '../../engine/graph.ts'
 import { Fault, invariant } from '../../errors.ts'
 import { forEachTensor, sizeOf, type TensorSpec } from '../../params.ts'
 import { type Context, forwards } from './layers.ts'
 import { createOptimizer } from './optimizer.ts'
 import { registerPack } from './pack.ts'
-import { type Layer, logitLayersOf, type Topology } from './topology.ts'
+import { graphOf, type Layer, type Topology } from './topology.ts'
 import type { Batch, Trainer } from './trainer.ts'
 
 export interface TfjsOptions {
@@ -34,12 +34,16 @@ export async function createTfjsTrainer(
   topology: Topology,
   options: TfjsOptions,
 ): Promise<Trainer> {
-  const layers = logitLayersOf(topology)
+  return createTfjsGraphTrainer(graphOf(topology), options)
+}
+
+/** A trainer of any graph that ends in logits. */
+export async function createTfjsGraphTrainer(graph: Graph, options: TfjsOptions): Promise<Trainer> {
+  const { nodes: layers, tensors, inputShape, outputUnits } = graph
   const unknown = layers.find(({ className }) => !Object.hasOwn(forwards, className))
   if (unknown) throw notTrained(unknown.className)
-  const { tensors, inputShape, outputUnits } = topology
   const { frozen = new Float32Array(0) } = options
-  const frozenSize = sizeOf(topology.frozen)
+  const frozenSize = sizeOf(graph.frozen ?? [])
   invariant(frozen.length === frozenSize, `${frozenSize} frozen values, got ${frozen.length}`)
   const backend = await startBackend(options)
   const inputSize = inputShape.reduce((a, b) => a * b, 1)
@@ -52,7 +56,7 @@ export async function createTfjsTrainer(
     })
     return made
   }
-  let constants = tensorsOf(topology.frozen, frozen)
+  let constants = tensorsOf(graph.frozen ?? [], frozen)
   let held: tf.Tensor[] = []
 
   const load = (params: Float32Array) => {
@@ -67,7 +71,7 @@ export async function createTfjsTrainer(
     const values: tf.Tensor[] = []
     for (const layer of layers) {
       const inputs = values.length === 0 ? [x] : layer.inputs.map((input) => values[input]!)
-      const isTraining = training && !isFrozen(topology, layer)
+      const isTraining = training && !isFrozen(graph, layer)
       const context: Context = isTraining ? { weight, training } : { weight }
       values.push(forwards[layer.className]!(inputs, layer, context))
     }
@@ -100,7 +104,7 @@ export async function createTfjsTrainer(
         })
         return storageOf(value)[0]!
       })
-      for (const statistic of statistics) followInto(params, topology, statistic)
+      for (const statistic of statistics) followInto(params, graph, statistic)
       return loss
     },
 
@@ -231,7 +235,7 @@ function trainingOf(batch: Batch, layers: Layer[], statistics: Statistic[]): Con
 /** moving ← momentum · moving + (1 − momentum) · batch, Ioffe and Szegedy 2015 as Keras has it. */
 function followInto(
   params: Float32Array,
-  { tensors }: Topology,
+  { tensors }: Graph,
   { layer, mean, variance }: Statistic,
 ): void {
   const momentum = layer.config.momentum as number
