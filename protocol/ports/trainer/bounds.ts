@@ -5,6 +5,7 @@
  *   memory          of the engine's plan to the byte, and two copies in flight; estimated where TensorFlow.js trains
  *   multiply-adds   of a step: forward, and both gradients
  */
+import { cutOf } from '../../engine/cut.ts'
 import { planMemory } from '../../engine/engine.ts'
 import { type Graph, weightsOf } from '../../engine/graph.ts'
 import { product } from '../../engine/layers/settings.ts'
@@ -102,7 +103,9 @@ function memoryOf(graph: Graph, batch: number): { memoryBytes: number; bytes: nu
   const size = FLOAT_BYTES * sizeOf(graph.tensors)
   if (graph.nodes.every(({ className }) => layerRules[className]?.plan)) {
     const { bytes, nodeBytes } = planMemory(graph, batch)
-    return { memoryBytes: bytes + COPIES_IN_FLIGHT * size, bytes: [...nodeBytes] }
+    const cut = cutOf(graph)
+    const parts = cut && planMemory(cut.start, batch).bytes + planMemory(cut.rest, batch).bytes
+    return { memoryBytes: (parts ?? bytes) + COPIES_IN_FLIGHT * size, bytes: [...nodeBytes] }
   }
   const bytes = graph.nodes.map(
     ({ outputShape }) => COPIES_OF_ACTIVATIONS * FLOAT_BYTES * batch * product(outputShape),

@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest'
+import { cutOf } from '../../../../protocol/engine/cut.ts'
+import { planMemory } from '../../../../protocol/engine/engine.ts'
 import { Fault } from '../../../../protocol/errors.ts'
 import { sizeOf } from '../../../../protocol/params.ts'
 import { MAX_STEP_MULTIPLY_ADDS } from '../../../../protocol/ports/trainer/bounds.ts'
@@ -35,6 +37,19 @@ describe('memory', () => {
     const engine = await engineFor(graphOfTopology(topology), limits.batchSize, 'plain')
     const copies = 2 * 4 * sizeOf(topology.tensors)
     expect(topology.demand.memoryBytes).toBe(engine.memory.buffer.byteLength + copies)
+  })
+
+  test('of a model that begins with frozen layers is that of its two parts', () => {
+    const layers: LayerSpec[] = [
+      { layer: 'Dense', config: { units: 300, activation: 'relu' }, frozen: true },
+      { layer: 'Dense', config: { units: 20, activation: 'relu' } },
+      softmax,
+    ]
+    const topology = readTopology(branchingJson([50], layers), limits)
+    const { start, rest } = cutOf(graphOfTopology(topology))!
+    const bytes = [start, rest].map((part) => planMemory(part, limits.batchSize).bytes)
+    const copies = 2 * 4 * sizeOf(topology.tensors)
+    expect(topology.demand.memoryBytes).toBe(bytes[0]! + bytes[1]! + copies)
   })
 
   test('grows with the batch', () => {
