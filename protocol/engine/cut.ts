@@ -8,6 +8,9 @@ export interface Cut {
   rest: Graph
 }
 
+/** Examples that a start takes at once: all its values lie in memory, and more at once are no faster. */
+export const START_BATCH = 8
+
 /**
  * Cuts a graph behind the last node before which nothing learns and nothing is drawn, and through which all goes. Undefined
  * where no frozen layer lies before such a node. Both parts keep the graph's list of frozen weights, or have none.

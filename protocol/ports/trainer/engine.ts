@@ -1,4 +1,4 @@
-import { type Cut, cutOf } from '../../engine/cut.ts'
+import { type Cut, cutOf, START_BATCH } from '../../engine/cut.ts'
 import { type Binaries, createEngine, type Engine, type Simd } from '../../engine/engine.ts'
 import type { Graph } from '../../engine/graph.ts'
 import { layers as layerRules } from '../../engine/layers/table.ts'
@@ -52,7 +52,9 @@ export async function createEngineTrainer(
 /** A trainer of a model that begins with frozen layers: those run forward alone, in a memory of their own. */
 async function createCutTrainer(cut: Cut, options: EngineTrainerOptions): Promise<Trainer> {
   const { batchSize, binaries, simd, frozen = new Float32Array(0) } = options
-  const start = await createEngine(cut.start, { batch: batchSize, binaries, simd })
+  const most = Math.min(batchSize, START_BATCH)
+  const forwardOnly = { batch: most, binaries, simd, forwardOnly: true }
+  const start = await createEngine(cut.start, forwardOnly)
   holdFrozen(start, frozen)
   const isHeld = cut.rest.frozen?.length
   const held = isHeld ? frozen : new Float32Array(0)
@@ -62,8 +64,8 @@ async function createCutTrainer(cut: Cut, options: EngineTrainerOptions): Promis
 
   const of = (inputs: Float32Array, count: number) => {
     const values = new Float32Array(count * size)
-    for (let from = 0; from < count; from += batchSize) {
-      const batch = Math.min(batchSize, count - from)
+    for (let from = 0; from < count; from += most) {
+      const batch = Math.min(most, count - from)
       const settings = { batch, training: false, params: 0, gradient: 0 }
       const { plan, forward } = start.program(settings)
       const part = inputs.subarray(from * inputSize, (from + batch) * inputSize)

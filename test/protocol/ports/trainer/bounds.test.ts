@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { cutOf } from '../../../../protocol/engine/cut.ts'
+import { cutOf, START_BATCH } from '../../../../protocol/engine/cut.ts'
 import { planMemory } from '../../../../protocol/engine/engine.ts'
 import { Fault } from '../../../../protocol/errors.ts'
 import { sizeOf } from '../../../../protocol/params.ts'
@@ -47,9 +47,10 @@ describe('memory', () => {
     ]
     const topology = readTopology(branchingJson([50], layers), limits)
     const { start, rest } = cutOf(graphOfTopology(topology))!
-    const bytes = [start, rest].map((part) => planMemory(part, limits.batchSize).bytes)
+    const before = planMemory(start, START_BATCH, true).bytes
+    const after = planMemory(rest, limits.batchSize).bytes
     const copies = 2 * 4 * sizeOf(topology.tensors)
-    expect(topology.demand.memoryBytes).toBe(bytes[0]! + bytes[1]! + copies)
+    expect(topology.demand.memoryBytes).toBe(before + after + copies)
   })
 
   test('grows with the batch', () => {

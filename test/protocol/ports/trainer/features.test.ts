@@ -9,7 +9,8 @@ import { normal, randomFrom } from '../../../../protocol/random.ts'
 import { binaries } from '../../../support/engine.ts'
 import { branchingJson, paramsOf, topologyOf } from '../../../support/models.ts'
 
-const BATCH = 8
+/** More than the frozen start takes at once. */
+const BATCH = 13
 const json = branchingJson(
   [4, 4, 1],
   [
