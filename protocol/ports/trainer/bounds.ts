@@ -104,7 +104,7 @@ function memoryOf(graph: Graph, batch: number): { memoryBytes: number; bytes: nu
   if (graph.nodes.every(({ className }) => layerRules[className]?.plan)) {
     const { bytes, nodeBytes } = planMemory(graph, batch)
     const cut = cutOf(graph)
-    const start = cut && planMemory(cut.start, Math.min(batch, START_BATCH), true)
+    const start = cut && planMemory(cut.start, Math.min(batch, START_BATCH), 'forward')
     const parts = start && start.bytes + planMemory(cut.rest, batch).bytes
     return { memoryBytes: (parts ?? bytes) + COPIES_IN_FLIGHT * size, bytes: [...nodeBytes] }
   }

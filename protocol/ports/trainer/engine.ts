@@ -53,8 +53,8 @@ export async function createEngineTrainer(
 async function createCutTrainer(cut: Cut, options: EngineTrainerOptions): Promise<Trainer> {
   const { batchSize, binaries, simd, frozen = new Float32Array(0) } = options
   const most = Math.min(batchSize, START_BATCH)
-  const forwardOnly = { batch: most, binaries, simd, forwardOnly: true }
-  const start = await createEngine(cut.start, forwardOnly)
+  const room = 'forward'
+  const start = await createEngine(cut.start, { batch: most, binaries, simd, room })
   holdFrozen(start, frozen)
   const isHeld = cut.rest.frozen?.length
   const held = isHeld ? frozen : new Float32Array(0)
