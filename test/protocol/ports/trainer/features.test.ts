@@ -1,12 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { createTrainer } from '../../../../node/trainer.ts'
 import { codecs } from '../../../../protocol/codec/table.ts'
+import { forEachTensor, sizeOf, type TensorSpec } from '../../../../protocol/params.ts'
 import { createGraphTrainer } from '../../../../protocol/ports/trainer/engine.ts'
 import { featuresOf, fits } from '../../../../protocol/ports/trainer/features.ts'
 import { graphOf } from '../../../../protocol/ports/trainer/topology.ts'
 import type { Features, Trainer } from '../../../../protocol/ports/trainer/trainer.ts'
 import { normal, randomFrom } from '../../../../protocol/random.ts'
-import { binaries } from '../../../support/engine.ts'
+import { binaries, type LayerSpec } from '../../../support/engine.ts'
 import { branchingJson, paramsOf, topologyOf } from '../../../support/models.ts'
 
 /** More than the frozen start takes at once. */
@@ -71,6 +72,69 @@ describe('a trainer of a model that begins with frozen layers', () => {
     trainer.close()
   })
 })
+
+test('a model of the size of MobileNet learns its head from features', async () => {
+  const conv = (layer: string, config: object): LayerSpec[] => [
+    { layer, config: { padding: 'same', use_bias: false, ...config }, frozen: true },
+    { layer: 'BatchNormalization', frozen: true },
+    { layer: 'ReLU', config: { max_value: 6 } },
+  ]
+  const block = (filters: number, strides: number) => [
+    ...conv('DepthwiseConv2D', { kernel_size: 3, strides }),
+    ...conv('Conv2D', { kernel_size: 1, filters }),
+  ]
+  // Howard et al. 2017, table 1.
+  const wide = Array.from({ length: 5 }, () => block(512, 1)).flat()
+  const mobileNet = branchingJson(
+    [32, 32, 3],
+    [
+      ...conv('Conv2D', { kernel_size: 3, strides: 2, filters: 32 }),
+      ...[...block(64, 1), ...block(128, 2), ...block(128, 1), ...block(256, 2), ...block(256, 1)],
+      ...[...block(512, 2), ...wide, ...block(1024, 2), ...block(1024, 1)],
+      { layer: 'GlobalAveragePooling2D' },
+      { layer: 'Dense', config: { units: 3, activation: 'softmax' } },
+    ],
+  )
+  const { tensors, frozen, demand } = topologyOf(mobileNet)
+  expect([sizeOf(tensors), sizeOf(frozen)]).toEqual([3 * 1025, 3_228_864])
+  const work = demand.nodes.map(({ multiplyAdds }) => multiplyAdds)
+  expect(work.at(-1)! / demand.multiplyAdds).toBeLessThan(1 / 1000)
+  const trainer = await createTrainer(mobileNet, {
+    ...{ backend: 'engine', batchSize: 12 },
+    frozen: codecs.float32.encode(startOf(frozen), frozen),
+  })
+  const { of, rest, size } = trainer.features!
+  expect(size).toBe(1024)
+  const images = Float32Array.from({ length: 12 * 32 * 32 * 3 }, () => normal(random))
+  const batch = { inputs: of(images, 12), labels: Int32Array.from({ length: 12 }, (_, i) => i % 3) }
+  const head = rest.floats(sizeOf(tensors))
+  const gradient = rest.floats(head.length)
+  const optimizer = rest.createOptimizer({ name: 'adam', learningRate: 0.01 })
+  const losses = Array.from({ length: 200 }, (_, seed) => {
+    const loss = rest.gradientInto(gradient, head, { ...batch, size: 12, seed })
+    optimizer.step(head, gradient)
+    return loss
+  })
+  expect(losses[0]).toBeCloseTo(Math.log(3), 5)
+  expect(losses.at(-1)).toBeLessThan(0.5)
+  trainer.load(head)
+  const whole = trainer.predict(images, 12)
+  rest.load(head)
+  expect(rest.predict(batch.inputs, 12)).toEqual(whole)
+  trainer.close()
+})
+
+/** Kernels as He et al. 2015 draw them, normalisations that change nothing. */
+function startOf(tensors: readonly TensorSpec[]): Float32Array {
+  const params = new Float32Array(sizeOf(tensors))
+  forEachTensor(tensors, ({ name, shape, role }, start, end) => {
+    const inputs = shape.slice(0, name.endsWith('depthwise_kernel') ? 2 : 3).reduce((a, b) => a * b)
+    const one = () => (shape.length === 4 ? Math.sqrt(2 / inputs) * normal(random) : 1)
+    const isZero = role === 'mean' || name.endsWith('beta')
+    for (let i = start; i < end; i++) params[i] = isZero ? 0 : one()
+  })
+  return params
+}
 
 describe('features of a set', () => {
   test('are computed once for each example, prepared, in order', async () => {
