@@ -73,9 +73,14 @@ export interface Program {
   backward(): void
 }
 
+/** Whose gradients programs ask for: nobody's, the weights', or, in tests, the input's too. */
+export type Room = 'forward' | 'weights' | 'input'
+
 export interface EngineOptions {
   /** The largest batch a program will have. */
   batch: number
+  /** What there is room for; `weights` unless given. */
+  room?: Room
   binaries: Binaries
   /** `auto` takes relaxed where it runs. */
   simd: Simd | 'auto'
@@ -94,7 +99,7 @@ const PAGE_BYTES = 65_536
 export async function createEngine(graph: Graph, options: EngineOptions): Promise<Engine> {
   const simd = chosen(options)
   const size = sizeOf(graph.tensors)
-  const { arraysAt, frozenAt, base, end, bytes } = planMemory(graph, options.batch)
+  const { arraysAt, frozenAt, base, end, bytes } = planMemory(graph, options.batch, options.room)
   const compiled = (settings: ProgramSettings) =>
     compile(graph, { ...settings, frozen: frozenAt, base, control: CONTROL_AT })
   const memory = memoryOf(bytes / PAGE_BYTES)
@@ -167,20 +172,20 @@ export async function createEngine(graph: Graph, options: EngineOptions): Promis
 }
 
 /** Where a model's arrays, and the arena behind them, lie in a memory that has room for batches of `batch`. */
-export function planMemory(graph: Graph, batch: number): PlanMemory {
+export function planMemory(graph: Graph, batch: number, room: Room = 'weights'): PlanMemory {
   const arraysAt = lineUp(CONTROL_AT + LABELS_AT + FLOAT_BYTES * batch)
   const frozenAt = arraysAt + ARRAYS * arrayBytes(sizeOf(graph.tensors))
   const base = frozenAt + arrayBytes(sizeOf(graph.frozen ?? []))
   const places = {
     ...{ batch, params: arraysAt, gradient: arraysAt, frozen: frozenAt },
-    inputGradient: true,
+    inputGradient: room === 'input',
   }
-  const [training, predicting] = [true, false].map((training) =>
+  const plans = (room === 'forward' ? [false] : [true, false]).map((training) =>
     compile(graph, { ...places, training, base, control: CONTROL_AT }),
-  ) as [Plan, Plan]
-  const end = Math.max(training.end, predicting.end)
+  )
+  const end = Math.max(...plans.map((plan) => plan.end))
   const bytes = PAGE_BYTES * Math.ceil((end + LINE_BYTES) / PAGE_BYTES)
-  return { arraysAt, frozenAt, base, end, bytes, nodeBytes: training.nodeBytes }
+  return { arraysAt, frozenAt, base, end, bytes, nodeBytes: plans[0]!.nodeBytes }
 }
 
 export interface PlanMemory {

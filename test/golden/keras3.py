@@ -86,4 +86,20 @@ t = L.Average()([t, a]) * L.Multiply()([t, a])
 merges = keras.Model([x], [L.Activation("softmax")(L.Dense(3)(L.Flatten()(t)))])
 add("merges", merges, numbers(3, 4, 6))
 
+x = keras.Input((7, 7, 2))
+t = L.Conv2D(4, 3, padding="same", use_bias=False)(x)
+t = L.BatchNormalization()(t)
+b = L.ReLU(6.0)(t)
+t = L.ZeroPadding2D(((0, 1), (0, 1)))(b)
+t = L.DepthwiseConv2D(3, strides=2, use_bias=False, name="depthwise")(t)
+t = L.BatchNormalization()(t)
+t = L.ReLU()(t)
+t = L.Conv2D(4, 1)(t)
+t = L.Add()([t, L.SeparableConv2D(4, 2, strides=2)(b)])
+t = L.GlobalAveragePooling2D()(t)
+mobile = keras.Model(x, L.Dense(3, activation="softmax", name="head")(L.Dropout(0.2)(t)))
+for layer in mobile.layers[:-1]:
+    layer.trainable = False
+add("mobile, frozen but for its head", mobile, numbers(3, 7, 7, 2))
+
 json.dump(golden, sys.stdout, indent=None)

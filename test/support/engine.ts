@@ -179,7 +179,7 @@ function dirty(engine: Engine, { base, end }: { base: number; end: number }): vo
 }
 
 export function engineFor(graph: Graph, batch: number, simd: Simd): Promise<Engine> {
-  return createEngine(graph, { batch, binaries, simd })
+  return createEngine(graph, { batch, binaries, simd, room: 'input' })
 }
 
 /** ‖got − wanted‖ ≤ tolerance · ‖wanted‖ + floor · √length */

@@ -40,6 +40,8 @@ export interface TestOptions {
   rows?: number
   /** What its values become before training, such as words. */
   mapped?: (value: number) => number
+  /** Changes the trainer. */
+  wrapped?: (trainer: Trainer) => Trainer
   /** Wraps each step, to act in its midst. */
   onStep?: (learner: TestLearner) => void
   /** Called before the data is read, and when the trainer is closed. */
@@ -72,7 +74,8 @@ export function testLearner(options: TestOptions = {}): TestLearner {
   let learner: TestLearner | undefined
   const running = runLearner(testInit(options), {
     createTrainer: async (given) => {
-      const trainer = await tinyTrainer(given)
+      const made = await tinyTrainer(given)
+      const trainer = options.wrapped?.(made) ?? made
       return {
         ...trainer,
         gradientInto(...given) {

@@ -15,9 +15,11 @@ import { multiHeadAttention } from './multi-head-attention.ts'
 import { permute } from './permute.ts'
 import { pooling } from './pooling.ts'
 import { gru, lstm, recurrentLayer } from './recurrent.ts'
+import { relu } from './relu.ts'
 import { reshape } from './reshape.ts'
 import type { LayerRule } from './rule.ts'
 import { separableConv2d } from './separable-conv2d.ts'
+import { zeroPadding2d } from './zero-padding2d.ts'
 
 /** Every layer a model may have, by its class name in model.json. */
 export const layers: Readonly<Record<string, LayerRule>> = {
@@ -27,6 +29,7 @@ export const layers: Readonly<Record<string, LayerRule>> = {
   Reshape: reshape,
   Dropout: dropout,
   Activation: activationLayer,
+  ReLU: relu,
   BatchNormalization: batchNormalization,
   LayerNormalization: layerNormalization,
   Embedding: embedding,
@@ -44,6 +47,7 @@ export const layers: Readonly<Record<string, LayerRule>> = {
   Conv2D: conv(2),
   DepthwiseConv2D: depthwiseConv2d,
   SeparableConv2D: separableConv2d,
+  ZeroPadding2D: zeroPadding2d,
   MaxPooling1D: pooling('max', 1),
   MaxPooling2D: pooling('max', 2),
   AveragePooling1D: pooling('mean', 1),

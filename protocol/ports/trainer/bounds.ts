@@ -5,6 +5,7 @@
  *   memory          of the engine's plan to the byte, and two copies in flight; estimated where TensorFlow.js trains
  *   multiply-adds   of a step: forward, and both gradients
  */
+import { cutOf, START_BATCH } from '../../engine/cut.ts'
 import { planMemory } from '../../engine/engine.ts'
 import { type Graph, weightsOf } from '../../engine/graph.ts'
 import { product } from '../../engine/layers/settings.ts'
@@ -102,7 +103,10 @@ function memoryOf(graph: Graph, batch: number): { memoryBytes: number; bytes: nu
   const size = FLOAT_BYTES * sizeOf(graph.tensors)
   if (graph.nodes.every(({ className }) => layerRules[className]?.plan)) {
     const { bytes, nodeBytes } = planMemory(graph, batch)
-    return { memoryBytes: bytes + COPIES_IN_FLIGHT * size, bytes: [...nodeBytes] }
+    const cut = cutOf(graph)
+    const start = cut && planMemory(cut.start, Math.min(batch, START_BATCH), 'forward')
+    const parts = start && start.bytes + planMemory(cut.rest, batch).bytes
+    return { memoryBytes: (parts ?? bytes) + COPIES_IN_FLIGHT * size, bytes: [...nodeBytes] }
   }
   const bytes = graph.nodes.map(
     ({ outputShape }) => COPIES_OF_ACTIVATIONS * FLOAT_BYTES * batch * product(outputShape),

@@ -1,4 +1,5 @@
-import { type Binaries, createEngine, type Simd } from '../../engine/engine.ts'
+import { type Cut, cutOf, START_BATCH } from '../../engine/cut.ts'
+import { type Binaries, createEngine, type Engine, type Simd } from '../../engine/engine.ts'
 import type { Graph } from '../../engine/graph.ts'
 import { layers as layerRules } from '../../engine/layers/table.ts'
 import type { StartHelper } from '../../engine/leader.ts'
@@ -44,7 +45,51 @@ export async function createEngineTrainer(
   topology: Topology,
   options: EngineTrainerOptions,
 ): Promise<Trainer> {
-  return createGraphTrainer(graphOf(topology), options)
+  const graph = graphOf(topology)
+  const cut = cutOf(graph)
+  return cut ? createCutTrainer(cut, options) : createGraphTrainer(graph, options)
+}
+
+/** A trainer of a model that begins with frozen layers: those run forward alone, in a memory of their own. */
+async function createCutTrainer(cut: Cut, options: EngineTrainerOptions): Promise<Trainer> {
+  const { batchSize, binaries, simd, frozen = new Float32Array(0) } = options
+  const most = Math.min(batchSize, START_BATCH)
+  const room = 'forward'
+  const start = await createEngine(cut.start, { batch: most, binaries, simd, room })
+  holdFrozen(start, frozen)
+  const isHeld = cut.rest.frozen?.length
+  const held = isHeld ? frozen : new Float32Array(0)
+  const rest = await createGraphTrainer(cut.rest, { ...options, frozen: held })
+  const inputSize = inputSizeOf(start)
+  const size = cut.start.outputUnits
+
+  const of = (inputs: Float32Array, count: number) => {
+    const values = new Float32Array(count * size)
+    for (let from = 0; from < count; from += most) {
+      const batch = Math.min(most, count - from)
+      const settings = { batch, training: false, params: 0, gradient: 0 }
+      const { plan, forward } = start.program(settings)
+      const part = inputs.subarray(from * inputSize, (from + batch) * inputSize)
+      start.floatsAt(plan.input, part.length).set(part)
+      forward()
+      values.set(start.floatsAt(plan.logits, batch * size), from * size)
+    }
+    return values
+  }
+  return {
+    ...rest,
+    inputSize,
+    features: { size, of, rest },
+    gradientInto: (gradient, params, batch) =>
+      rest.gradientInto(gradient, params, { ...batch, inputs: of(batch.inputs, batch.size) }),
+    predict: (inputs, count) => rest.predict(of(inputs, count), count),
+  }
+}
+
+function holdFrozen({ frozen }: Engine, values: Float32Array): void {
+  const { length } = frozen
+  invariant(values.length === length, `${length} frozen values, got ${values.length}`)
+  frozen.set(values)
 }
 
 /** A trainer of any graph that ends in logits. Throws Fault `thread-lost` when a thread does not start. */
@@ -63,9 +108,7 @@ export async function createGraphTrainer(
 ): Promise<Trainer> {
   const threads = Math.min(options.threads ?? threadsFor(graph, batchSize, cores), batchSize)
   const engine = await createEngine(graph, { batch: batchSize, binaries, simd })
-  const { length } = engine.frozen
-  invariant(frozen.length === length, `${length} frozen values, got ${frozen.length}`)
-  engine.frozen.set(frozen)
+  holdFrozen(engine, frozen)
   const { tensors, outputUnits } = graph
   // For arrays of strangers, which lie elsewhere; asked for first, so that there is room.
   const copy = engine.floats(engine.size)

@@ -41,6 +41,9 @@ export const imageForwards: Record<string, Forward> = {
     return finish(mixed, weight(layer, 'bias'), config)
   },
 
+  ZeroPadding2D: ([x], { config }) =>
+    tf.pad(x!, [[0, 0], ...(config.padding as [number, number][]), [0, 0]]),
+
   MaxPooling2D: ([x], { config }) => pool('max', x!, config),
   MaxPooling1D: ([x], { config }) => flatten(pool('max', widen(x!), config)),
   AveragePooling2D: ([x], { config }) => pool('mean', x!, config),

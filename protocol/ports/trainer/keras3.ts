@@ -7,6 +7,7 @@
  *   x + y, x * y                                                    Add, Multiply
  *   forward_layer with its backward_layer                           one layer, which both are
  *   model/layer/lstm_cell/kernel                                    layer/kernel
+ *   kernel of a DepthwiseConv2D                                     depthwise_kernel
  *
  * What this does not know stays as it is, and is refused by the reader with its layer's name.
  * Source: Keras 3.15, keras/src/saving/serialization_lib.py and keras/src/models/functional.py.
@@ -31,11 +32,18 @@ export function fromKeras3(model: Config, isKeras2: boolean): Config {
   return { class_name: model.class_name, config: { ...config, layers } }
 }
 
-/** `model/layer/lstm_cell/kernel` and `layer/kernel` as `layer/kernel`. */
+/** `model/layer/lstm_cell/kernel` and `layer/kernel` as `layer/kernel`; a depthwise kernel under its old name. */
 export function weightFromKeras3(name: string, model: Config): string {
-  const own = record(model.config, 'config').name
-  const parts = name.split('/').filter((part) => !/^(lstm|gru)_cell(_\d+)?$/.test(part))
-  return (parts[0] === own && parts.length > 2 ? parts.slice(1) : parts).join('/')
+  const { name: own, layers } = record(model.config, 'config')
+  const all = name.split('/').filter((part) => !/^(lstm|gru)_cell(_\d+)?$/.test(part))
+  const parts = all[0] === own && all.length > 2 ? all.slice(1) : all
+  const [layer, weight] = parts
+  const isDepthwise = (layers as Config[]).some(
+    ({ class_name, config }) =>
+      class_name === 'DepthwiseConv2D' && (config as Config | undefined)?.name === layer,
+  )
+  if (isDepthwise && weight === 'kernel') return `${layer}/depthwise_kernel`
+  return parts.join('/')
 }
 
 /** Whose layers have the class names of the table; a class of anybody else may share a name and compute something else. */

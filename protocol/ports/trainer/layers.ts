@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core'
+import { nameOf } from '../../engine/layers/relu.ts'
 import { finish } from './activations.ts'
 import { imageForwards } from './image-layers.ts'
 import { sequenceForwards } from './sequence-layers.ts'
@@ -40,6 +41,7 @@ export const forwards: Record<string, Forward> = {
   Flatten: ([x], { outputShape }) => tf.reshape(x!, [-1, ...outputShape]),
   Reshape: ([x], { outputShape }) => tf.reshape(x!, [-1, ...outputShape]),
   Activation: ([x], { config }) => finish(x!, undefined, config),
+  ReLU: ([x], { config }) => finish(x!, undefined, { activation: nameOf(config) }),
 
   Dropout([x], layer, { training }) {
     const rate = layer.config.rate as number

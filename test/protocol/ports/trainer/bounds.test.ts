@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest'
+import { cutOf, START_BATCH } from '../../../../protocol/engine/cut.ts'
+import { createEngine, planMemory } from '../../../../protocol/engine/engine.ts'
 import { Fault } from '../../../../protocol/errors.ts'
 import { sizeOf } from '../../../../protocol/params.ts'
 import { MAX_STEP_MULTIPLY_ADDS } from '../../../../protocol/ports/trainer/bounds.ts'
@@ -6,7 +8,7 @@ import {
   graphOf as graphOfTopology,
   readTopology,
 } from '../../../../protocol/ports/trainer/topology.ts'
-import { engineFor, type LayerSpec } from '../../../support/engine.ts'
+import { binaries, type LayerSpec } from '../../../support/engine.ts'
 import { branchingJson, denseJson, mixerJson, transformerJson } from '../../../support/models.ts'
 
 const limits = { memoryBytes: Number.POSITIVE_INFINITY, batchSize: 32 }
@@ -32,9 +34,24 @@ describe('memory', () => {
     ],
   ])('is what the engine takes to the byte, and two copies in flight: %s', async (_, json) => {
     const topology = readTopology(json, limits)
-    const engine = await engineFor(graphOfTopology(topology), limits.batchSize, 'plain')
+    const graph = graphOfTopology(topology)
+    const engine = await createEngine(graph, { batch: limits.batchSize, binaries, simd: 'plain' })
     const copies = 2 * 4 * sizeOf(topology.tensors)
     expect(topology.demand.memoryBytes).toBe(engine.memory.buffer.byteLength + copies)
+  })
+
+  test('of a model that begins with frozen layers is that of its two parts', () => {
+    const layers: LayerSpec[] = [
+      { layer: 'Dense', config: { units: 300, activation: 'relu' }, frozen: true },
+      { layer: 'Dense', config: { units: 20, activation: 'relu' } },
+      softmax,
+    ]
+    const topology = readTopology(branchingJson([50], layers), limits)
+    const { start, rest } = cutOf(graphOfTopology(topology))!
+    const before = planMemory(start, START_BATCH, 'forward').bytes
+    const after = planMemory(rest, limits.batchSize).bytes
+    const copies = 2 * 4 * sizeOf(topology.tensors)
+    expect(topology.demand.memoryBytes).toBe(before + after + copies)
   })
 
   test('grows with the batch', () => {

@@ -38,8 +38,8 @@ const jsonOf = (modelTopology: object, weights: Golden['weights']) =>
 describe('a model that Keras 3 wrote', () => {
   test.each(Object.entries(golden))('gives what Keras gives: %s', async (_, model) => {
     const json = jsonOf(model.topology, model.weights)
-    const trainer = await createTrainer(json, { backend: 'engine', batchSize: 2 })
-    const params = Float32Array.from(model.params)
+    const { params, frozen } = splitOf(model)
+    const trainer = await createTrainer(json, { backend: 'engine', batchSize: 2, frozen })
     trainer.load(params)
     expectNear('outputs', trainer.predict(Float32Array.from(model.inputs), 3), model.outputs, 1e-5)
     trainer.close()
@@ -214,6 +214,23 @@ describe('a model of Keras 3 is refused, with its layer:', () => {
     expectRefused(JSON.stringify(transformer.topology), /modelTopology is missing/)
   })
 })
+
+/** What is trained, and the bytes of what is frozen. */
+function splitOf(model: Golden): { params: Float32Array; frozen: Uint8Array } {
+  const topology = topologyOf(jsonOf(model.topology, model.weights))
+  const learns = new Set(topology.tensors.map(({ name }) => name))
+  const [own, held]: [number[], number[]] = [[], []]
+  let at = 0
+  for (const { name, shape } of topology.groups.flatMap(({ tensors }) => tensors)) {
+    const size = shape.reduce((a, b) => a * b, 1)
+    ;(learns.has(name) ? own : held).push(...model.params.slice(at, at + size))
+    at += size
+  }
+  return {
+    params: Float32Array.from(own),
+    frozen: new Uint8Array(Float32Array.from(held).buffer),
+  }
+}
 
 /** A copy in which one layer is changed. */
 function changed(topology: Entry, name: string, change: (layer: Entry) => void): Entry {

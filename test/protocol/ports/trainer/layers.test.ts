@@ -39,6 +39,17 @@ const lstm = (settings: object) => tfl.layers.lstm({ ...cell, ...settings })
 const gru = (settings: object) => tfl.layers.gru({ ...cell, ...settings })
 
 const rows: Record<string, Row> = {
+  ReLU: { shape: steps, layer: tfl.layers.reLU() },
+  'ReLU to 6': { shape: steps, layer: tfl.layers.reLU({ maxValue: 6 }) },
+  ZeroPadding2D: {
+    shape: image,
+    layer: tfl.layers.zeroPadding2d({
+      padding: [
+        [0, 1],
+        [2, 3],
+      ],
+    }),
+  },
   Conv2D: {
     shape: image,
     layer: tfl.layers.conv2d({ filters: 5, kernelSize: 3, activation: 'relu' }),

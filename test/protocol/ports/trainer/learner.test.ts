@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { codecs } from '../../../../protocol/codec/table.ts'
 import { sizeOf } from '../../../../protocol/params.ts'
 import type { WorkerInit } from '../../../../protocol/ports/trainer/commands.ts'
+import type { Trainer } from '../../../../protocol/ports/trainer/trainer.ts'
 import {
   memoryCheckpoints,
   swapOnce,
@@ -183,6 +184,43 @@ test('frozen layers feed those that learn, and nobody trains, swaps or saves the
   await finish(one, other)
   expect(await loss(held)).toBeLessThan(first / 1.5)
   expect(await loss(held.map((value, i) => (i < 60 ? -value : value)))).toBeGreaterThan(first)
+})
+
+test('features of frozen layers are computed once for each example, and training goes on from them', async () => {
+  const modelJson = branchingJson(
+    [6],
+    [
+      { layer: 'Dense', config: { units: 10, activation: 'tanh' }, frozen: true },
+      { layer: 'Dense', config: { units: 3, activation: 'softmax' } },
+    ],
+  )
+  const { tensors, frozen } = topologyOf(modelJson)
+  const manifest = tableManifest(modelJson, { inputs: 6, classes: 3 })
+  const init = {
+    ...{ modelJson, params: codecs.float32.encode(paramsOf({ tensors }), tensors) },
+    frozen: codecs.float32.encode(paramsOf({ tensors: frozen }, 5), frozen),
+  }
+  const run = async (kept: boolean) => {
+    let computed = 0
+    const wrapped = ({ features, ...trainer }: Trainer): Trainer => {
+      if (!features || !kept) return trainer
+      const of: typeof features.of = (inputs, count) => {
+        computed += count
+        return features.of(inputs, count)
+      }
+      return { ...trainer, features: { ...features, of } }
+    }
+    const learner = testLearner({ manifest, init: { ...init }, wrapped })
+    await learner.take('ready')
+    const { loss } = await learner.ask({ type: 'train', steps: 40 }, 'trained')
+    const { metrics } = await learner.ask({ type: 'evaluate', at: 'trained' }, 'evaluated')
+    const params = await learner.params()
+    await finish(learner)
+    return { computed, found: { loss, metrics, params } }
+  }
+  const [once, always] = [await run(true), await run(false)]
+  expect(once.computed).toBe(200)
+  expect(once.found).toEqual(always.found)
 })
 
 test('frozen weights that are missing are said', async () => {
