@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Graph } from '../../../protocol/engine/graph.ts'
 import { compile } from '../../../protocol/engine/plan.ts'
+import type { Random } from '../../../protocol/random.ts'
 import { engineFor, expectAgreement, graphOf, type LayerSpec } from '../../support/engine.ts'
 
 const denseLayer = { layer: 'Dense', config: { units: 3 } }
@@ -129,6 +130,12 @@ describe('Conv2D', () => {
       config: { filters, kernel_size: 3, padding: 'same', activation: 'relu' },
     })
     await expectAgreement(graphOf([7, 6, 8], [conv(12), conv(20)]), { batch: 33 })
+  })
+
+  test('sums over many pixels stay as exact as float32 is', async () => {
+    const layer = { layer: 'Conv2D', config: { filters: 1, kernel_size: 3 } }
+    const options = { batch: 2, tolerance: 2e-6, floor: 0, input: (random: Random) => 1 + random() }
+    await expectAgreement(graphOf([90, 90, 1], [layer]), options)
   })
 
   test.each(['linear', 'relu', 'swish', 'sigmoid', 'softmax'])(
