@@ -32,7 +32,10 @@ interface Run {
   stepsPerSecond: number
   /** Our steps in the time of one of PyTorch's; null where there is no PyTorch. */
   ofPyTorch: number | null
-  /** Multiply-adds per second, of those that this build does when it waits for nothing. */
+  /**
+   * Multiply-adds per second, of those that this build does when it waits for nothing. They are counted as a direct convolution
+   * would do them: one by Winograd's tiles does fewer, and goes above 1.
+   */
   ofWasmPeak: number
   /** By the clock, steps of these threads in the time of one of our single thread's; null for that one. */
   ofOneThread: number | null

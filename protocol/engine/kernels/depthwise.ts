@@ -34,13 +34,18 @@ export function depthwise(
   const least = f32x4.splat(floor)
   const bytes = C << 2
   const whole = (C & ~3) << 2
+  const slides = columns == 3 && tapColumn == pixelStep
   for (let n = 0; n < images; n++) {
     for (let y = 0; y < height; y++) {
       const from = input + n * imageStep + y * rowStep
       const to = output + n * outImageStep + y * outRowStep
       for (let c = 0; c < whole; c += 16) {
         const start = bias ? v128.load(bias + c) : f32x4.splat(0)
-        for (let x = 0; x < width; x += 4) {
+        let x = 0
+        if (slides) for (; x + 4 <= width; x += 4) {
+          slide(from + x * pixelStep + c, pixelStep, rows, tapRow, kernel + c, bytes, start, least, to + x * outPixelStep + c, outPixelStep)
+        }
+        for (; x < width; x += 4) {
           // Pixels past the row's end repeat the last one, and write what it writes.
           const x1 = min(x + 1, width - 1), x2 = min(x + 2, width - 1), x3 = min(x + 3, width - 1)
           const p0 = from + x * pixelStep + c, p1 = from + x1 * pixelStep + c
@@ -81,6 +86,42 @@ export function depthwise(
   }
 }
 
+/** Four pixels side by side under windows of three columns: six values of a row serve all twelve taps. */
+// @ts-ignore: decorator
+@inline
+function slide(
+  p: usize, step: i32, rows: i32, tapRow: i32, w: usize, bytes: i32, start: v128, least: v128, to: usize, outStep: i32,
+): void {
+  let s0 = start, s1 = start, s2 = start, s3 = start
+  for (let i = 0; i < rows; i++, p += tapRow) {
+    const k0 = v128.load(w), k1 = v128.load(w + bytes), k2 = v128.load(w + bytes * 2)
+    let q = p
+    let v = v128.load(q)
+    s0 = madd(v, k0, s0)
+    v = v128.load(q += step)
+    s0 = madd(v, k1, s0)
+    s1 = madd(v, k0, s1)
+    v = v128.load(q += step)
+    s0 = madd(v, k2, s0)
+    s1 = madd(v, k1, s1)
+    s2 = madd(v, k0, s2)
+    v = v128.load(q += step)
+    s1 = madd(v, k2, s1)
+    s2 = madd(v, k1, s2)
+    s3 = madd(v, k0, s3)
+    v = v128.load(q += step)
+    s2 = madd(v, k2, s2)
+    s3 = madd(v, k1, s3)
+    v = v128.load(q += step)
+    s3 = madd(v, k2, s3)
+    w += bytes * 3
+  }
+  v128.store(to, f32x4.pmax(s0, least))
+  v128.store(to + outStep, f32x4.pmax(s1, least))
+  v128.store(to + outStep * 2, f32x4.pmax(s2, least))
+  v128.store(to + outStep * 3, f32x4.pmax(s3, least))
+}
+
 /** result[tap, c] = Σ over images and pixels of input · gradient, overwritten. Row by row: short sums keep float32 exact. */
 export function depthwiseFilterGradient(
   input: usize, imageStep: i32, rowStep: i32, pixelStep: i32,
@@ -106,7 +147,24 @@ export function depthwiseFilterGradient(
           for (let c = 0; c < whole; c += 16, to += 16) {
             let s0 = f32x4.splat(0), s1 = s0, s2 = s0
             let p = run + c
-            for (let g = by + c; g < end; g += gradientPixelStep) {
+            let g = by + c
+            // Two pixels at a time, so that no sum waits for the one before.
+            let t0 = s0, t1 = s0, t2 = s0
+            for (; g + gradientPixelStep < end; g += gradientPixelStep << 1) {
+              const d = v128.load(g), e = v128.load(g + gradientPixelStep)
+              s0 = madd(v128.load(p), d, s0)
+              s1 = madd(v128.load(p + o1), d, s1)
+              s2 = madd(v128.load(p + o2), d, s2)
+              p += pixelStep
+              t0 = madd(v128.load(p), e, t0)
+              t1 = madd(v128.load(p + o1), e, t1)
+              t2 = madd(v128.load(p + o2), e, t2)
+              p += pixelStep
+            }
+            s0 = f32x4.add(s0, t0)
+            s1 = f32x4.add(s1, t1)
+            s2 = f32x4.add(s2, t2)
+            for (; g < end; g += gradientPixelStep) {
               const d = v128.load(g)
               s0 = madd(v128.load(p), d, s0)
               s1 = madd(v128.load(p + o1), d, s1)

@@ -1,52 +1,59 @@
 import { madd } from './simd.ts'
+import { foldTile4, gradientTile4, inputTile4, outputTile4, transformTaps4 } from './tiles4.ts'
+import { foldTile6, gradientTile6, inputTile6, outputTile6, transformTaps6 } from './tiles6.ts'
 
 /**
- * Winograd F(2×2, 3×3) and F(3×3, 2×2): 3×3 convolutions of stride 1 with 16 multiplications where the direct ones take 36.
+ * Winograd F(2×2, R×R) and F(R×R, 2×2), R = 3 or 5: convolutions of stride 1 with 16 multiplications where the direct ones
+ * take 36, or 36 where they take 100.
  *
- * A 4×4 tile of the input becomes 16 values by BᵀdB, each of the 16 a matrix product of its own over channels, and the
- * sums come back by AᵀmA: a 2×2 tile of the output, or, with the same input tiles, the 3×3 filter gradient. Tiles that
- * stick out over an edge are gathered into a patch with zeros around, so no border is needed. C and K divide by 4.
+ * A tile of the input, `side` = R + 1 pixels a side, becomes side² values by BᵀdB, each of them a matrix product of its own
+ * over channels, and the sums come back by AᵀmA: a 2×2 tile of the output, or, with the same input tiles, the R×R filter
+ * gradient. Tiles that stick out over an edge are gathered into a patch with zeros around, so no border is needed. C and K
+ * divide by 4. layers/winograd.ts says how much scratch it takes.
  * Source: Lavin and Gray 2015, Fast algorithms for convolutional neural networks.
  */
 
-/** Tiles transformed at a time, a multiple of the 5 that one pass of the product takes. */
+/** Tiles transformed at a time, a multiple of the 5 that one pass of the product takes; of larger ones half as many. */
 const TILES: i32 = 40
 const GRADIENT_TILES: i32 = 48
-/** Floats between two of the 16, beyond the values: the 16 must not fall on the same cache sets. */
+/** Floats between two of the side² matrices, beyond the values: they must not fall on the same cache sets. */
 const APART: i32 = 16
+/** Bytes of scratch for one tile of four channels on its way. */
+const LINES: i32 = 576
 
 /**
- * output[n, y, x, k] = max(floor, bias + Σ over the 3×3 window from (y − top, x − left) of input · kernel), zeros around
- * the input. turned: kernel [3, 3, K, C] turned round, for the input gradient.
- * scratch: 16 · (C · K8 + 41 · C + 40 · K8 + 48) floats, K8 = K rounded up to 8 (layers/winograd.ts).
+ * output[n, y, x, k] = max(floor, bias + Σ over the R×R window from (y − top, x − left) of input · kernel), zeros around
+ * the input. turned: kernel [R, R, K, C] turned round, for the input gradient.
  */
 export function winograd(
-  input: usize, height: i32, width: i32, C: i32, top: i32, left: i32,
+  side: i32, input: usize, height: i32, width: i32, C: i32, top: i32, left: i32,
   kernel: usize, turned: bool, bias: usize, floor: f32,
   output: usize, outHeight: i32, outWidth: i32, K: i32, images: i32, scratch: usize,
 ): void {
   const down = (outHeight + 1) >> 1, across = (outWidth + 1) >> 1
   const tiles = down * across
   const total = images * tiles
+  const most = side == 4 ? TILES : TILES / 2
+  const matrices = side * side
   const blocks = (K + 7) >> 3
   const panelStep = C << 5
-  const valueStep = TILES * C + APART << 2
-  const sumStep = TILES * blocks * 8 + APART << 2
+  const valueStep = most * C + APART << 2
+  const sumStep = most * blocks * 8 + APART << 2
   const matrixStep = blocks * panelStep + (APART << 2)
-  const values = scratch + 16 * matrixStep
-  const sums = values + 16 * valueStep
-  const patch = sums + 16 * sumStep
-  transformKernel(kernel, scratch, matrixStep, C, K, turned, patch)
+  const values = scratch + matrices * matrixStep
+  const sums = values + matrices * valueStep
+  const lines = sums + matrices * sumStep
+  transformKernel(side, kernel, scratch, matrixStep, C, K, turned, lines)
   const least = f32x4.splat(floor)
   const right = K << 2, below = outWidth * K << 2
-  for (let first = 0; first < total; first += TILES) {
-    const count = min(TILES, total - first)
+  for (let first = 0; first < total; first += most) {
+    const count = min(most, total - first)
     for (let t = 0; t < count; t++) {
       const n = (first + t) / tiles, place = (first + t) % tiles
-      const y = place / across << 1, x = place % across << 1
-      inputTile(input + n * height * width * C * 4, height, width, C, y - top, x - left, patch, values + (t * C << 2), valueStep)
+      const y = (place / across << 1) - top, x = (place % across << 1) - left
+      inputTile(side, input + n * height * width * C * 4, height, width, C, y, x, lines, values + (t * C << 2), valueStep)
     }
-    for (let e = 0; e < 16; e++) {
+    for (let e = 0; e < matrices; e++) {
       let panel = scratch + e * matrixStep
       for (let k = 0; k < blocks; k++) {
         let to = sums + e * sumStep + (k << 5)
@@ -60,26 +67,54 @@ export function winograd(
     for (let t = 0; t < count; t++) {
       const n = (first + t) / tiles, place = (first + t) % tiles
       const y = place / across << 1, x = place % across << 1
+      const from = sums + (t * blocks << 5)
       const to = output + (((n * outHeight + y) * outWidth + x) * K << 2)
-      outputTile(sums + (t * blocks << 5), sumStep, bias, least, to, K, x + 1 < outWidth ? right : 0, y + 1 < outHeight ? below : 0)
+      const column = x + 1 < outWidth ? right : 0, row = y + 1 < outHeight ? below : 0
+      if (side == 4) outputTile4(from, sumStep, bias, least, to, K, column, row)
+      else outputTile6(from, sumStep, bias, least, to, K, column, row, lines)
     }
   }
 }
 
+/** BᵀdB of the tile whose corner is (y, x), which may stick out: side² × C floats, `step` bytes apart. */
+function inputTile(
+  side: i32, image: usize, height: i32, width: i32, C: i32, y: i32, x: i32, lines: usize, to: usize, step: i32,
+): void {
+  const pixel = C << 2
+  let from = image + (y * width + x) * pixel
+  let row = width * pixel
+  if (y < 0 || x < 0 || y + side > height || x + side > width) {
+    const patch = lines + LINES
+    const begin = max(0, -x), end = min(side, width - x)
+    memory.fill(patch, 0, side * side * pixel)
+    if (end > begin) for (let i = max(0, -y), rows = min(side, height - y); i < rows; i++) {
+      memory.copy(patch + (i * side + begin) * pixel, from + i * row + begin * pixel, (end - begin) * pixel)
+    }
+    from = patch
+    row = side * pixel
+  }
+  if (side == 4) inputTile4(from, row, C, to, step)
+  else inputTile6(from, row, C, to, step, lines)
+}
+
 /**
- * Kernel [3, 3, C, K] → panels [16][⌈K/8⌉][C][8], `step` bytes apart, by GgGᵀ; what is past K stays as it is. turned: kernel
- * [3, 3, K, C] turned round. patch: 192 floats of scratch.
+ * Kernel [R, R, C, K] → panels [side²][⌈K/8⌉][C][8], `step` bytes apart, by GgGᵀ; what is past K stays as it is. turned: kernel
+ * [R, R, K, C] turned round.
  */
-function transformKernel(kernel: usize, panels: usize, step: i32, C: i32, K: i32, turned: bool, patch: usize): void {
+function transformKernel(
+  side: i32, kernel: usize, panels: usize, step: i32, C: i32, K: i32, turned: bool, lines: usize,
+): void {
+  const taps = (side - 1) * (side - 1)
   const tap = C * K << 2
-  const columns = patch + 576
+  const patch = lines + LINES
   for (let k = 0; k < K; k += 4) {
     let to = panels + (k >> 3) * (C << 5) + ((k & 4) << 2)
     for (let c = 0; c < C; c += 4) {
-      if (turned) turnTaps(kernel + (k * C + c << 2), C << 2, tap, patch)
+      if (turned) turnTaps(taps, kernel + (k * C + c << 2), C << 2, tap, patch)
       let from = turned ? patch : kernel + (c * K + k << 2)
       for (let i = 0; i < 4; i++) {
-        transformTaps(from, turned ? 64 : tap, columns, to, step)
+        if (side == 4) transformTaps4(from, turned ? 64 : tap, to, step, lines)
+        else transformTaps6(from, turned ? 64 : tap, to, step, lines)
         from += turned ? 16 : K << 2
         to += 32
       }
@@ -87,10 +122,10 @@ function transformKernel(kernel: usize, panels: usize, step: i32, C: i32, K: i32
   }
 }
 
-/** Four kernels of four channels, rows `row` bytes apart → [9][4][4], last tap first, turned over so that kernels lie side by side. */
-function turnTaps(from: usize, row: i32, tap: i32, to: usize): void {
-  from += tap * 8
-  for (let i = 0; i < 9; i++) {
+/** Four kernels of four channels, rows `row` bytes apart → [taps][4][4], last tap first, turned over so that kernels lie side by side. */
+function turnTaps(taps: i32, from: usize, row: i32, tap: i32, to: usize): void {
+  from += tap * (taps - 1)
+  for (let i = 0; i < taps; i++) {
     const x0 = v128.load(from), x1 = v128.load(from + row), x2 = v128.load(from + row * 2), x3 = v128.load(from + row * 3)
     const low01 = v128.shuffle<f32>(x0, x1, 0, 4, 1, 5), high01 = v128.shuffle<f32>(x0, x1, 2, 6, 3, 7)
     const low23 = v128.shuffle<f32>(x2, x3, 0, 4, 1, 5), high23 = v128.shuffle<f32>(x2, x3, 2, 6, 3, 7)
@@ -101,82 +136,6 @@ function turnTaps(from: usize, row: i32, tap: i32, to: usize): void {
     from -= tap
     to += 64
   }
-}
-
-/** GgGᵀ of the taps of one channel, four kernels side by side. */
-function transformTaps(from: usize, tap: i32, columns: usize, to: usize, step: i32): void {
-  const half = f32x4.splat(0.5)
-  for (let x = 0; x < 3; x++) {
-    widen(from + tap * x, tap * 3, half, columns + (x << 4), 48)
-  }
-  for (let y = 0; y < 4; y++) {
-    widen(columns + y * 48, 16, half, to, step)
-    to += step << 2
-  }
-}
-
-/** Four values of three: by G of F(2, 3). */
-// @ts-ignore: decorator
-@inline
-function widen(from: usize, step: i32, half: v128, to: usize, toStep: i32): void {
-  const a = v128.load(from), b = f32x4.mul(v128.load(from + step), half), c = v128.load(from + step * 2)
-  const plus = f32x4.mul(f32x4.add(a, c), half)
-  v128.store(to, a)
-  v128.store(to + toStep, f32x4.add(plus, b))
-  v128.store(to + toStep * 2, f32x4.sub(plus, b))
-  v128.store(to + toStep * 3, c)
-}
-
-/** BᵀdB of the tile whose corner is (y, x), which may stick out: 16 × C floats, `step` bytes apart. */
-function inputTile(image: usize, height: i32, width: i32, C: i32, y: i32, x: i32, patch: usize, to: usize, step: i32): void {
-  const o1 = C << 2, o2 = o1 << 1, o3 = o1 + o2
-  let from = image + ((y * width + x) * C << 2)
-  let row = width * C << 2
-  if (y < 0 || x < 0 || y + 4 > height || x + 4 > width) {
-    const begin = max(0, -x), end = min(4, width - x)
-    memory.fill(patch, 0, C << 6)
-    if (end > begin) for (let i = max(0, -y), rows = min(4, height - y); i < rows; i++) {
-      memory.copy(patch + ((i * 4 + begin) * C << 2), from + i * row + begin * o1, (end - begin) * o1)
-    }
-    from = patch
-    row = C << 4
-  }
-  const r1 = row, r2 = row * 2, r3 = row * 3
-  const line = step << 2
-  const stop = from + o1
-  while (from < stop) {
-    // Rows of Bᵀd one after the other, so that few values are alive at a time.
-    takenRow(from, from + r2, o1, o2, o3, to, step)
-    let d0 = f32x4.add(v128.load(from + r1), v128.load(from + r2))
-    let d1 = f32x4.add(v128.load(from + r1 + o1), v128.load(from + r2 + o1))
-    let d2 = f32x4.add(v128.load(from + r1 + o2), v128.load(from + r2 + o2))
-    let d3 = f32x4.add(v128.load(from + r1 + o3), v128.load(from + r2 + o3))
-    putRow(d0, d1, d2, d3, to + line, step)
-    takenRow(from + r2, from + r1, o1, o2, o3, to + line * 2, step)
-    takenRow(from + r1, from + r3, o1, o2, o3, to + line * 3, step)
-    from += 16
-    to += 16
-  }
-}
-
-/** A row of Bᵀd that is one row less another, times B. */
-// @ts-ignore: decorator
-@inline
-function takenRow(p: usize, q: usize, o1: i32, o2: i32, o3: i32, to: usize, step: i32): void {
-  const d0 = f32x4.sub(v128.load(p), v128.load(q))
-  const d1 = f32x4.sub(v128.load(p + o1), v128.load(q + o1))
-  const d2 = f32x4.sub(v128.load(p + o2), v128.load(q + o2))
-  const d3 = f32x4.sub(v128.load(p + o3), v128.load(q + o3))
-  putRow(d0, d1, d2, d3, to, step)
-}
-
-// @ts-ignore: decorator
-@inline
-function putRow(d0: v128, d1: v128, d2: v128, d3: v128, to: usize, step: i32): void {
-  v128.store(to, f32x4.sub(d0, d2))
-  v128.store(to + step, f32x4.add(d1, d2))
-  v128.store(to + step * 2, f32x4.sub(d2, d1))
-  v128.store(to + step * 3, f32x4.sub(d1, d3))
 }
 
 /** Five rows of values [C] times a panel [C][8]: rows of 8 sums, `step` bytes apart. */
@@ -224,70 +183,37 @@ function product(p0: usize, row: i32, panel: usize, length: i32, to: usize, step
   v128.store(to, c41, 16)
 }
 
-/** AᵀmA + bias: a 2×2 tile of the output; a step of 0 says that there is no second column, or row. */
-function outputTile(from: usize, step: i32, bias: usize, least: v128, to: usize, K: i32, column: i32, row: i32): void {
-  const line = step << 2
-  for (let k = 0; k < K; k += 4) {
-    const b = bias ? v128.load(bias + (k << 2)) : f32x4.splat(0)
-    let p = from
-    let s0 = v128.load(p), s1 = v128.load(p + step), s2 = v128.load(p + step * 2), s3 = v128.load(p + step * 3)
-    p += line
-    const m0 = v128.load(p), m1 = v128.load(p + step), m2 = v128.load(p + step * 2), m3 = v128.load(p + step * 3)
-    s0 = f32x4.add(s0, m0)
-    s1 = f32x4.add(s1, m1)
-    s2 = f32x4.add(s2, m2)
-    s3 = f32x4.add(s3, m3)
-    p += line
-    const n0 = v128.load(p), n1 = v128.load(p + step), n2 = v128.load(p + step * 2), n3 = v128.load(p + step * 3)
-    putPair(f32x4.add(s0, n0), f32x4.add(s1, n1), f32x4.add(s2, n2), f32x4.add(s3, n3), b, least, to, column)
-    if (row) {
-      p += line
-      s0 = f32x4.sub(f32x4.sub(m0, n0), v128.load(p))
-      s1 = f32x4.sub(f32x4.sub(m1, n1), v128.load(p + step))
-      s2 = f32x4.sub(f32x4.sub(m2, n2), v128.load(p + step * 2))
-      s3 = f32x4.sub(f32x4.sub(m3, n3), v128.load(p + step * 3))
-      putPair(s0, s1, s2, s3, b, least, to + row, column)
-    }
-    from += 16
-    to += 16
-  }
-}
-
-// @ts-ignore: decorator
-@inline
-function putPair(s0: v128, s1: v128, s2: v128, s3: v128, b: v128, least: v128, to: usize, column: i32): void {
-  v128.store(to, f32x4.pmax(f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, b)), least))
-  if (column) v128.store(to + column, f32x4.pmax(f32x4.add(f32x4.sub(s1, s2), f32x4.sub(b, s3)), least))
-}
-
-/**
- * result [3, 3, C, K] = filter gradient, from the input's 4×4 tiles and the output gradient's 2×2 tiles.
- * scratch: 16 · (C · K8 + 49 · C + 48 · K8 + 48) floats.
- */
+/** result [R, R, C, K] = filter gradient, from the input's tiles and the output gradient's 2×2 tiles. */
 export function winogradFilterGradient(
-  input: usize, height: i32, width: i32, C: i32, top: i32, left: i32,
+  side: i32, input: usize, height: i32, width: i32, C: i32, top: i32, left: i32,
   gradient: usize, outHeight: i32, outWidth: i32, K: i32, images: i32, result: usize, scratch: usize,
 ): void {
   const down = (outHeight + 1) >> 1, across = (outWidth + 1) >> 1
   const tiles = down * across
   const total = images * tiles
+  const most = side == 4 ? GRADIENT_TILES : GRADIENT_TILES / 2
+  const matrices = side * side
   const wide = K + 7 & ~7
   const sumStep = C * wide + APART << 2
-  const valueStep = GRADIENT_TILES * C + APART << 2
-  const gradientStep = GRADIENT_TILES * wide + APART << 2
-  const values = scratch + 16 * sumStep
-  const gradients = values + 16 * valueStep
-  const patch = gradients + 16 * gradientStep
-  memory.fill(scratch, 0, 16 * sumStep)
-  for (let first = 0; first < total; first += GRADIENT_TILES) {
-    const count = min(GRADIENT_TILES, total - first)
+  const valueStep = most * C + APART << 2
+  const gradientStep = most * wide + APART << 2
+  const values = scratch + matrices * sumStep
+  const gradients = values + matrices * valueStep
+  const lines = gradients + matrices * gradientStep
+  memory.fill(scratch, 0, matrices * sumStep)
+  for (let first = 0; first < total; first += most) {
+    const count = min(most, total - first)
     for (let t = 0; t < count; t++) {
       const n = (first + t) / tiles, place = (first + t) % tiles
       const y = place / across << 1, x = place % across << 1
-      inputTile(input + n * height * width * C * 4, height, width, C, y - top, x - left, patch, values + (t * C << 2), valueStep)
-      gradientTile(gradient + (((n * outHeight + y) * outWidth + x) * K << 2), K, x + 1 < outWidth, y + 1 < outHeight, outWidth, gradients + (t * wide << 2), gradientStep)
+      inputTile(side, input + n * height * width * C * 4, height, width, C, y - top, x - left, lines, values + (t * C << 2), valueStep)
+      const from = gradient + (((n * outHeight + y) * outWidth + x) * K << 2)
+      const to = gradients + (t * wide << 2)
+      const column = x + 1 < outWidth, row = y + 1 < outHeight
+      if (side == 4) gradientTile4(from, K, column, row, outWidth, to, gradientStep)
+      else gradientTile6(from, K, column, row, outWidth, to, gradientStep, lines)
     }
-    for (let e = 0; e < 16; e++) {
+    for (let e = 0; e < matrices; e++) {
       const from = values + e * valueStep
       const by = gradients + e * gradientStep
       const to = scratch + e * sumStep
@@ -303,50 +229,10 @@ export function winogradFilterGradient(
     for (let k = 0; k < K; k += 4) {
       const from = scratch + ((c * wide + k) << 2)
       const to = result + ((c * K + k) << 2)
-      for (let x = 0; x < 4; x++) foldThree(from + x * sumStep, sumStep * 4, from + x * sumStep, sumStep * 4)
-      for (let y = 0; y < 3; y++) foldThree(from + y * sumStep * 4, sumStep, to + y * tap * 3, tap)
+      if (side == 4) foldTile4(from, sumStep, to, tap)
+      else foldTile6(from, sumStep, to, tap)
     }
   }
-}
-
-/** Three sums of four: by the transpose of F(3, 2)'s A. */
-// @ts-ignore: decorator
-@inline
-function foldThree(from: usize, step: i32, to: usize, toStep: i32): void {
-  const m0 = v128.load(from), m1 = v128.load(from + step), m2 = v128.load(from + step * 2), m3 = v128.load(from + step * 3)
-  const plus = f32x4.add(m1, m2)
-  v128.store(to, f32x4.add(m0, plus))
-  v128.store(to + toStep, f32x4.sub(m1, m2))
-  v128.store(to + toStep * 2, f32x4.sub(plus, m3))
-}
-
-/** GgGᵀ of a 2×2 tile of the output gradient, 16 × K floats. */
-function gradientTile(from: usize, K: i32, column: bool, row: bool, width: i32, to: usize, step: i32): void {
-  const zero = f32x4.splat(0), half = f32x4.splat(0.5)
-  const right = K << 2, below = width * K << 2
-  for (let k = 0; k < K; k += 4) {
-    const a = v128.load(from)
-    const b = column ? v128.load(from + right) : zero
-    const c = row ? v128.load(from + below) : zero
-    const d = row && column ? v128.load(from + below + right) : zero
-    spread(a, b, half, to, step)
-    const ac = f32x4.mul(f32x4.add(a, c), half), bd = f32x4.mul(f32x4.add(b, d), half)
-    spread(ac, bd, half, to + step * 4, step)
-    spread(f32x4.sub(ac, c), f32x4.sub(bd, d), half, to + step * 8, step)
-    spread(c, d, half, to + step * 12, step)
-    from += 16
-    to += 16
-  }
-}
-
-// @ts-ignore: decorator
-@inline
-function spread(a: v128, b: v128, half: v128, to: usize, step: i32): void {
-  const plus = f32x4.mul(f32x4.add(a, b), half)
-  v128.store(to, a)
-  v128.store(to + step, plus)
-  v128.store(to + step * 2, f32x4.sub(plus, b))
-  v128.store(to + step * 3, b)
 }
 
 /** sums[4][8] += Σ over t of values[t][4] · gradients[t][8]: a short sum joins the long one at its end, which keeps float32 exact. */

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Graph } from '../../../protocol/engine/graph.ts'
 import { compile } from '../../../protocol/engine/plan.ts'
+import type { Random } from '../../../protocol/random.ts'
 import { engineFor, expectAgreement, graphOf, type LayerSpec } from '../../support/engine.ts'
 
 const denseLayer = { layer: 'Dense', config: { units: 3 } }
@@ -81,7 +82,7 @@ describe('Conv2D', () => {
     )
   })
 
-  test('agrees where tiles of 4 x 4 are transformed: 3 x 3 kernels over fours of channels', async () => {
+  test('agrees where tiles are transformed: 3 x 3 and 5 x 5 kernels over fours of channels', async () => {
     const channels = fc.constantFrom(8, 12, 20, 32)
     let transformed = 0
     await fc.assert(
@@ -90,23 +91,34 @@ describe('Conv2D', () => {
           fc.tuple(fc.integer({ min: 2, max: 7 }), fc.integer({ min: 2, max: 7 })),
           channels,
           channels,
+          fc.constantFrom(3, 5),
           modes,
           fc.constantFrom('linear', 'relu', 'gelu'),
           fc.boolean(),
           fc.integer({ min: 1, max: 2 }),
           fc.nat(9999),
         ] as const),
-        async ([height, width], inputs, filters, padding, activation, biased, batch, seed) => {
-          fc.pre(padding === 'same' || (height >= 3 && width >= 3))
-          const config = { filters, kernel_size: 3, padding, activation, use_bias: biased }
+        async (
+          [height, width],
+          inputs,
+          filters,
+          size,
+          padding,
+          activation,
+          biased,
+          batch,
+          seed,
+        ) => {
+          fc.pre(padding === 'same' || (height >= size && width >= size))
+          const config = { filters, kernel_size: size, padding, activation, use_bias: biased }
           const graph = graphOf([height, width, inputs], [{ layer: 'Conv2D', config }])
           if (kernelsOf(graph).includes('winograd')) transformed++
           await expectAgreement(graph, { batch, seed })
         },
       ),
-      { numRuns: 25, seed: 5 },
+      { numRuns: 40, seed: 5 },
     )
-    expect(transformed).toBeGreaterThan(10)
+    expect(transformed).toBeGreaterThan(20)
   })
 
   test.each([
@@ -116,19 +128,32 @@ describe('Conv2D', () => {
     [[8, 8, 6], {}, false],
     [[8, 8, 32], { strides: 2 }, false],
     [[8, 8, 32], { dilation_rate: 2 }, false],
-    [[8, 8, 32], { kernel_size: 5 }, false],
+    [[8, 8, 32], { kernel_size: 5 }, true],
+    [[8, 8, 32], { kernel_size: [3, 5] }, false],
+    [[8, 8, 32], { kernel_size: 7 }, false],
   ])('over %j with %j is done by transformed tiles: %s', (shape, settings, isTransformed) => {
     const config = { filters: 32, kernel_size: 3, ...settings }
     const kernels = kernelsOf(graphOf(shape, [{ layer: 'Conv2D', config }]))
     expect(kernels.includes('winograd')).toBe(isTransformed)
   })
 
-  test('agrees over more tiles than are transformed at a time, and more channels than a panel has', async () => {
-    const conv = (filters: number): LayerSpec => ({
-      layer: 'Conv2D',
-      config: { filters, kernel_size: 3, padding: 'same', activation: 'relu' },
-    })
-    await expectAgreement(graphOf([7, 6, 8], [conv(12), conv(20)]), { batch: 33 })
+  test.each([3, 5])(
+    'agrees over more tiles of kernel %i than are transformed at a time, and more channels than a panel has',
+    async (size) => {
+      const conv = (filters: number): LayerSpec => ({
+        layer: 'Conv2D',
+        config: { filters, kernel_size: size, padding: 'same', activation: 'relu' },
+      })
+      await expectAgreement(graphOf([7, 6, 8], [conv(12), conv(20)]), {
+        batch: size === 3 ? 33 : 13,
+      })
+    },
+  )
+
+  test('sums over many pixels stay as exact as float32 is', async () => {
+    const layer = { layer: 'Conv2D', config: { filters: 1, kernel_size: 3 } }
+    const options = { batch: 2, tolerance: 2e-6, floor: 0, input: (random: Random) => 1 + random() }
+    await expectAgreement(graphOf([90, 90, 1], [layer]), options)
   })
 
   test.each(['linear', 'relu', 'swish', 'sigmoid', 'softmax'])(
