@@ -1,8 +1,10 @@
 import { stat, statfs, unlink, writeFile } from 'node:fs/promises'
-import { freemem } from 'node:os'
+import { availableParallelism, freemem } from 'node:os'
 import { join } from 'node:path'
 import type { Fault, FaultKind } from '../protocol/errors.ts'
+import type { Trainer } from '../protocol/ports/trainer/trainer.ts'
 import { systemFault } from './command.ts'
+import { deviceText, timeText } from './device.ts'
 import { sizeText } from './print.ts'
 
 /** What `mlstore doctor` looks at on this machine. Each check ends in one line and, unless all is well, a way out. */
@@ -28,6 +30,8 @@ const MEMORY_NEEDED = GIB / 4
 const CLOCK_FLOOR = Date.UTC(2025, 0, 1)
 /** The file system's clock and ours tick together. */
 const CLOCK_DIFFERENCE_MS = 60_000
+/** Steps timed, of which the quickest counts. */
+const TRIAL_STEPS = 5
 const OLDEST_NODE = [22, 19] as const
 
 /** Runs one check; what it throws becomes its failure. */
@@ -128,16 +132,15 @@ function level(
   return { state: 'fail', kind: 'resource', text: `${text}, expected ${sizeText(needed)}`, fix }
 }
 
-/** Two inputs, two classes: enough to see the backend start and compute. */
-const tinyModel = JSON.stringify({
+const [INPUTS, HIDDEN, CLASSES, BATCH] = [784, 128, 10, 32] as const
+/** A small model for digits: enough to see the backend start, compute, and how fast it trains. */
+const smallModel = JSON.stringify({
   modelTopology: {
     class_name: 'Sequential',
     config: {
       layers: [
-        {
-          class_name: 'Dense',
-          config: { name: 'dense', units: 2, activation: 'softmax', batch_input_shape: [null, 2] },
-        },
+        dense('hidden', HIDDEN, { activation: 'relu', batch_input_shape: [null, INPUTS] }),
+        dense('out', CLASSES, { activation: 'softmax' }),
       ],
     },
   },
@@ -145,33 +148,64 @@ const tinyModel = JSON.stringify({
     {
       paths: ['group1-shard1of1.bin'],
       weights: [
-        { name: 'dense/kernel', shape: [2, 2], dtype: 'float32' },
-        { name: 'dense/bias', shape: [2], dtype: 'float32' },
+        { name: 'hidden/kernel', shape: [INPUTS, HIDDEN], dtype: 'float32' },
+        { name: 'hidden/bias', shape: [HIDDEN], dtype: 'float32' },
+        { name: 'out/kernel', shape: [HIDDEN, CLASSES], dtype: 'float32' },
+        { name: 'out/bias', shape: [CLASSES], dtype: 'float32' },
       ],
     },
   ],
 })
 
+function dense(name: string, units: number, settings: object): object {
+  return { class_name: 'Dense', config: { name, units, ...settings } }
+}
+
 async function backend(): Promise<Omit<Check, 'check'>> {
-  const { createTrainer } = await import('./trainer.ts')
+  const [{ createTrainer }, { sizeOf }] = await Promise.all([
+    import('./trainer.ts'),
+    import('../protocol/params.ts'),
+  ])
   const startedAt = performance.now()
-  const trainer = await createTrainer(tinyModel, { backend: 'auto', batchSize: 1 })
+  const trainer = await createTrainer(smallModel, { backend: 'auto', batchSize: BATCH })
+  const startMs = Math.round(performance.now() - startedAt)
   try {
-    trainer.load(new Float32Array(6))
-    const probabilities = trainer.predict(new Float32Array(2), 1)
-    const right = Math.abs((probabilities[0] ?? 0) - 0.5) < 1e-6
-    const text = `${trainer.backend}, WebAssembly, started in ${Math.round(performance.now() - startedAt)} ms`
+    const params = trainer.floats(sizeOf(trainer.tensors))
+    trainer.load(params)
+    const [found = 0] = trainer.predict(new Float32Array(INPUTS), 1)
+    const right = Math.abs(found - 1 / CLASSES) < 1e-6
+    const text = `${deviceText(trainer)}, started in ${startMs} ms; a step of ${BATCH} examples of a small model (${INPUTS}-${HIDDEN}-${CLASSES}) takes ${timeText(stepMsOf(trainer, params))}; ${coresText()}`
     if (right) return { state: 'ok', text }
     const fix = 'train with --backend cpu, and please report it with the line above'
     return {
       state: 'fail',
       kind: 'unexpected',
-      text: `${text}, but computed ${probabilities[0]} instead of 0.5`,
+      text: `${text}; but computed ${found} instead of ${1 / CLASSES}`,
       fix,
     }
   } finally {
     trainer.close()
   }
+}
+
+/** The quickest of a few: the first compiles. */
+function stepMsOf(trainer: Trainer, params: Float32Array): number {
+  const gradient = trainer.floats(params.length)
+  const inputs = new Float32Array(BATCH * INPUTS).fill(0.5)
+  const batch = { inputs, labels: new Int32Array(BATCH), size: BATCH, seed: 0 }
+  const times = Array.from({ length: TRIAL_STEPS }, () => {
+    const startedAt = performance.now()
+    trainer.gradientInto(gradient, params, batch)
+    return performance.now() - startedAt
+  })
+  return Math.min(...times)
+}
+
+/** Large models take all cores but one. */
+function coresText(): string {
+  const cores = availableParallelism()
+  const most = Math.max(1, cores - 1)
+  return `${cores} ${cores === 1 ? 'core' : 'cores'}, of which a large model takes ${most}`
 }
 
 /** Opens and closes the home: its directory, its lock, its key. A clock that differs from the disk's is told too. */

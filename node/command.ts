@@ -3,6 +3,7 @@
  * AbortSignal, and a second signal stops the process at once.
  */
 import { Fault, faultFrom } from '../protocol/errors.ts'
+import { THREADS_LIMIT } from '../protocol/ports/trainer/commands.ts'
 import { createPrint, type Print } from './print.ts'
 
 /** One command of `mlstore`; one file in node/commands/, one line in node/cli.ts. */
@@ -217,6 +218,11 @@ export const shared = {
     text: 'how long to wait for the network',
     read: readDuration,
   },
+  threads: {
+    flags: '--threads <n>',
+    text: 'cores to compute on (default: all but one, where the model gains by them)',
+    read: readCount(1, THREADS_LIMIT),
+  },
 } satisfies Record<string, OptionSpec>
 
 /** A multiaddr that names a peer or at least a place; the library is loaded only when one is typed. */
@@ -243,15 +249,20 @@ export function readDuration(text: string, flag: string): number {
 
 const unitsMs: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 
-/** A whole number of at least `least`. */
-export function readCount(least: number): (text: string, flag: string) => number {
+/** A whole number of at least `least`, and of at most `most`. */
+export function readCount(
+  least: number,
+  most = Number.MAX_SAFE_INTEGER,
+): (text: string, flag: string) => number {
   return (text, flag) => {
     const value = Number(text)
-    if (/^\d+$/.test(text) && Number.isSafeInteger(value) && value >= least) return value
+    const range =
+      most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`
+    if (/^\d+$/.test(text) && value >= least && value <= most) return value
     throw new Fault({
       kind: 'usage',
       type: 'wrong-number',
-      message: `${flag} got ${JSON.stringify(text)}, expected a whole number of at least ${least}`,
+      message: `${flag} got ${JSON.stringify(text)}, expected a whole number ${range}`,
     })
   }
 }

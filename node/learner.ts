@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import { Fault, faultFrom } from '../protocol/errors.ts'
 import type { Command, WorkerEvent, WorkerInit } from '../protocol/ports/trainer/commands.ts'
+import { ownArguments } from './threads.ts'
 
 /** A learner in a worker_thread, seen from the host's thread. */
 export interface LearnerHandle {
@@ -29,11 +30,13 @@ export function startLearner(
 }
 
 /**
- * Opens the thread alone. `onEvent` gets its events in order, the first of them `ready` or `failed`, and a `failed` when the
+ * Opens the thread alone. `onEvent` gets its events in order, the first of them `device` or `failed`, and a `failed` when the
  * thread dies by itself. It keeps no process alive before it begins.
  */
 export function openLearner(onEvent: (event: WorkerEvent) => void): OpenLearner {
-  const worker = new Worker(new URL('./worker.ts', import.meta.url), { execArgv: execArgv() })
+  const worker = new Worker(new URL('./worker.ts', import.meta.url), {
+    execArgv: ownArguments(),
+  })
   worker.unref()
   let over = false
   const tell = (event: WorkerEvent) => {
@@ -67,11 +70,6 @@ export function openLearner(onEvent: (event: WorkerEvent) => void): OpenLearner 
       await worker.terminate()
     },
   }
-}
-
-/** Debuggers and loaders of the main thread are not for the worker. */
-function execArgv(): string[] {
-  return process.execArgv.filter((argument) => !argument.startsWith('--inspect'))
 }
 
 function deathOf(error: Error): Fault {

@@ -19,7 +19,7 @@ export interface Opened {
 export const measureOptions: OptionSpec[] = [
   {
     flags: '--backend <name>',
-    text: 'auto, engine, engine-plain (same bits everywhere), wasm or cpu',
+    text: 'auto, engine, engine-plain (same bits everywhere), wasm, cpu, or tfjs-node where you installed it',
     read: readChoice([...backendNames]),
     default: 'auto',
   },
@@ -44,15 +44,18 @@ export async function openVersion(context: Context, text: string): Promise<Opene
 
 /** A trainer for the version, on the backend that --backend names, and the version's params. The caller closes it. */
 export async function openTrainer(
-  { options }: Context,
-  { modelJson, manifest, params }: CheckedVersion,
+  { options, print }: Context,
+  { modelJson, manifest, params, frozen }: CheckedVersion,
 ): Promise<{ trainer: Trainer; params: Float32Array }> {
   const [{ createTrainer }, { floatsOf }] = await Promise.all([
     import('./trainer.ts'),
     import('../protocol/ports/version.ts'),
   ])
   const backend = options.backend as BackendName
-  const trainer = await createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize })
+  const { batchSize } = manifest.train
+  const threads = options.threads as number | undefined
+  const trainer = await createTrainer(modelJson, { backend, batchSize, threads, frozen })
+  for (const remark of trainer.remarks ?? []) print.note(remark)
   return { trainer, params: floatsOf(params) }
 }
 

@@ -1,10 +1,10 @@
 /**
- * Bundles what `npm pack` ships into dist/: the two bins' modules and the worker, as JavaScript that needs only the two
+ * Bundles what `npm pack` ships into dist/: the two bins' modules and the workers, as JavaScript that needs only the two
  * native packages, with every WebAssembly binary beside them. npm runs it before it packs (package.json, `prepack`).
  *
  * Code is split into chunks, so that `mlstore --help` stays quick: a command's libraries load with the command.
  * All files lie flat in dist/, so what our sources find from their own address is found there too:
- *   new URL('./worker.ts', import.meta.url)       becomes ./worker.js; worker.ts must be an entry below
+ *   new URL('./worker.ts', import.meta.url)       becomes ./worker.js; it must be an entry below
  *   new URL('../some/a.wasm', import.meta.url)    becomes ./a.wasm, which is copied
  *   import.meta.resolve('some-package/a.wasm')    becomes ./a.wasm, and all .wasm files of that folder are copied
  */
@@ -17,6 +17,7 @@ import { build, type Plugin } from 'esbuild'
 const entries: Record<string, string> = {
   cli: 'node/cli.ts',
   worker: 'node/worker.ts',
+  helper: 'node/helper.ts',
   bootstrap: 'bootstrap/main.ts',
 }
 

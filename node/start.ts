@@ -233,6 +233,8 @@ function startPeer(
       '--seed',
       String(index + 1),
     ],
+    // Three peers on one machine do not take its cores from each other.
+    ...['--threads', '1'],
     // A peer of a swarm is told when to finish; one that trains alone counts for itself.
     ...(swap ? [] : ['--no-swap', ...(rounds === undefined ? [] : ['--rounds', String(rounds)])]),
   ])

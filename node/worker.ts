@@ -15,8 +15,11 @@ invariant(port, 'this file runs in a worker_thread')
 
 port.once('message', (init: WorkerInit) => {
   const learner = runLearner(init, {
-    createTrainer: ({ modelJson, manifest, backend }) =>
-      createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize }),
+    createTrainer: ({ modelJson, manifest, ...init }) => {
+      const { backend, threads, frozen } = init
+      const { batchSize } = manifest.train
+      return createTrainer(modelJson, { backend, batchSize, threads, frozen })
+    },
     loadData,
     checkpoints: checkpointFile(init.checkpointPath),
     send: (event, transfer) => port.postMessage(event, transfer),

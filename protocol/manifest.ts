@@ -149,10 +149,12 @@ const tensor = v.looseObject({
   role: v.picklist(['trainable', 'mean', 'variance']),
 })
 
+const sha256 = text(sha256Pattern, '64 hexadecimal digits')
+
 const file = v.looseObject({
   path: text(pathPattern, 'a file name, one folder deep at most'),
   bytes: count(0, MAX_VERSION_BYTES),
-  sha256: text(sha256Pattern, '64 hexadecimal digits'),
+  sha256,
 })
 
 export const manifestSchema = v.pipe(
@@ -184,8 +186,12 @@ export const manifestSchema = v.pipe(
     train,
     gossip,
     data,
-    /** All weights in model.json's order: how the flat params are cut. */
+    /** What is trained and swapped, in model.json's order: how the flat params are cut. */
     tensors: v.pipe(v.array(tensor), v.minLength(1), v.maxLength(MAX_TENSORS)),
+    /** SHA-256 over a line `name [shape] role` for each of them; there where a layer is frozen. */
+    tensorsSha256: v.optional(sha256),
+    /** Weights of layers with `trainable: false`, which never move and are not among `tensors`. */
+    frozen: v.optional(v.pipe(v.array(tensor), v.minLength(1), v.maxLength(MAX_TENSORS))),
     /** Every file of the directory but mlstore.json itself. */
     files: v.pipe(v.array(file), v.minLength(2), v.maxLength(MAX_FILES)),
     metrics: v.optional(
@@ -209,7 +215,10 @@ export type Manifest = Known<v.InferOutput<typeof manifestSchema>>
 export type PreprocessStep = Manifest['preprocess'][number]
 export type ManifestFile = Manifest['files'][number]
 /** What an owner writes; publishing fills in the rest. */
-export type ManifestDraft = Omit<Manifest, 'owner' | 'tensors' | 'files'>
+export type ManifestDraft = Omit<
+  Manifest,
+  'owner' | 'tensors' | 'tensorsSha256' | 'frozen' | 'files'
+>
 
 /**
  * Reads a manifest of at most 64 KiB.
@@ -278,7 +287,7 @@ function checkMajor(value: unknown): void {
 
 /** What the fields say of each other. */
 function checkTogether(manifest: Manifest): void {
-  const { input, task, preprocess, tensors, files, data } = manifest
+  const { input, task, preprocess, tensors, frozen = [], files, data } = manifest
   const kind = task === 'image-classification' ? 'image' : 'table'
   expect(input.kind === kind, 'input.kind', input.kind, `${kind} for ${task}`)
   preprocess.forEach((step, i) => {
@@ -312,13 +321,13 @@ function checkTogether(manifest: Manifest): void {
   )
   expectDistinct(
     'tensors',
-    tensors.map(({ name }) => name),
+    [...tensors, ...frozen].map(({ name }) => name),
   )
   expectDistinct(
     'files',
     files.map(({ path }) => path),
   )
-  const params = tensors.reduce((sum, spec) => sum + tensorSize(spec), 0)
+  const params = [...tensors, ...frozen].reduce((sum, spec) => sum + tensorSize(spec), 0)
   expect(
     params * 4 <= MAX_VERSION_BYTES,
     'tensors',

@@ -42,6 +42,15 @@ const reports = [
     text,
   }),
   v.object({ ev: v.literal('fetch'), bytes: count, total: count, providers: count }),
+  /** What this device does with the model, before it joins: a round is the recipe's, of 250 ms at least unless strict. */
+  v.object({
+    ev: v.literal('device'),
+    backend: text,
+    threads: count,
+    secondsPerRound: v.pipe(v.number(), v.minValue(0)),
+    /** Why it is not what was asked for, or what else was tried and passed over. */
+    remarks: v.array(text),
+  }),
   v.object({
     ev: v.literal('data'),
     read: count,

@@ -52,6 +52,7 @@ test('the tarball holds bundles, bins and WebAssembly, and no source of ours', (
       'dist/LICENSES.txt',
       'dist/bootstrap.js',
       'dist/cli.js',
+      'dist/helper.js',
       'dist/mozjpeg_dec.wasm',
       'dist/plain.wasm',
       'dist/relaxed.wasm',
@@ -74,7 +75,7 @@ test('installed it takes at most 60 MB: two native packages, no Node and no reac
 })
 
 test(
-  'the installed bins publish, train two rounds with a second peer, and export',
+  'the installed bins publish, train two rounds on two threads with a second peer, and export',
   async () => {
     const { train, test: held } = splitDigits(await readDigits())
     const [mine, theirs] = dealDigits(train, 2)
@@ -101,7 +102,8 @@ test(
     const second = mlstore('train', 'second', cid!, '--data', 'theirs.csv', '--rounds', '100000')
     await second.says(({ ev }) => ev === 'round')
 
-    const first = mlstore('train', 'first', cid!, '--data', 'mine.csv', '--rounds', '2')
+    const two = ['--rounds', '2', '--threads', '2']
+    const first = mlstore('train', 'first', cid!, '--data', 'mine.csv', ...two)
     await first.says(({ ev, round }) => ev === 'round' && round === 2)
     await first.says(({ ev }) => ev === 'swap')
     second.signal('SIGINT') // a peer that is done stays as long as others train

@@ -1,5 +1,5 @@
 import { Fault } from '../../protocol/errors.ts'
-import type { CommandSpec, Context } from '../command.ts'
+import { type CommandSpec, type Context, shared } from '../command.ts'
 import { measureOptions, measureParams, type Opened, openVersion } from '../measure.ts'
 
 /** Accuracy and loss of a version, by the code that measures it in training. */
@@ -11,6 +11,7 @@ export const evaluate: CommandSpec = {
       text: "a folder of images or a CSV file (default: the version's own eval data)",
     },
     ...measureOptions,
+    shared.threads,
   ],
   examples: ['mlstore eval digits --data ./my-digits', 'mlstore eval ./a-version --json'],
   async run(context) {

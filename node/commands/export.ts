@@ -29,21 +29,23 @@ export const exportModel: CommandSpec = {
     await requireAbsent(out)
     await withHost(context, async (host) => {
       const { version } = await fetchModel(context, host, args[0] as string)
-      const { manifest, topology, params } = version.checked
+      const { manifest, topology, params, frozen } = version.checked
       const files = new Map<string, Uint8Array>()
       const copied =
         format === 'tfjs' ? ['model.json', ...topology.paths, 'labels.txt'] : ['labels.txt']
       for (const { path } of manifest.files)
         if (copied.includes(path)) files.set(path, await version.read(path))
       if (format === 'safetensors') {
-        const { writeSafetensors } = await import('../../protocol/ports/version.ts')
+        const { concat, writeSafetensors } = await import('../../protocol/ports/version.ts')
         const about = {
           format: 'tfjs',
           name: manifest.name,
           version: manifest.version,
           cid: version.cid,
         }
-        files.set('model.safetensors', writeSafetensors(topology.tensors, params, about))
+        const tensors = [...topology.tensors, ...topology.frozen]
+        const bytes = concat([params, frozen])
+        files.set('model.safetensors', writeSafetensors(tensors, bytes, about))
         files.set('model.json', await version.read('model.json'))
       }
       await writeDirectory(out, files)

@@ -40,7 +40,9 @@ async function predictAll(
   const { affineOf, fillInto } = await import('../../protocol/ports/preprocess.ts')
   const { allRows } = await import('../../protocol/ports/trainer/evaluate.ts')
   const affine = affineOf(manifest)
-  const { trainer, params } = await openTrainer(context, checked)
+  // One example at a time is not cut.
+  const options = { ...context.options, threads: 1 }
+  const { trainer, params } = await openTrainer({ ...context, options }, checked)
   trainer.load(params)
   const predictions: Prediction[] = []
   for (const file of files) {

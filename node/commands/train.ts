@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { Fault } from '../../protocol/errors.ts'
 import type { Learner, Ready, Swarm } from '../../protocol/index.ts'
+import type { Manifest } from '../../protocol/manifest.ts'
 import type { StoredVersion } from '../../protocol/ports/store.ts'
 import {
   type BackendName,
@@ -21,6 +22,7 @@ import {
   readDuration,
   shared,
 } from '../command.ts'
+import { deviceText, timeText } from '../device.ts'
 import type { Host } from '../host.ts'
 
 /** `mlstore train`: one peer of a swarm, from the model's name to the last checkpoint. */
@@ -46,10 +48,11 @@ export const train: CommandSpec = {
     },
     {
       flags: '--backend <name>',
-      text: 'auto, engine, engine-plain (same bits everywhere), wasm or cpu',
+      text: 'auto, engine, engine-plain (same bits everywhere), wasm, cpu, or tfjs-node where you installed it',
       read: readChoice([...backendNames]),
       default: 'auto',
     },
+    shared.threads,
     {
       flags: '--max-memory <MB>',
       text: 'refuse a model that needs more (default: half of what is free)',
@@ -68,7 +71,7 @@ export const train: CommandSpec = {
   ],
   examples: [
     'mlstore train digits --data ./mine --join /ip4/127.0.0.1/tcp/4001/p2p/12D3...',
-    'mlstore train digits --data digits.csv --for 10m',
+    'mlstore train digits --data digits.csv --for 10m --threads 2',
     'mlstore train bafybei... --data digits.csv --rounds 50 --json',
   ],
   async run(context) {
@@ -132,19 +135,23 @@ async function trainOn(
   const awayMs = await ageOf(checkpointPath)
   const { evalFilesOf } = await import('../measure.ts')
   const evalFiles = await evalFilesOf(checked, version)
-  const ready = worker.begin(signal, {
+  const { device, ready } = worker.begin(signal, {
     manifest,
     genesis,
     version: cid,
     modelJson: checked.modelJson,
     params: checked.params,
+    frozen: checked.frozen,
     data: { path },
     evalFiles,
     seed: (options.seed as number | undefined) ?? randomBytes(4).readUInt32LE(),
     checkpointPath,
     resume: options.fresh !== true,
     backend: options.backend as BackendName,
+    threads: options.threads as number | undefined,
   })
+  const [found] = await Promise.all([device, import('../../protocol/index.ts')])
+  showDevice(found, manifest, screen)
   const shown = ready.then((ready) => {
     showReady(context, ready, path, screen)
     return ready
@@ -163,18 +170,37 @@ async function trainOn(
   ])
 }
 
-/** What was read, on what it trains, and where it goes on. */
+/** What computes, and how long a round takes: said before the swarm is joined, so that a person may think better of it. */
+function showDevice(
+  { backend, threads, msPerStep, remarks }: Device,
+  manifest: Manifest,
+  screen: Screen,
+) {
+  const { stepsPerRound, batchSize } = manifest.train
+  const roundMs = roundMsOf(manifest, msPerStep)
+  const secondsPerRound = Number((roundMs / 1000).toPrecision(3))
+  screen.show({ ev: 'device', backend, threads, secondsPerRound, remarks: [...remarks] })
+  const steps = Math.max(stepsPerRound, Math.round(roundMs / msPerStep))
+  screen.note(
+    `device    ${deviceText({ backend, threads })}: a step of ${batchSize} examples takes ${timeText(msPerStep)}, a round of ${steps} steps ${timeText(roundMs)}`,
+  )
+  for (const remark of remarks) screen.note(`          ${remark}`)
+}
+
+/** A round is lengthened to ROUND_MS where the manifest does not say exactly how many steps it has. */
+function roundMsOf({ train }: Manifest, msPerStep: number): number {
+  return Math.max(train.strict ? 0 : ROUND_MS, train.stepsPerRound * msPerStep)
+}
+
+/** What was read, and where it goes on. */
 function showReady({ options }: Context, ready: Ready, path: string, screen: Screen): void {
   const { read, skippedCount, labels, train: training, validation, skipped } = ready.data
   screen.show({ ev: 'data', read, skipped: skippedCount, labels, train: training, validation })
   screen.note(
-    `data      ${path}: ${read} examples (${training} to train, ${validation} to validate), ${skippedCount} skipped`,
+    `data      ${path}: ${read} examples (${training} to train, ${validation} to validate), ${skippedCount} skipped${ready.resumed ? `; goes on from round ${ready.rounds}` : ''}`,
   )
   for (const { item, reason } of skipped.slice(0, 5))
     screen.note(`          skipped ${item}: ${reason}`)
-  screen.note(
-    `device    ${ready.backend}, ${ready.msPerStep.toFixed(1)} ms a step${ready.resumed ? `; goes on from round ${ready.rounds}` : ''}`,
-  )
   const asked = options.rounds as number | undefined
   if (asked !== undefined && ready.rounds >= asked) {
     screen.note(
@@ -195,8 +221,6 @@ interface Run {
 async function swarmOn({ args, options, signal }: Context, host: Host, run: Run, screen: Screen) {
   const { joinSwarm, systemClock } = await import('../../protocol/index.ts')
   const { manifest } = run.version
-  const roundMs = ({ msPerStep }: Ready) =>
-    Math.max(ROUND_MS, manifest.train.stepsPerRound * msPerStep)
   const swarm = await joinSwarm({
     manifest,
     genesis: run.genesis,
@@ -227,7 +251,8 @@ async function swarmOn({ args, options, signal }: Context, host: Host, run: Run,
     key: host.home.peerKey,
     rounds: options.rounds as number | undefined,
     swap: options.swap !== false,
-    adopt: (ready) => run.awayMs > ROUNDS_AWAY * roundMs(ready),
+    adopt: ({ msPerStep }) =>
+      run.awayMs > ROUNDS_AWAY * Math.max(ROUND_MS, roundMsOf(manifest, msPerStep)),
     swapsPerRound: options.swapsPerRound as number | undefined,
     onRelease: (listing, bytes) => void keepRelease(host, listing, bytes, screen.note),
   })
@@ -312,21 +337,31 @@ async function fetchVersion(context: Context, host: Host, screen: Screen): Promi
 
 interface OpenWorker {
   learner: Learner
-  /** Gives its `ready`; rejects when it fails, when we are told to stop, and after READY_MS. */
-  begin(signal: AbortSignal, init: WorkerInit): Promise<Ready>
+  /** Gives its `device` and its `ready`; rejects when it fails, when we are told to stop, and after READY_MS. */
+  begin(signal: AbortSignal, init: WorkerInit): { device: Promise<Device>; ready: Promise<Ready> }
   ended: Promise<void>
   close(): Promise<void>
 }
 
-/** The worker's thread, and who listens to it: `ready` is for us, the rest for the swarm. */
+type Device = Extract<WorkerEvent, { type: 'device' }>
+
+/** The worker's thread, and who listens to it: `device` and `ready` are for us, the rest for the swarm. */
 async function openWorker(): Promise<OpenWorker> {
   const { openLearner } = await import('../learner.ts')
-  const { promise: ready, resolve, reject } = Promise.withResolvers<Ready>()
-  ready.catch(() => {}) // thrown to who begins
+  const device = Promise.withResolvers<Device>()
+  const ready = Promise.withResolvers<Ready>()
+  // Thrown to who begins.
+  device.promise.catch(() => {})
+  ready.promise.catch(() => {})
+  const reject = (why: unknown) => {
+    device.reject(why)
+    ready.reject(why)
+  }
   let listener: ((event: WorkerEvent) => void) | undefined
   const early: WorkerEvent[] = []
   const { begin, send, ended, close } = openLearner((event) => {
-    if (event.type === 'ready') return resolve(event)
+    if (event.type === 'device') return device.resolve(event)
+    if (event.type === 'ready') return ready.resolve(event)
     if (event.type === 'failed') reject(new Fault(event.detail))
     if (listener) listener(event)
     else early.push(event)
@@ -339,18 +374,18 @@ async function openWorker(): Promise<OpenWorker> {
         for (const event of early.splice(0)) next(event)
       },
     },
-    async begin(signal, init) {
+    begin(signal, init) {
       const onAbort = () => reject(signal.reason)
       if (signal.aborted) onAbort()
       signal.addEventListener('abort', onAbort)
       const timer = setTimeout(() => reject(notReady()), READY_MS)
-      begin(init)
-      try {
-        return await ready
-      } finally {
+      const over = () => {
         clearTimeout(timer)
         signal.removeEventListener('abort', onAbort)
       }
+      ready.promise.then(over, over)
+      begin(init)
+      return { device: device.promise, ready: ready.promise }
     },
     ended,
     close,

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ManifestDraft } from '../../protocol/manifest.ts'
 import { forEachTensor, sizeOf, type TensorSpec } from '../../protocol/params.ts'
-import { writeModelJson } from '../../protocol/ports/trainer/topology.ts'
+import { writeModelJson } from '../../protocol/ports/trainer/model-json.ts'
 import { randomFrom, shuffle } from '../../protocol/random.ts'
 
 /**
@@ -138,38 +138,27 @@ const tensors: TensorSpec[] = [
 
 /** Flatten, Dense 64 relu, Dense 10 softmax: 50,890 params. */
 export const digitsModelJson = writeModelJson({
-  tensors,
-  paths: [SHARD],
-  inputShape: [SIDE, SIDE, 1],
+  groups: [{ paths: [SHARD], tensors }],
   layers: [
-    {
-      className: 'Flatten',
-      name: 'flatten',
-      config: {},
-      inputShape: [SIDE, SIDE, 1],
-      outputShape: [PIXELS],
-      weights: {},
-    },
-    dense('hidden', PIXELS, HIDDEN_UNITS, 'relu'),
-    dense('digit', HIDDEN_UNITS, 10, 'softmax'),
-  ],
+    layer('InputLayer', 'input', [SIDE, SIDE, 1]),
+    layer('Flatten', 'flatten', [PIXELS]),
+    layer('Dense', 'hidden', [HIDDEN_UNITS], dense(HIDDEN_UNITS, 'relu')),
+    layer('Dense', 'digit', [10], dense(10, 'softmax')),
+  ].map((each, i) => ({ ...each, inputs: i === 0 ? [] : [i - 1] })),
 })
 
-function dense(name: string, inputs: number, units: number, activation: string) {
+function layer(className: string, name: string, outputShape: number[], config = {}) {
+  return { className, name, config, inputShapes: [], outputShape, weights: {} }
+}
+
+function dense(units: number, activation: string) {
   const zeros = { class_name: 'Zeros', config: {} }
   return {
-    className: 'Dense',
-    name,
-    config: {
-      units,
-      activation,
-      use_bias: true,
-      kernel_initializer: zeros,
-      bias_initializer: zeros,
-    },
-    inputShape: [inputs],
-    outputShape: [units],
-    weights: {},
+    units,
+    activation,
+    use_bias: true,
+    kernel_initializer: zeros,
+    bias_initializer: zeros,
   }
 }
 

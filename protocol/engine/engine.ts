@@ -1,7 +1,16 @@
 import { Fault, invariant } from '../errors.ts'
 import { sizeOf } from '../params.ts'
 import type { Graph } from './graph.ts'
-import { compile, LABELS_AT, LINE_BYTES, LOSS_AT, lineUp, type Plan, SEED_AT } from './plan.ts'
+import {
+  compile,
+  FIRST_AT,
+  LABELS_AT,
+  LINE_BYTES,
+  LOSS_AT,
+  lineUp,
+  type Plan,
+  SEED_AT,
+} from './plan.ts'
 import { type Address, FLOAT_BYTES, type KernelName } from './planner.ts'
 
 /** The two builds of the kernels, as bytes. */
@@ -20,6 +29,8 @@ export interface Engine {
   readonly simd: Simd
   /** Values per flat array of params. */
   readonly size: number
+  /** Values of the graph's frozen weights, zeros at first: whoever makes the engine fills it. */
+  readonly frozen: Float32Array
   /**
    * An array of zeros in the engine's memory while there is room (`ARRAYS` of the params' size), else an ordinary one.
    * Whoever asks keeps it: nothing is given back.
@@ -28,11 +39,11 @@ export interface Engine {
   /** Where an array lies, 0 when it is not in the engine's memory. */
   addressOf(values: Float32Array): Address
   floatsAt(address: Address, length: number): Float32Array
-  /** What dropout draws from in the runs that follow. */
-  setSeed(seed: number): void
+  /** What dropout draws from in the runs that follow, and where in the batch their first example stands. */
+  setSeed(seed: number, first?: number): void
   /** The labels of the runs that follow, i32. */
   labels(length: number): Int32Array
-  /** The mean loss of the last run that trained. */
+  /** The mean loss of the last run that trained; of a part, its share of the whole batch's. */
   lossValue(): number
   readonly memory: WebAssembly.Memory
   kernel(name: KernelName): Kernel
@@ -44,6 +55,8 @@ export type Kernel = (...args: number[]) => number
 
 export interface ProgramSettings {
   batch: number
+  /** Examples that the loss is the mean of, when the batch is a part of a larger one. */
+  whole?: number
   training: boolean
   params: Address
   gradient: Address
@@ -60,16 +73,24 @@ export interface Program {
   backward(): void
 }
 
+/** Whose gradients programs ask for: nobody's, the weights', or, in tests, the input's too. */
+export type Room = 'forward' | 'weights' | 'input'
+
 export interface EngineOptions {
   /** The largest batch a program will have. */
   batch: number
+  /** What there is room for; `weights` unless given. */
+  room?: Room
   binaries: Binaries
   /** `auto` takes relaxed where it runs. */
   simd: Simd | 'auto'
 }
 
-/** Live arrays of the params' size: params, gradient, two optimizer slots, direction and anchor; and copies for strangers. */
-const ARRAYS = 8
+/**
+ * Live arrays of the params' size: params, gradient, two optimizer slots, direction and anchor; two copies for strangers,
+ * and one for what other threads compute. What nobody asks for takes address space alone.
+ */
+const ARRAYS = 9
 /** Address 0 is nothing, then come the kernels' own numbers (build.ts); the control block begins here. */
 const CONTROL_AT = 4096
 const PAGE_BYTES = 65_536
@@ -78,22 +99,10 @@ const PAGE_BYTES = 65_536
 export async function createEngine(graph: Graph, options: EngineOptions): Promise<Engine> {
   const simd = chosen(options)
   const size = sizeOf(graph.tensors)
-  const arraysAt = lineUp(CONTROL_AT + LABELS_AT + FLOAT_BYTES * options.batch)
-  const base = arraysAt + ARRAYS * arrayBytes(size)
+  const { arraysAt, frozenAt, base, end, bytes } = planMemory(graph, options.batch, options.room)
   const compiled = (settings: ProgramSettings) =>
-    compile(graph, { ...settings, base, control: CONTROL_AT })
-  const largest = {
-    batch: options.batch,
-    params: arraysAt,
-    gradient: arraysAt,
-    inputGradient: true,
-  }
-  const end = Math.max(
-    compiled({ ...largest, training: true }).end,
-    compiled({ ...largest, training: false }).end,
-  )
-  const pages = Math.ceil((end + LINE_BYTES) / PAGE_BYTES)
-  const memory = memoryOf(pages)
+    compile(graph, { ...settings, frozen: frozenAt, base, control: CONTROL_AT })
+  const memory = memoryOf(bytes / PAGE_BYTES)
   const { instance } = await WebAssembly.instantiate(options.binaries[simd], { env: { memory } })
   const kernels = instance.exports as Record<string, Kernel>
 
@@ -115,13 +124,15 @@ export async function createEngine(graph: Graph, options: EngineOptions): Promis
 
   return {
     ...{ graph, simd, size, memory, kernel },
-    setSeed(seed) {
+    frozen: new Float32Array(memory.buffer, frozenAt, sizeOf(graph.frozen ?? [])),
+    setSeed(seed, first = 0) {
       control.setInt32(SEED_AT, seed, true)
+      control.setInt32(FIRST_AT, first, true)
     },
     labels: (length) => new Int32Array(memory.buffer, CONTROL_AT + LABELS_AT, length),
     lossValue: () => control.getFloat64(LOSS_AT, true),
     floats(length) {
-      if (next + arrayBytes(length) > base) return new Float32Array(length)
+      if (next + arrayBytes(length) > frozenAt) return new Float32Array(length)
       const values = new Float32Array(memory.buffer, next, length)
       next += arrayBytes(length)
       return values
@@ -158,6 +169,35 @@ export async function createEngine(graph: Graph, options: EngineOptions): Promis
       return program
     },
   }
+}
+
+/** Where a model's arrays, and the arena behind them, lie in a memory that has room for batches of `batch`. */
+export function planMemory(graph: Graph, batch: number, room: Room = 'weights'): PlanMemory {
+  const arraysAt = lineUp(CONTROL_AT + LABELS_AT + FLOAT_BYTES * batch)
+  const frozenAt = arraysAt + ARRAYS * arrayBytes(sizeOf(graph.tensors))
+  const base = frozenAt + arrayBytes(sizeOf(graph.frozen ?? []))
+  const places = {
+    ...{ batch, params: arraysAt, gradient: arraysAt, frozen: frozenAt },
+    inputGradient: room === 'input',
+  }
+  const plans = (room === 'forward' ? [false] : [true, false]).map((training) =>
+    compile(graph, { ...places, training, base, control: CONTROL_AT }),
+  )
+  const end = Math.max(...plans.map((plan) => plan.end))
+  const bytes = PAGE_BYTES * Math.ceil((end + LINE_BYTES) / PAGE_BYTES)
+  return { arraysAt, frozenAt, base, end, bytes, nodeBytes: plans[0]!.nodeBytes }
+}
+
+export interface PlanMemory {
+  /** The first of the arrays of the params' size; the frozen ones; the arena's first byte, and the first behind its largest plan. */
+  arraysAt: Address
+  frozenAt: Address
+  base: Address
+  end: Address
+  /** Of the whole memory. */
+  bytes: number
+  /** What each node takes of the arena. */
+  nodeBytes: readonly number[]
 }
 
 /** Whether this machine runs the relaxed build. */

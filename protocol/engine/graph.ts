@@ -7,6 +7,8 @@ export interface Graph {
   nodes: Node[]
   /** All weights in the order of the flat params. */
   tensors: readonly TensorSpec[]
+  /** Weights of frozen layers, in the order of an array of their own that nothing moves; none unless given. */
+  frozen?: readonly TensorSpec[]
   /** Without the batch. */
   inputShape: readonly number[]
   /** Classes. */
@@ -23,6 +25,16 @@ export interface Node {
   /** Without the batch. */
   inputShapes: (readonly number[])[]
   outputShape: readonly number[]
-  /** Its weights, as indices in `tensors`, by their last name (`kernel`, `bias`, `gamma` ...). */
+  /** Its weights, as indices in `tensors` and on into `frozen`, by their last name (`kernel`, `bias`, `gamma` ...). */
   weights: Record<string, number>
+}
+
+/** Whether a node's weights never move; a layer is frozen as a whole. */
+export function isFrozen({ tensors }: Pick<Graph, 'tensors'>, { weights }: Node): boolean {
+  return Object.values(weights).some((index) => index >= tensors.length)
+}
+
+/** All weights, as nodes count them. */
+export function weightsOf({ tensors, frozen = [] }: Pick<Graph, 'tensors' | 'frozen'>) {
+  return [...tensors, ...frozen]
 }

@@ -1,6 +1,6 @@
-import { invariant } from '../errors.ts'
+import { Fault, invariant } from '../errors.ts'
 import { tensorSize } from '../params.ts'
-import type { Graph, Node } from './graph.ts'
+import { type Graph, isFrozen, type Node } from './graph.ts'
 import { layers } from './layers/table.ts'
 import { type Address, FLOAT_BYTES, type KernelName, type Planner } from './planner.ts'
 
@@ -26,6 +26,8 @@ export interface Plan {
   readonly backward: readonly Call[]
   /** Bytes that are zero before the first run, and again after another plan ran in the same arena. */
   readonly zeroed: readonly { address: Address; bytes: number }[]
+  /** What each node took of the arena; scratch is shared and counts for none. */
+  readonly nodeBytes: readonly number[]
   /** The arena's first byte, and the first behind it. */
   readonly base: Address
   readonly end: Address
@@ -38,6 +40,8 @@ export interface Call {
 
 export interface PlanOptions {
   batch: number
+  /** Examples that the loss is the mean of, when the batch is a part of a larger one. */
+  whole?: number
   training: boolean
   /** Where the params lie, and their gradient (0 without one). */
   params: Address
@@ -48,19 +52,27 @@ export interface PlanOptions {
   control: Address
   /** Whether the gradient of the input is wanted; tests do. */
   inputGradient?: boolean
-  /** Weights without a gradient, as indices in `tensors`. */
-  frozen?: ReadonlySet<number>
+  /** Where the weights of frozen layers lie. */
+  frozen?: Address
 }
 
 /** The control block: bytes from its start. Labels, i32 [batch], follow at LABELS_AT. */
 export const LOSS_AT = 0
 export const SEED_AT = 8
+/** Behind the seed: the place of the part's first example in the whole batch, i32. */
+export const FIRST_AT = 12
 export const LABELS_AT = 64
+
+/** A plan longer than this is no model: deep networks have hundreds of calls. */
+const MAX_CALLS = 65_536
 
 /** A cache line, and what a kernel may read past a buffer's end. */
 export const LINE_BYTES = 64
 
-/** Lays out the arena and asks each layer's rule for its calls: once to learn how much scratch they need, once for good. */
+/**
+ * Lays out the arena and asks each layer's rule for its calls: once to learn how much scratch they need, once for good.
+ * Throws Fault `too-much-work` with the layer where the list grows beyond all bounds.
+ */
 export function compile(graph: Graph, options: PlanOptions): Plan {
   const draft = createArena(options.base, 0)
   layOut(graph, options, draft)
@@ -72,11 +84,17 @@ function layOut(graph: Graph, options: PlanOptions, arena: Arena): Plan {
   const layout = createLayout(graph, options, arena)
   const forward: Call[] = []
   const backwards: Call[][] = []
+  const nodeBytes: number[] = []
+  let backwardCalls = 0
   for (const [index, node] of graph.nodes.entries()) {
     const rule = layers[node.className]
     invariant(rule?.plan, `no plan rule for ${node.className}`)
     const backward: Call[] = []
+    const before = arena.end()
     rule.plan(node, plannerOf(index, forward, backward))
+    backwardCalls += backward.length
+    if (forward.length + backwardCalls > MAX_CALLS) throw tooManyCalls(node)
+    nodeBytes.push(arena.end() - before)
     backwards.push([...layout.sumsOf(index), ...backward])
   }
   const last = graph.nodes.length - 1
@@ -92,7 +110,10 @@ function layOut(graph: Graph, options: PlanOptions, arena: Arena): Plan {
     ? [
         {
           kernel: 'crossEntropy',
-          args: [logits, labels, logitsGradient, control + LOSS_AT, batch, outputUnits],
+          args: [
+            ...[logits, labels, logitsGradient, control + LOSS_AT, batch, outputUnits],
+            options.whole ?? batch,
+          ],
         },
       ]
     : [{ kernel: 'softmax', args: [logits, probabilities, batch, outputUnits] }]
@@ -101,6 +122,7 @@ function layOut(graph: Graph, options: PlanOptions, arena: Arena): Plan {
     inputGradient: options.inputGradient ? layout.gradientOf(0) : 0,
     backward: training ? backwards.reverse().flat() : [],
     zeroed: arena.zeroed,
+    nodeBytes,
     base: options.base,
     end: arena.end(),
   }
@@ -108,7 +130,7 @@ function layOut(graph: Graph, options: PlanOptions, arena: Arena): Plan {
   function plannerOf(index: number, forward: Call[], backward: Call[]): Planner {
     const node = graph.nodes[index]!
     return {
-      ...{ batch, training },
+      ...{ batch, training, frozen: isFrozen(graph, node) },
       input: (i) => layout.values(node.inputs[i] ?? 0),
       output: () => layout.values(index),
       view: () => layout.view(index),
@@ -125,6 +147,17 @@ function layOut(graph: Graph, options: PlanOptions, arena: Arena): Plan {
       backward: (kernel, ...args) => void backward.push({ kernel, args }),
     }
   }
+}
+
+function tooManyCalls({ name, className }: Node): Fault {
+  const layer = `${name} (${className})`
+  return new Fault({
+    kind: 'verification',
+    type: 'too-much-work',
+    message: `the plan up to layer ${layer} has more than ${MAX_CALLS} kernel calls, expected at most those`,
+    hint: 'make its windows or strides smaller',
+    layer,
+  })
 }
 
 interface Layout {
@@ -194,7 +227,10 @@ function createLayout(graph: Graph, options: PlanOptions, arena: Arena): Layout 
     },
     weight(node, name) {
       const index = node.weights[name]
-      return index === undefined ? 0 : options.params + FLOAT_BYTES * offsets[index]!
+      if (index === undefined) return 0
+      const at = index < graph.tensors.length ? options.params : options.frozen
+      invariant(at !== undefined, 'frozen weights lie somewhere')
+      return at + FLOAT_BYTES * offsets[index]!
     },
     weightGradient(node, name) {
       const index = node.weights[name]
@@ -217,8 +253,8 @@ function createLayout(graph: Graph, options: PlanOptions, arena: Arena): Layout 
 }
 
 function isTrained({ tensors }: Graph, options: PlanOptions, index: number): boolean {
-  if (!options.training || options.gradient === 0 || options.frozen?.has(index)) return false
-  return tensors[index]!.role === 'trainable'
+  if (!options.training || options.gradient === 0) return false
+  return tensors[index]?.role === 'trainable'
 }
 
 /** For each node, who reads it and as which of its inputs. */
@@ -230,12 +266,15 @@ function consumersOf(nodes: readonly Node[]): [consumer: number, i: number][][] 
   return consumers
 }
 
-function offsetsOf({ tensors }: Graph): number[] {
-  let at = 0
-  return tensors.map((tensor) => {
-    const offset = at
-    at += tensorSize(tensor)
-    return offset
+/** Where each weight begins in its array, the params or the frozen ones. */
+function offsetsOf({ tensors, frozen = [] }: Graph): number[] {
+  return [tensors, frozen].flatMap((list) => {
+    let at = 0
+    return list.map((tensor) => {
+      const offset = at
+      at += tensorSize(tensor)
+      return offset
+    })
   })
 }
 

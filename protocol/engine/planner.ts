@@ -16,6 +16,8 @@ export type KernelName = string
 export interface Planner {
   readonly batch: number
   readonly training: boolean
+  /** The node's weights never move: BatchNorm keeps to its moving statistics, in training too. */
+  readonly frozen: boolean
 
   /** Values of the node's input i. */
   input(i: number): Address
@@ -40,7 +42,10 @@ export interface Planner {
   scratch(floats: number): Address
   /** A buffer of the node's own that is zero before the first step: what writes inside keeps the rest zero. */
   zeros(floats: number): Address
-  /** Where an i32 lies that is new in every step: what Dropout draws from. Mix it with `salt`. */
+  /**
+   * Where an i32 lies that is new in every step: what Dropout draws from. Mix it with `salt`. Behind it another: the place of
+   * the first example here in the batch, of which this may be a part.
+   */
   readonly seed: Address
   /** The node's own number, for draws from `seed`. */
   readonly salt: number

@@ -19,11 +19,12 @@ import {
   writeManifest,
 } from '../manifest.ts'
 import { allFinite, sizeOf, type TensorSpec, tensorSize } from '../params.ts'
+import { writeModelJson } from './trainer/model-json.ts'
 import {
+  frozenLayersOf,
   readTopology,
   type Topology,
   type TopologyLimits,
-  writeModelJson,
 } from './trainer/topology.ts'
 
 /** The files of a directory, read one at a time: a folder, the store, or a Map in memory. */
@@ -38,15 +39,17 @@ export interface CheckedVersion {
   manifest: Manifest
   topology: Topology
   modelJson: string
-  /** float32, little-endian, in tensor order. */
+  /** float32, little-endian, in tensor order: what is trained and swapped. */
   params: Uint8Array
+  /** The same of frozen layers; empty when there are none. */
+  frozen: Uint8Array
 }
 
 /** What an engineer brings: a model of TensorFlow.js, a manifest without what publishing fills in, and more files. */
 export interface Draft {
   manifest: ManifestDraft
   modelJson: Uint8Array
-  /** float32, little-endian, in model.json's order. */
+  /** float32, little-endian, in model.json's order, frozen layers included. */
   params: Uint8Array
   /** README.md, labels.txt, sample/ and eval/, where it has them. */
   extra: Map<string, Uint8Array>
@@ -72,22 +75,20 @@ export async function makeVersion(
 ): Promise<Map<string, Uint8Array>> {
   const topology = readTopology(draft.modelJson, limits)
   const files = new Map<string, Uint8Array>()
-  const paths: string[] = []
-  for (const [path, bytes] of shardsOf(draft.params)) {
-    paths.push(path)
-    files.set(path, bytes)
-  }
+  const { params, frozen } = splitParams(topology, draft.params)
+  const groups = [{ paths: putShards(files, params, 1), tensors: topology.tensors }]
+  if (topology.frozen.length > 0)
+    groups.push({ paths: putShards(files, frozen, 2), tensors: topology.frozen })
   const encoder = new TextEncoder()
-  files.set(MODEL_FILE, encoder.encode(writeModelJson({ ...topology, paths })))
+  const { layers } = topology
+  const modelJson = writeModelJson({ layers, groups, frozen: frozenLayersOf(topology) })
+  files.set(MODEL_FILE, encoder.encode(modelJson))
   for (const [path, bytes] of draft.extra) files.set(path, bytes)
   const labels = draft.manifest.output?.labels
   if (!files.has(LABELS_FILE) && Array.isArray(labels))
     files.set(LABELS_FILE, encoder.encode(`${labels.join('\n')}\n`))
   if (!files.has(README_FILE)) files.set(README_FILE, encoder.encode(writeCard(draft.manifest)))
-  files.set(
-    MANIFEST_FILE,
-    writeManifest(await filledIn(draft.manifest, owner, topology.tensors, files)),
-  )
+  files.set(MANIFEST_FILE, writeManifest(await filledIn(draft.manifest, owner, topology, files)))
   await checkVersion(filesOf(files), limits)
   return new Map([...files].toSorted(([a], [b]) => (a < b ? -1 : 1)))
 }
@@ -112,8 +113,65 @@ export async function checkVersion(
       if (file.path === LABELS_FILE) checkLabels(bytes, manifest)
     }
   }
-  const params = await readParams(files, manifest, topology)
-  return { manifest, topology, modelJson: new TextDecoder().decode(modelBytes), params }
+  const parts = await readParams(files, manifest, topology)
+  const said = manifest.tensorsSha256
+  const had = await tensorsHash(topology.tensors)
+  if (said === undefined ? topology.frozen.length > 0 : said !== had)
+    throw wrong('wrong-tensors', `tensorsSha256 is ${said ?? 'missing'}, expected ${had}`)
+  return { manifest, topology, modelJson: new TextDecoder().decode(modelBytes), ...parts }
+}
+
+/** SHA-256 over a line for each tensor, `name [shape] role`: peers that swap must have the same. */
+function tensorsHash(tensors: readonly TensorSpec[]): Promise<string> {
+  return sha256(new TextEncoder().encode(tensors.map((spec) => `${specText(spec)}\n`).join('')))
+}
+
+function specText({ name, shape, role }: TensorSpec): string {
+  return `${name} [${shape}] ${role}`
+}
+
+/** Bytes in model.json's order → those that are trained, and those of frozen layers. */
+function splitParams(
+  { groups, tensors, frozen }: Topology,
+  bytes: Uint8Array,
+): { params: Uint8Array; frozen: Uint8Array } {
+  if (frozen.length === 0) return { params: bytes, frozen: new Uint8Array(0) }
+  const learns = new Set(tensors.map(({ name }) => name))
+  const [own, others]: [Uint8Array[], Uint8Array[]] = [[], []]
+  let at = 0
+  for (const tensor of groups.flatMap((group) => group.tensors)) {
+    const end = at + FLOAT_BYTES * tensorSize(tensor)
+    const to = learns.has(tensor.name) ? own : others
+    to.push(bytes.subarray(at, end))
+    at = end
+  }
+  if (at !== bytes.length) throw wrongLength(bytes.length, at)
+  return { params: concat(own), frozen: concat(others) }
+}
+
+/** What splitParams took apart. */
+function joinParams(
+  { groups, tensors }: Topology,
+  { params, frozen }: { params: Uint8Array; frozen: Uint8Array },
+): Uint8Array {
+  const learns = new Set(tensors.map(({ name }) => name))
+  const at = { own: 0, others: 0 }
+  return concat(
+    groups
+      .flatMap((group) => group.tensors)
+      .map((tensor) => {
+        const which = learns.has(tensor.name) ? 'own' : 'others'
+        const start = at[which]
+        at[which] += FLOAT_BYTES * tensorSize(tensor)
+        return (which === 'own' ? params : frozen).subarray(start, at[which])
+      }),
+  )
+}
+
+function putShards(files: Map<string, Uint8Array>, bytes: Uint8Array, group: number): string[] {
+  const shards = [...shardsOf(bytes, group)]
+  for (const [path, shard] of shards) files.set(path, shard)
+  return shards.map(([path]) => path)
 }
 
 /** The model alone, before any shard is fetched: readable, within limits, and what the manifest says. */
@@ -123,21 +181,26 @@ export function checkModel(
   limits: TopologyLimits,
 ): Topology {
   const topology = readTopology(modelJson, { ...limits, batchSize: manifest.train.batchSize })
-  const specs = (tensors: readonly TensorSpec[]) =>
-    tensors.map(({ name, shape, role }) => `${name} [${shape}] ${role}`)
-  const said = specs(manifest.tensors)
-  const had = specs(topology.tensors)
-  const different = had.findIndex((spec, i) => spec !== said[i])
-  if (different >= 0 || said.length !== had.length) {
-    const i = different >= 0 ? different : had.length
-    throw wrong(
-      'wrong-tensors',
-      `tensor ${i} is ${had[i] ?? 'missing'} in model.json, expected ${said[i] ?? 'none'} as in ${MANIFEST_FILE}`,
-    )
-  }
+  checkTensors('tensor', topology.tensors, manifest.tensors)
+  checkTensors('frozen tensor', topology.frozen, manifest.frozen ?? [])
   checkInputAndOutput(topology, manifest)
   for (const path of topology.paths) fileOf(manifest, path)
   return topology
+}
+
+function checkTensors(
+  what: string,
+  tensors: readonly TensorSpec[],
+  expected: readonly TensorSpec[],
+): void {
+  const [had, said] = [tensors.map(specText), expected.map(specText)]
+  const different = had.findIndex((spec, i) => spec !== said[i])
+  if (different < 0 && said.length === had.length) return
+  const i = different >= 0 ? different : had.length
+  throw wrong(
+    'wrong-tensors',
+    `${what} ${i} is ${had[i] ?? 'missing'} in model.json, expected ${said[i] ?? 'none'} as in ${MANIFEST_FILE}`,
+  )
 }
 
 /** A Map in memory as VersionFiles. */
@@ -148,12 +211,15 @@ export function filesOf(files: ReadonlyMap<string, Uint8Array>): VersionFiles {
   }
 }
 
-/** Params, cut as TensorFlow.js cuts them: group1-shard1ofN.bin of 4 MiB. */
-export function* shardsOf(params: Uint8Array): Generator<[path: string, bytes: Uint8Array]> {
+/** Params, cut as TensorFlow.js cuts them: group1-shard1ofN.bin of 4 MiB; frozen ones are group 2. */
+export function* shardsOf(
+  params: Uint8Array,
+  group = 1,
+): Generator<[path: string, bytes: Uint8Array]> {
   const count = Math.max(1, Math.ceil(params.length / SHARD_BYTES))
   for (let i = 0; i < count; i++) {
     yield [
-      `group1-shard${i + 1}of${count}.bin`,
+      `group${group}-shard${i + 1}of${count}.bin`,
       params.subarray(i * SHARD_BYTES, (i + 1) * SHARD_BYTES),
     ]
   }
@@ -185,8 +251,8 @@ export async function makeChild(
   owner: string,
   limits: TopologyLimits,
 ): Promise<Map<string, Uint8Array>> {
-  const { manifest, modelJson, topology } = parent.checked
-  const { owner: _owner, tensors: _tensors, files: _files, metrics: _metrics, ...kept } = manifest
+  const { manifest, modelJson, topology, frozen } = parent.checked
+  const { metrics: _metrics, ...kept } = draftOf(manifest)
   const draft: ManifestDraft = {
     ...kept,
     version: change.version,
@@ -205,12 +271,25 @@ export async function makeChild(
     {
       manifest: draft,
       modelJson: new TextEncoder().encode(modelJson),
-      params: change.params,
+      params: joinParams(topology, { params: change.params, frozen }),
       extra,
     },
     owner,
     limits,
   )
+}
+
+/** A manifest without what publishing fills in. */
+function draftOf(manifest: Manifest): ManifestDraft {
+  const {
+    owner: _owner,
+    tensors: _tensors,
+    frozen: _frozen,
+    tensorsSha256: _hash,
+    files: _files,
+    ...draft
+  } = manifest
+  return draft
 }
 
 /** A Hugging Face model card: YAML in front, so that a version uploads there unchanged. */
@@ -251,15 +330,21 @@ function modelIndex(name: string, task: string, accuracy: number): string[] {
 async function filledIn(
   draft: ManifestDraft,
   owner: string,
-  tensors: TensorSpec[],
+  { tensors, frozen }: Topology,
   files: ReadonlyMap<string, Uint8Array>,
 ): Promise<Manifest> {
   const listed: ManifestFile[] = []
   for (const [path, bytes] of [...files].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
     listed.push({ path, bytes: bytes.length, sha256: await sha256(bytes) })
   }
-  const copies = tensors.map(({ name, shape, role }) => ({ name, shape: [...shape], role }))
-  return { ...draft, owner, tensors: copies, files: listed }
+  const listOf = (specs: TensorSpec[]) =>
+    specs.map(({ name, shape, role }) => ({ name, shape: [...shape], role }))
+  const transfer = { frozen: listOf(frozen), tensorsSha256: await tensorsHash(tensors) }
+  return {
+    ...draft,
+    ...{ owner, tensors: listOf(tensors), files: listed },
+    ...(frozen.length > 0 ? transfer : {}),
+  }
 }
 
 /** A draft's manifest, loosely: readManifest judges it once it is filled in. */
@@ -309,20 +394,21 @@ async function readParams(
   files: VersionFiles,
   manifest: Manifest,
   topology: Topology,
-): Promise<Uint8Array> {
-  const expected = FLOAT_BYTES * sizeOf(topology.tensors)
+): Promise<{ params: Uint8Array; frozen: Uint8Array }> {
+  const expected = FLOAT_BYTES * (sizeOf(topology.tensors) + sizeOf(topology.frozen))
   const listed = topology.paths.reduce((sum, path) => sum + fileOf(manifest, path).bytes, 0)
-  if (listed !== expected)
-    throw wrong(
-      'wrong-size',
-      `the shards hold ${listed} bytes, expected ${expected} for the model's params`,
-    )
+  if (listed !== expected) throw wrongLength(listed, expected)
   const shards: Uint8Array[] = []
   for (const path of topology.paths) shards.push(await readChecked(files, fileOf(manifest, path)))
   const params = concat(shards)
   if (!allFinite(floatsOf(params)))
     throw wrong('not-finite', 'the params hold NaN or infinity, expected finite numbers')
-  return params
+  return splitParams(topology, params)
+}
+
+function wrongLength(got: number, expected: number): Fault {
+  const message = `the shards hold ${got} bytes, expected ${expected} for the model's params`
+  return wrong('wrong-size', message)
 }
 
 function checkInputAndOutput(topology: Topology, manifest: Manifest): void {
@@ -419,7 +505,7 @@ export function writeSafetensors(
   return concat([length, padded, params])
 }
 
-function concat(parts: Uint8Array[]): Uint8Array {
+export function concat(parts: Uint8Array[]): Uint8Array {
   const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
   let offset = 0
   for (const part of parts) {

@@ -126,7 +126,15 @@ function written(): number {
 }
 
 const nothingDone = {
-  ...{ type: 'ready' as const, backend: 'none', steps: 0, rounds: 0, swaps: 0, outcomes: [] },
+  ...{
+    type: 'ready' as const,
+    backend: 'none',
+    threads: 1,
+    steps: 0,
+    rounds: 0,
+    swaps: 0,
+    outcomes: [],
+  },
   data: {
     format: 'none' as const,
     read: 0,

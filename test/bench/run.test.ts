@@ -27,7 +27,11 @@ const keys = {
   overhead: ['ratio', 'ratioH10'],
   memory: ['bareMB', 'idleMB', 'trainingMB', 'slopeMBPerHour'],
   start: ['bareMs', 'joinedMs', 'firstSwapMs', 'helpMs'],
-  train: ['model', 'engine', 'threads', 'simd', 'stepsPerSecond', 'ofPyTorch', 'ofWasmPeak'],
+  train: [
+    ...['model', 'engine', 'threads', 'simd', 'stepsPerSecond'],
+    ...['ofPyTorch', 'ofWasmPeak', 'ofOneThread'],
+  ],
+  browser: ['model', 'threads', 'simd', 'stepsPerSecond', 'ofNode'],
 }
 
 test('without a name it lists every bench with the figure to reach', async () => {
@@ -44,7 +48,7 @@ test('an unknown name is refused with those there are', async () => {
   )
   expect(fault?.code).toBe(2)
   expect(fault?.stderr).toContain(
-    'choose of skew, bytes, swap, overhead, memory, start, train and all',
+    'choose of skew, bytes, swap, overhead, memory, start, train, browser and all',
   )
 })
 

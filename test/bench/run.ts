@@ -13,6 +13,7 @@ const benches = {
   memory: () => import('./memory.ts'),
   start: () => import('./start.ts'),
   train: () => import('./train.ts'),
+  browser: () => import('./browser.ts'),
 } as const
 const names = Object.keys(benches) as (keyof typeof benches)[]
 

@@ -48,7 +48,7 @@ function initOf(manifest: Manifest): WorkerInit {
 
 function trainerOf({ tensors }: Manifest): Trainer {
   return {
-    ...{ backend: 'none', tensors, inputSize: 1, outputSize: 1 },
+    ...{ backend: 'none', threads: 1, tensors, inputSize: 1, outputSize: 1 },
     floats: (length) => new Float32Array(length),
     createOptimizer: (recipe) => createOptimizer(recipe, tensors),
     gradientInto: () => 0,

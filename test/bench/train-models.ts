@@ -1,4 +1,4 @@
-import type { Graph } from '../../protocol/engine/graph.ts'
+import type { Graph, Node } from '../../protocol/engine/graph.ts'
 import { graphOf, type LayerSpec } from '../support/graph.ts'
 import { denseJson } from '../support/models.ts'
 
@@ -101,6 +101,73 @@ function mixer(): Graph {
   return graphOf([16, 49], [...layers, { layer: 'GlobalAveragePooling1D' }, denseLayer(10)])
 }
 
+const conv = (filters: number, size: number, padding: 'valid' | 'same'): LayerSpec => ({
+  layer: 'Conv2D',
+  config: { filters, kernel_size: size, padding, activation: 'relu' },
+})
+const pool: LayerSpec = { layer: 'MaxPooling2D', config: {} }
+
+/** Convolutions and pools, then two dense layers. */
+function imageModel(inputShape: number[], layers: LayerSpec[], units: number, body: string) {
+  const graph = graphOf(inputShape, [
+    ...layers,
+    { layer: 'Flatten' },
+    denseLayer(units, { activation: 'relu' }),
+    denseLayer(10),
+  ])
+  const flat = graph.nodes.at(-4)!.outputShape.reduce((a, b) => a * b)
+  const [height, width, channels] = inputShape as [number, number, number]
+  const model = `nn.Sequential(${body}, nn.Flatten(), nn.Linear(${flat}, ${units}), nn.ReLU(), nn.Linear(${units}, 10))`
+  return {
+    ...{ source: { graph }, multiplyAdds: countsOf(graph), optimizer: 'sgd' as const },
+    torch: { model, input: [channels, height, width] },
+  }
+}
+
+/** Convolution, depthwise and pointwise, each behind a relu and two of them normalised: 1,674 params, running means included. */
+function depthwiseModel() {
+  const graph = graphOf(
+    [32, 32, 3],
+    [
+      ...[conv(16, 3, 'same'), { layer: 'BatchNormalization' }],
+      {
+        layer: 'DepthwiseConv2D',
+        config: { kernel_size: 3, padding: 'same', activation: 'relu' },
+      },
+      ...[conv(32, 1, 'valid'), { layer: 'BatchNormalization' }],
+      ...[{ layer: 'GlobalAveragePooling2D' }, denseLayer(10)],
+    ],
+  )
+  const body = [
+    ...[torchConv(3, 16, 3, 1), 'nn.BatchNorm2d(16)'],
+    ...['nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.ReLU()', torchConv(16, 32, 1)],
+    ...['nn.BatchNorm2d(32), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)'],
+  ].join(', ')
+  return {
+    ...{ source: { graph }, multiplyAdds: countsOf(graph), optimizer: 'sgd' as const },
+    torch: { model: `nn.Sequential(${body})`, input: [3, 32, 32] },
+  }
+}
+
+function countsOf(graph: Graph): TrainModel['multiplyAdds'] {
+  const counts = graph.nodes.slice(1).map(multiplyAdds)
+  return { forward: counts.reduce((a, b) => a + b), firstLayer: counts[0]! }
+}
+
+/** Of one example's forward pass; nothing for layers that do not multiply. */
+function multiplyAdds({ className, config, inputShapes: [input], outputShape }: Node): number {
+  const outputs = outputShape.reduce((a, b) => a * b)
+  if (className === 'Dense') return input!.at(-1)! * outputs
+  if (!className.endsWith('Conv2D')) return 0
+  const [down, across] = config.kernel_size as [number, number]
+  if (className === 'DepthwiseConv2D') return down * across * outputs
+  return down * across * input!.at(-1)! * outputs
+}
+
+const torchConv = (from: number, to: number, size: number, padding = 0) =>
+  `nn.Conv2d(${from}, ${to}, ${size}, padding=${padding}), nn.ReLU()`
+const torchPool = 'nn.MaxPool2d(2)'
+
 export const trainModels: readonly TrainModel[] = [
   { name: 'dense SGD', ...dense, optimizer: 'sgd', reach: { plain: 0.8, relaxed: 1.2 } },
   { name: 'dense Adam', ...dense, optimizer: 'adam', reach: { plain: 1, relaxed: 1.3 } },
@@ -131,5 +198,53 @@ export const trainModels: readonly TrainModel[] = [
     torch: { model: 'Mixer()', input: [16, 49] },
     optimizer: 'sgd',
     reach: { plain: 0.5, relaxed: 0.6 },
+  },
+  {
+    name: 'handwriting CNN',
+    ...imageModel(
+      [28, 28, 1],
+      [
+        conv(32, 3, 'valid'),
+        conv(32, 3, 'valid'),
+        pool,
+        conv(64, 3, 'valid'),
+        conv(64, 3, 'valid'),
+        pool,
+      ],
+      512,
+      [
+        ...[torchConv(1, 32, 3), torchConv(32, 32, 3), torchPool],
+        ...[torchConv(32, 64, 3), torchConv(64, 64, 3), torchPool],
+      ].join(', '),
+    ),
+    reach: { plain: 0.7, relaxed: 0.85 },
+  },
+  {
+    name: 'CNN 32x32x3',
+    ...imageModel(
+      [32, 32, 3],
+      [conv(32, 3, 'same'), conv(32, 3, 'same'), pool, conv(64, 3, 'same'), pool],
+      128,
+      [
+        ...[torchConv(3, 32, 3, 1), torchConv(32, 32, 3, 1), torchPool],
+        ...[torchConv(32, 64, 3, 1), torchPool],
+      ].join(', '),
+    ),
+    reach: { plain: 0.65, relaxed: 0.8 },
+  },
+  {
+    name: 'LeNet 5x5',
+    ...imageModel(
+      [28, 28, 1],
+      [conv(32, 5, 'same'), pool, conv(64, 5, 'same'), pool],
+      128,
+      [torchConv(1, 32, 5, 2), torchPool, torchConv(32, 64, 5, 2), torchPool].join(', '),
+    ),
+    reach: { plain: 0.5, relaxed: 0.6 },
+  },
+  {
+    name: 'depthwise + batch-norm',
+    ...depthwiseModel(),
+    reach: { plain: 0.7, relaxed: 0.8 },
   },
 ]

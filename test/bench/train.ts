@@ -1,18 +1,20 @@
-import { createTrainer } from '../../node/trainer.ts'
-import { engineBinaries } from '../../node/wasm.ts'
-import { createEngine } from '../../protocol/engine/engine.ts'
-import type { BackendName } from '../../protocol/ports/trainer/commands.ts'
+import { startHelper } from '../../node/threads.ts'
+import { engineBinaries, tfjsWasmFolder } from '../../node/wasm.ts'
+import { createEngine, type Simd } from '../../protocol/engine/engine.ts'
 import { createGraphTrainer } from '../../protocol/ports/trainer/engine.ts'
+import { createTfjsGraphTrainer } from '../../protocol/ports/trainer/tfjs.ts'
+import { graphOf } from '../../protocol/ports/trainer/topology.ts'
 import type { Batch, Trainer } from '../../protocol/ports/trainer/trainer.ts'
 import { integerBelow, normal, randomFrom } from '../../protocol/random.ts'
-import { paramsOf } from '../support/models.ts'
+import { paramsOf, topologyOf } from '../support/models.ts'
 import { type Bench, type BenchOptions, columns, median, type Result, rounded } from './bench.ts'
 import { type TrainModel, trainModels } from './train-models.ts'
-import { startYardstick, type Yardstick } from './yardstick.ts'
+import { startYardstick, type Time, type Yardstick } from './yardstick.ts'
 
 /**
- * Training steps per second of CPU time, beside PyTorch with as many threads on the same machine, in the same minutes: the
- * two take turns, and each figure is the median of its turns.
+ * Training steps per second, beside PyTorch with as many threads on the same machine, in the same minutes: all take turns, and
+ * each figure is the median of its turns. One thread is measured by its CPU time, several by the clock: that is what they are
+ * for. They are measured on the models that take them by themselves.
  */
 export interface TrainResult extends Result {
   /** The version it is compared with, or why it is compared with none. */
@@ -22,38 +24,59 @@ export interface TrainResult extends Result {
 
 interface Run {
   model: string
-  engine: string
+  /** Ours, or TensorFlow.js with the kernel pack, which is what trains where the plan does not. */
+  engine: 'plan' | 'pack'
   threads: number
   simd: 'plain' | 'relaxed'
-  /** Per second of CPU time. */
+  /** Per second of CPU time; of several threads, of the clock. */
   stepsPerSecond: number
   /** Our steps in the time of one of PyTorch's; null where there is no PyTorch. */
   ofPyTorch: number | null
-  /** Multiply-adds per second, of those that this build does when it waits for nothing. */
+  /**
+   * Multiply-adds per second, of those that this build does when it waits for nothing. They are counted as a direct convolution
+   * would do them: one by Winograd's tiles does fewer, and goes above 1.
+   */
   ofWasmPeak: number
+  /** By the clock, steps of these threads in the time of one of our single thread's; null for that one. */
+  ofOneThread: number | null
 }
 
 export const bench: Bench<TrainResult> = {
   name: 'train',
   reach: `of PyTorch's speed, plain / relaxed SIMD: ${trainModels
     .map(({ name, reach }) => `${name} >= ${reach.plain} / ${reach.relaxed}`)
-    .join(', ')}`,
+    .join(', ')}; 2 threads >= 1.3 of 1`,
   run,
   table: ({ torch, runs }) =>
     [
       `PyTorch: ${torch}`,
       columns([
-        ['model', 'simd', 'threads', 'steps/s', 'of PyTorch', 'reach', 'of wasm peak'],
+        [
+          'model',
+          'engine',
+          'simd',
+          'threads',
+          'steps/s',
+          'of PyTorch',
+          'reach',
+          'of wasm peak',
+          'of 1 thread',
+        ],
         ...runs.map((run) => [
-          ...[run.model, run.simd, run.threads, run.stepsPerSecond, run.ofPyTorch ?? '-'],
-          ...[trainModels.find(({ name }) => name === run.model)!.reach[run.simd], run.ofWasmPeak],
+          ...[run.model, run.engine, run.simd, run.threads],
+          ...[run.stepsPerSecond, run.ofPyTorch ?? '-'],
+          run.engine === 'pack' || run.threads > 1
+            ? '-'
+            : trainModels.find(({ name }) => name === run.model)!.reach[run.simd],
+          ...[run.ofWasmPeak, run.ofOneThread ?? '-'],
         ]),
       ]),
     ].join('\n'),
 }
 
 const BATCH = 32
-const THREADS = 1
+/** Beside one: a machine has two cores at least. */
+const SEVERAL = 2
 const TURNS = 9
 const TURN_SECONDS = 0.6
 const QUICK_SECONDS = 0.05
@@ -61,7 +84,6 @@ const QUICK_SECONDS = 0.05
 const SLOWEST_BLAS = 10e9
 const SLOW = 'skipped, its BLAS is the slow reference one (Debian: libopenblas0)'
 const ABSENT = 'skipped, there is none (Debian: python3-torch and libopenblas0)'
-const kinds = { plain: 'engine-plain', relaxed: 'engine' } as const
 
 async function run({ quick, say }: BenchOptions): Promise<TrainResult> {
   const found = await startYardstick()
@@ -85,63 +107,103 @@ async function compare(
   quick: boolean,
 ): Promise<Run[]> {
   const seconds = quick ? QUICK_SECONDS : TURN_SECONDS
-  const ours = {
-    plain: { step: await stepper(model, kinds.plain), peak: await peakOf('plain') },
-    relaxed: { step: await stepper(model, kinds.relaxed), peak: await peakOf('relaxed') },
+  const chooser = await trainerOf(model, 'plain', { cores: SEVERAL + 1 })
+  const counts = chooser.threads === SEVERAL ? [1, SEVERAL] : [1]
+  chooser.close()
+  const torches = counts.map((threads): Side & { threads: number } => {
+    const { optimizer, torch } = model
+    const request = { ...torch, classes: 10, batch: BATCH, optimizer, threads, seconds }
+    return { threads, times: [], turn: async () => yardstick?.measure(request) }
+  })
+  const trainers: Trainer[] = []
+  const ours: (Side & Pick<Run, 'engine' | 'threads' | 'simd'>)[] = []
+  const enter = (engine: Run['engine'], simd: Simd, trainer: Trainer) => {
+    const step = stepper(model, trainer)
+    trainers.push(trainer)
+    const { threads } = trainer
+    ours.push({ engine, threads, simd, times: [], turn: async () => timeOf(step, seconds) })
   }
-  const request = {
-    ...{ ...model.torch, classes: 10, batch: BATCH, optimizer: model.optimizer },
-    ...{ threads: THREADS, seconds },
-  }
-  const times = { plain: [] as number[], relaxed: [] as number[], torch: [] as number[] }
-  const peaks = { plain: [] as number[], relaxed: [] as number[] }
-  await yardstick?.measure(request)
-  for (const simd of ['plain', 'relaxed'] as const) cpuSecondsOf(ours[simd].step, seconds)
+  for (const threads of counts)
+    for (const simd of ['plain', 'relaxed'] as const)
+      enter('plan', simd, await trainerOf(model, simd, { threads }))
+  enter('pack', 'plain', await packOf(model))
+  const peaks = { plain: await peakOf('plain'), relaxed: await peakOf('relaxed') }
+  const peakTimes = { plain: [] as Time[], relaxed: [] as Time[] }
+
+  for (const { turn } of [...ours, ...torches]) await turn()
   for (let turn = 0; turn < (quick ? 1 : TURNS); turn++) {
-    for (const simd of ['plain', 'relaxed'] as const) {
-      times[simd].push(cpuSecondsOf(ours[simd].step, seconds))
-      peaks[simd].push(PEAK_TURNS / cpuSecondsOf(ours[simd].peak, seconds / 10))
+    for (const side of [...ours, ...torches]) {
+      const time = await side.turn()
+      if (time) side.times.push(time)
     }
-    if (yardstick) times.torch.push(await yardstick.measure(request))
+    for (const simd of ['plain', 'relaxed'] as const)
+      peakTimes[simd].push(timeOf(peaks[simd], seconds / 10))
   }
+
+  for (const trainer of trainers) trainer.close()
   const { forward, firstLayer } = model.multiplyAdds
   const multiplyAdds = BATCH * (3 * forward - firstLayer)
-  return (['plain', 'relaxed'] as const).map((simd) => {
-    const time = median(times[simd])
+  return ours.map(({ engine, threads, simd, times }) => {
+    const clock = threads === 1 ? 'cpuSeconds' : 'seconds'
+    const time = medianOf(times, clock)
+    const torch = torches.find((torch) => torch.threads === threads)!
+    const alone = ours.find((other) => other.threads === 1 && other.simd === simd)!
+    const peak = PEAK_TURNS / medianOf(peakTimes[simd], 'cpuSeconds')
     return {
-      ...{ model: model.name, engine: 'plan', threads: THREADS, simd },
+      ...{ model: model.name, engine, threads, simd },
       stepsPerSecond: rounded(1 / time),
-      ofPyTorch: times.torch.length > 0 ? rounded(median(times.torch) / time) : null,
-      ofWasmPeak: rounded(multiplyAdds / time / (PEAK_ADDS * median(peaks[simd]))),
+      ofPyTorch: torch.times.length > 0 ? rounded(medianOf(torch.times, clock) / time) : null,
+      ofWasmPeak: rounded(multiplyAdds / time / (PEAK_ADDS * peak * threads)),
+      ofOneThread: threads === 1 ? null : rounded(medianOf(alone.times, clock) / time),
     }
   })
 }
 
+/** Who takes turns: what it found so far, and the next. */
+interface Side {
+  times: Time[]
+  turn(): Promise<Time | undefined>
+}
+
+function medianOf(times: readonly Time[], clock: keyof Time): number {
+  return median(times.map((time) => time[clock]))
+}
+
 /** One training step, as the learner takes it. */
-async function stepper(model: TrainModel, backend: BackendName): Promise<() => void> {
-  const trainer = await trainerOf(model, backend)
+function stepper({ optimizer: name, torch }: TrainModel, trainer: Trainer): () => void {
   const start = paramsOf(trainer, 1, 0.05)
   const params = trainer.floats(start.length)
   params.set(start)
   const gradient = trainer.floats(start.length)
-  const optimizer = trainer.createOptimizer({ name: model.optimizer, learningRate: 0.01 })
-  const batch = batchOf(model, trainer.inputSize, trainer.outputSize)
+  const optimizer = trainer.createOptimizer({ name, learningRate: 0.01 })
+  const batch = batchOf(torch, trainer.inputSize, trainer.outputSize)
   return () => {
     trainer.gradientInto(gradient, params, batch)
     optimizer.step(params, gradient)
   }
 }
 
-async function trainerOf({ source }: TrainModel, backend: BackendName): Promise<Trainer> {
-  if ('json' in source) return createTrainer(source.json, { backend, batchSize: BATCH })
-  const simd = backend === 'engine-plain' ? 'plain' : 'relaxed'
+async function trainerOf(
+  model: TrainModel,
+  simd: Simd,
+  options: { threads: number } | { cores: number },
+): Promise<Trainer> {
   const binaries = await engineBinaries()
-  return createGraphTrainer(source.graph, { batchSize: BATCH, simd, binaries })
+  const all = { batchSize: BATCH, simd, binaries, startHelper, ...options }
+  return createGraphTrainer(graphIn(model), all)
 }
 
-function batchOf({ torch }: TrainModel, inputSize: number, classes: number): Batch {
+async function packOf(model: TrainModel): Promise<Trainer> {
+  const { plain: kernels } = await engineBinaries()
+  const options = { backend: 'wasm', wasmFolder: tfjsWasmFolder(), kernels }
+  return createTfjsGraphTrainer(graphIn(model), options)
+}
+
+const graphIn = ({ source }: TrainModel) =>
+  'graph' in source ? source.graph : graphOf(topologyOf(source.json))
+
+function batchOf({ vocabulary }: TrainModel['torch'], inputSize: number, classes: number): Batch {
   const random = randomFrom(1)
-  const { vocabulary } = torch
   const draw = () => (vocabulary ? integerBelow(random, vocabulary) : normal(random))
   return {
     inputs: Float32Array.from({ length: BATCH * inputSize }, draw),
@@ -165,12 +227,13 @@ async function peakOf(simd: 'plain' | 'relaxed'): Promise<() => void> {
   return () => void engine.kernel('peak')(PEAK_TURNS, 0.999, 0.001)
 }
 
-/** CPU time of this process per call, over at least so many seconds. */
-function cpuSecondsOf(call: () => void, seconds: number): number {
+/** Time per call, over at least so many seconds. */
+function timeOf(call: () => void, seconds: number): Time {
   const from = process.cpuUsage()
-  const end = performance.now() + 1000 * seconds
+  const startedAt = performance.now()
   let calls = 0
-  for (; performance.now() < end; calls++) call()
+  for (; performance.now() < startedAt + 1000 * seconds; calls++) call()
   const { user, system } = process.cpuUsage(from)
-  return (user + system) / 1e6 / calls
+  const took = (performance.now() - startedAt) / 1000
+  return { cpuSeconds: (user + system) / 1e6 / calls, seconds: took / calls }
 }

@@ -7,9 +7,15 @@ export interface Yardstick {
   version: string
   /** Multiply-adds per second of one core in a plain matrix product. */
   matmulPerSecond: number
-  /** CPU seconds per training step. */
-  measure(request: TorchRequest): Promise<number>
+  /** One training step. */
+  measure(request: TorchRequest): Promise<Time>
   end(): void
+}
+
+/** Of one training step: CPU time of the whole process, and the clock's. */
+export interface Time {
+  cpuSeconds: number
+  seconds: number
 }
 
 export interface TorchRequest {
@@ -44,7 +50,7 @@ export async function startYardstick(): Promise<Yardstick | undefined> {
         child.stdin.write(`${JSON.stringify(request)}\n`)
         const answer = await answers()
         if (!answer) throw new Error(`PyTorch ended in the midst of ${request.model}`)
-        return answer.cpuSeconds as number
+        return answer as unknown as Time
       },
       end: () => child.kill(),
     }

@@ -54,6 +54,7 @@ export async function startDrifter(options: DriftOptions): Promise<Drifter> {
   let live = new Float32Array(0)
   const trainer: Trainer = {
     backend: 'drift',
+    threads: 1,
     tensors: driftManifest.tensors,
     inputSize: 2,
     outputSize: 2,

@@ -151,7 +151,7 @@ describe('a version that a stranger serves', () => {
     ],
     [
       'an unknown layer',
-      { type: 'unknown-layer', says: /layer 0 is a "Lambda", expected one of/ },
+      { type: 'unknown-layer', says: /layer 1 layer0 is a "Lambda", expected one of/ },
       (files) =>
         setFile(files, 'model.json', encoder.encode(modelOf(files).replace('"Dense"', '"Lambda"'))),
     ],

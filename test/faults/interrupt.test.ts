@@ -76,10 +76,10 @@ async function endOnce(name: string, random: Random, memory: Memory): Promise<Me
 
 /** The round it went on from, held against what it must remember; undefined when its end came before it said so. */
 function remembers(trainer: Trainer, { rounds, since }: Memory): number | undefined {
-  const device = /^device .*$/m.exec(trainer.complaints())?.[0]
-  if (device === undefined) return undefined
-  const resumed = Number(/goes on from round (\d+)/.exec(device)?.[1] ?? 0)
-  expect(resumed, `${trainer.name}: ${device}`).toBeGreaterThanOrEqual(rounds)
+  const data = /^data .*$/m.exec(trainer.complaints())?.[0]
+  if (data === undefined) return undefined
+  const resumed = Number(/goes on from round (\d+)/.exec(data)?.[1] ?? 0)
+  expect(resumed, `${trainer.name}: ${data}`).toBeGreaterThanOrEqual(rounds)
   const lost = only(since, 'swap').filter(({ round }) => round > resumed)
   expect(lost.length).toBeLessThanOrEqual(SWAPS_BEHIND)
   return resumed

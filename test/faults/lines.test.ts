@@ -67,6 +67,7 @@ describe('train of two peers', () => {
         'joined',
         'phase',
         'fetch',
+        'device',
         'data',
         'peers',
         'round',
@@ -75,6 +76,9 @@ describe('train of two peers', () => {
         'stopped',
       ] as const)
         expect(kinds).toContain(ev)
+      const order = lines.map(({ ev }) => ev)
+      expect(order.indexOf('device')).toBeLessThan(order.indexOf('joined'))
+      expect(only(lines, 'device')).toMatchObject([{ backend: 'engine', threads: 1 }])
       expect(only(lines, 'joined')).toMatchObject([{ model: 'tiny', version: meeting.cid }])
       expect(only(lines, 'data')).toMatchObject([
         { read: 80, skipped: 0, train: 72, validation: 8 },

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -40,11 +40,17 @@ test.each(names)('%s --help has examples', async (name) => {
   expect(stdout).toMatch(new RegExp(`Examples:\\n  mlstore.* ${name}`))
 })
 
+test.each(['train', 'eval'])('%s --help teaches --threads', async (name) => {
+  const { stdout } = await mlstore.run(name, '--help')
+  expect(stdout).toMatch(/--threads <n> +cores to compute on/)
+})
+
 describe('a wrong use ends with exit code 2 and one line that helps:', () => {
   const cases: [name: string, args: string[], says: RegExp][] = [
     ['an unknown command', ['tarin'], /unknown command 'tarin'/],
     ['an unknown option', ['ls', '--colour'], /unknown option '--colour'/],
     ['a missing argument', ['show'], /missing required argument 'model'/],
+    ['nothing to check', ['check'], /missing required argument 'dir'.*--layers/],
     ['a missing option', ['pull', 'digits'], /'-o, --out <dir>' not specified/],
     [
       'a wrong multiaddr',
@@ -62,6 +68,12 @@ describe('a wrong use ends with exit code 2 and one line that helps:', () => {
       /--timeout got "soon", expected a time such as 90s/,
     ],
     ['a wrong number', ['ls', '--limit', '-1'], /--limit/],
+    [
+      'no thread at all',
+      ['train', 'digits', '--data', 'x', '--threads', '0'],
+      /--threads got "0", expected a whole number from 1 to 64/,
+    ],
+    ['too many threads', ['eval', 'digits', '--threads', '65'], /--threads got "65"/],
     [
       'a wrong format',
       ['export', 'digits', '-o', 'x', '--format', 'onnx'],
@@ -125,6 +137,39 @@ test('check tells a sound draft from one that names a layer nobody knows', async
   const { code, stderr } = await mlstore.run('check', draft)
   expect(stderr).toMatch(/layer 0 is a "Lambda", expected one of/)
   expect(code).toBe(7)
+})
+
+test('check prints what each layer takes and what trains it', async () => {
+  const draft = await mlstore.draft('layers')
+  const { code, stdout } = await mlstore.run('check', draft)
+  expect(code).toBe(0)
+  const [ok, step, blank, head, ...rows] = stdout.trimEnd().split('\n')
+  expect(ok).toMatch(/^ok: draft tiny@1.0.0, 26 params, .* trains in about .* kB$/)
+  expect(step).toBe(
+    'a step on 8 examples takes 552 multiply-adds; all layers are planned: the engine trains it',
+  )
+  expect([blank, head?.split(/ {2,}/)]).toEqual([
+    '',
+    ['LAYER', 'CLASS', 'OUTPUT', 'PARAMS', 'MULTIPLY-ADDS', 'MEMORY', 'TRAINED BY'],
+  ])
+  expect(rows.map((row) => row.split(/ {2,}/).toSpliced(5, 1))).toEqual([
+    ['input', 'InputLayer', '3', '0', '72', 'planned'],
+    ['layer0', 'Dense', '4', '16', '288', 'planned'],
+    ['layer1', 'Dense', '2', '10', '192', 'planned'],
+  ])
+  const object = JSON.parse((await mlstore.run('check', draft, '--json')).stdout)
+  expect(object).toMatchObject({ ok: true, params: 26, multiplyAdds: 552 })
+  expect(object.layers[1]).toMatchObject({ class: 'Dense', output: [4], trainedBy: 'planned' })
+})
+
+test('check --layers prints every layer that the engine README lists', async () => {
+  const { code, stdout } = await mlstore.run('check', '--layers')
+  expect(code).toBe(0)
+  const readme = await readFile(new URL('../../protocol/engine/README.md', import.meta.url), 'utf8')
+  const listed = [...readme.matchAll(/^\| (\w+) \| (planned|TensorFlow\.js) \|$/gm)]
+  const rows = stdout.trimEnd().split('\n').slice(1)
+  expect(rows.map((row) => row.split(/ {2,}/))).toEqual(listed.map(([, ...cells]) => cells))
+  expect(rows.length).toBeGreaterThan(20)
 })
 
 test('what the system says becomes a Fault that says what to do', () => {

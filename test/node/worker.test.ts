@@ -99,6 +99,25 @@ test('a fault in the worker arrives as failed, and the thread ends', async () =>
   await worker.ended
 })
 
+test('two threads train, to the same bits each time, and end with their worker', async () => {
+  const paramsOf = async () => {
+    const worker = start('one', { threads: 2 })
+    expect(await worker.take('ready')).toMatchObject({ backend: 'engine', threads: 2 })
+    const { loss } = await worker.ask({ type: 'train', steps: 10 }, 'trained')
+    const params = await worker.params()
+    worker.send({ type: 'stop' })
+    await worker.ended
+    return { loss, params }
+  }
+  expect(await paramsOf()).toEqual(await paramsOf())
+})
+
+test('a fault before the first step ends the threads too', async () => {
+  const worker = start('nothing', { threads: 2 })
+  await worker.take('failed')
+  await worker.ended
+})
+
 test('a buffer given to a worker is handed over, and a part of a larger one copied', async () => {
   const whole = digitsParams()
   const { length } = whole

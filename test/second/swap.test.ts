@@ -331,6 +331,7 @@ function ready(resumed: boolean): Extract<WorkerEvent, { type: 'ready' }> {
   return {
     type: 'ready',
     backend: 'none',
+    threads: 1,
     steps: 0,
     rounds: 0,
     swaps: 0,

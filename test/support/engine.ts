@@ -7,7 +7,7 @@ import {
   type Engine,
   type Simd,
 } from '../../protocol/engine/engine.ts'
-import type { Graph } from '../../protocol/engine/graph.ts'
+import { type Graph, isFrozen } from '../../protocol/engine/graph.ts'
 import type { Values } from '../../protocol/engine/layers/rule.ts'
 import { layers } from '../../protocol/engine/layers/table.ts'
 import { forEachTensor, type TensorSpec } from '../../protocol/params.ts'
@@ -55,6 +55,7 @@ export async function expectAgreement(graph: Graph, options: CheckOptions): Prom
 
 interface Problem {
   params: Float32Array
+  frozen: Float32Array
   input: Float32Array
   /** The gradient of the output: what the sum is weighted by. */
   weights: Float32Array
@@ -64,16 +65,20 @@ interface Problem {
 function problemOf(graph: Graph, { batch, seed = 1, input, param }: CheckOptions): Problem {
   const random = randomFrom(seed)
   const size = graph.inputShape.reduce((a, b) => a * b, batch)
-  const params: number[] = []
-  forEachTensor(graph.tensors, (tensor, start, end) => {
-    for (let i = start; i < end; i++)
-      params.push(
-        param?.(random, tensor) ??
-          (tensor.role === 'variance' ? 0.5 + random() : 0.5 * normal(random)),
-      )
-  })
+  const drawn = (tensors: readonly TensorSpec[]) => {
+    const values: number[] = []
+    forEachTensor(tensors, (tensor, start, end) => {
+      for (let i = start; i < end; i++)
+        values.push(
+          param?.(random, tensor) ??
+            (tensor.role === 'variance' ? 0.5 + random() : 0.5 * normal(random)),
+        )
+    })
+    return Float32Array.from(values)
+  }
   return {
-    params: Float32Array.from(params),
+    params: drawn(graph.tensors),
+    frozen: drawn(graph.frozen ?? []),
     input: Float32Array.from({ length: size }, () => input?.(random) ?? normal(random)),
     weights: Float32Array.from({ length: batch * graph.outputUnits }, () => normal(random)),
     seed: seed % 2 ** 31,
@@ -89,14 +94,18 @@ export function referenceOf(graph: Graph, problem: Problem, options: CheckOption
   const placesOf = (values: ArrayLike<number>) => Array.from(values, tape.constant)
   const params = placesOf(problem.params)
   const tensors: Values[] = []
-  forEachTensor(graph.tensors, ({ shape }, start, end) => {
-    tensors.push({ shape, at: params.slice(start, end) })
-  })
+  const push = (list: readonly TensorSpec[], places: number[]) =>
+    forEachTensor(list, ({ shape }, start, end) => {
+      tensors.push({ shape, at: places.slice(start, end) })
+    })
+  push(graph.tensors, params)
+  push(graph.frozen ?? [], placesOf(problem.frozen))
   const input: Values = { shape: [batch, ...graph.inputShape], at: placesOf(problem.input) }
   const values: Values[] = []
   for (const [salt, node] of graph.nodes.entries()) {
     const weight = (name: string) => tensors[node.weights[name] ?? -1]
-    const context = { tape, weight, training, seed: problem.seed, salt }
+    const learns = training && !isFrozen(graph, node)
+    const context = { tape, weight, training: learns, seed: problem.seed, salt }
     const inputs = salt === 0 ? [input] : node.inputs.map((i) => values[i]!)
     values.push(layers[node.className]!.reference!(node, inputs, context))
   }
@@ -124,6 +133,7 @@ async function runEngine(
   const params = engine.floats(problem.params.length)
   const gradient = engine.floats(problem.params.length)
   params.set(problem.params)
+  engine.frozen.set(problem.frozen)
   gradient.fill(Number.NaN)
   const addresses = { params: engine.addressOf(params), gradient: engine.addressOf(gradient) }
   const { plan, forward, backward } = engine.program({
@@ -169,7 +179,7 @@ function dirty(engine: Engine, { base, end }: { base: number; end: number }): vo
 }
 
 export function engineFor(graph: Graph, batch: number, simd: Simd): Promise<Engine> {
-  return createEngine(graph, { batch, binaries, simd })
+  return createEngine(graph, { batch, binaries, simd, room: 'input' })
 }
 
 /** ‖got − wanted‖ ≤ tolerance · ‖wanted‖ + floor · √length */

@@ -11,7 +11,12 @@ export interface LayerSpec {
   config?: Config
   /** Indices of earlier nodes; node 0 is the input. */
   inputs?: number[]
+  /** Its weights never move. */
+  frozen?: true
 }
+
+/** Added to the index of a frozen weight until it is known how many others there are. */
+const FROZEN = 2 ** 20
 
 /** A graph of these layers, by their own shape rules. */
 export function graphOf(inputShape: readonly number[], specs: readonly LayerSpec[]): Graph {
@@ -22,14 +27,16 @@ export function graphOf(inputShape: readonly number[], specs: readonly LayerSpec
     },
   ]
   const tensors: TensorSpec[] = []
-  for (const { layer, config = {}, inputs = [nodes.length - 1] } of specs) {
+  const frozen: TensorSpec[] = []
+  for (const { layer, config = {}, inputs = [nodes.length - 1], ...rest } of specs) {
     const name = `layer${nodes.length}`
     const inputShapes = inputs.map((i) => nodes[i]!.outputShape)
     const read = layers[layer]!.read(config, inputShapes, (key) => `${name} ${key}`)
     const weights: Record<string, number> = {}
     for (const weight of read.weights) {
-      weights[weight.name] = tensors.length
-      tensors.push({ ...weight, name: `${name}/${weight.name}` })
+      const list = rest.frozen ? frozen : tensors
+      weights[weight.name] = rest.frozen ? FROZEN + list.length : list.length
+      list.push({ ...weight, name: `${name}/${weight.name}` })
     }
     const { outputShape } = read
     nodes.push({
@@ -43,5 +50,9 @@ export function graphOf(inputShape: readonly number[], specs: readonly LayerSpec
     })
   }
   const outputUnits = nodes.at(-1)!.outputShape.reduce((a, b) => a * b, 1)
-  return { nodes, tensors, inputShape, outputUnits }
+  for (const { weights } of nodes) {
+    for (const [key, index] of Object.entries(weights))
+      if (index >= FROZEN) weights[key] = index - FROZEN + tensors.length
+  }
+  return { nodes, tensors, frozen, inputShape, outputUnits }
 }

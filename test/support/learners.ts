@@ -38,8 +38,15 @@ export interface TestOptions {
   checkpoints?: CheckpointFile
   now?: () => number
   rows?: number
+  /** What its values become before training, such as words. */
+  mapped?: (value: number) => number
+  /** Changes the trainer. */
+  wrapped?: (trainer: Trainer) => Trainer
   /** Wraps each step, to act in its midst. */
   onStep?: (learner: TestLearner) => void
+  /** Called before the data is read, and when the trainer is closed. */
+  onLoad?: () => void
+  onClose?: () => void
 }
 
 export function testInit({
@@ -67,17 +74,24 @@ export function testLearner(options: TestOptions = {}): TestLearner {
   let learner: TestLearner | undefined
   const running = runLearner(testInit(options), {
     createTrainer: async (given) => {
-      const trainer = await tinyTrainer(given)
+      const made = await tinyTrainer(given)
+      const trainer = options.wrapped?.(made) ?? made
       return {
         ...trainer,
         gradientInto(...given) {
           if (learner) options.onStep?.(learner)
           return trainer.gradientInto(...given)
         },
+        close() {
+          options.onClose?.()
+          trainer.close()
+        },
       }
     },
-    loadData: async (_, seed) =>
-      tinyData(options.dataSeed ?? options.seed ?? 1, options.rows ?? 200, seed),
+    loadData: async (_, seed) => {
+      options.onLoad?.()
+      return tinyData(options, seed)
+    },
     checkpoints: options.checkpoints ?? memoryCheckpoints(),
     send: mail.push,
     now: options.now ?? (() => performance.now()),
@@ -91,8 +105,9 @@ export function testLearner(options: TestOptions = {}): TestLearner {
   return learner
 }
 
-function tinyTrainer({ modelJson, backend, manifest }: WorkerInit): Promise<Trainer> {
-  return createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize })
+function tinyTrainer({ modelJson, manifest, ...init }: WorkerInit): Promise<Trainer> {
+  const { backend, threads, frozen } = init
+  return createTrainer(modelJson, { backend, batchSize: manifest.train.batchSize, threads, frozen })
 }
 
 /** Waits for events by type. */
@@ -152,13 +167,13 @@ export async function swapOnce(
   ])
 }
 
-/** Three classes around three centres; `seed` draws the rows, `splitSeed` deals them. */
-function tinyData(seed: number, size: number, splitSeed: number): LearnerData {
-  const random = randomFrom(seed)
+/** Three classes around three centres; `dataSeed` draws the rows, `splitSeed` deals them. */
+function tinyData(options: TestOptions, splitSeed: number): LearnerData {
+  const { seed = 1, dataSeed = seed, rows: size = 200, mapped = (value) => value } = options
+  const random = randomFrom(dataSeed)
   const labels = Uint16Array.from({ length: size }, (_, row) => row % 3)
-  const inputs = Float32Array.from(
-    { length: size * 6 },
-    (_, i) => (i % 3 === labels[Math.floor(i / 6)] ? 1.5 : 0) + normal(random),
+  const inputs = Float32Array.from({ length: size * 6 }, (_, i) =>
+    mapped((i % 3 === labels[Math.floor(i / 6)] ? 1.5 : 0) + normal(random)),
   )
   const examples: Examples = { size, width: 6, inputs, labels }
   const split = splitRows(size, 0.2, randomFrom(splitSeed))

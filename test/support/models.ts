@@ -1,7 +1,10 @@
+import { isFrozen } from '../../protocol/engine/graph.ts'
 import type { Manifest } from '../../protocol/manifest.ts'
 import { sizeOf, type TensorSpec } from '../../protocol/params.ts'
+import { writeModelJson } from '../../protocol/ports/trainer/model-json.ts'
 import { readTopology, type Topology } from '../../protocol/ports/trainer/topology.ts'
 import { normal, randomFrom } from '../../protocol/random.ts'
+import { graphOf, type LayerSpec } from './graph.ts'
 
 /** Small models and manifests for tests of the trainer and the learner. */
 
@@ -45,6 +48,62 @@ export function denseJson(sizes: number[], activation = 'relu'): string {
       [`layer${i}/kernel`, [sizes[i]!, units]],
       [`layer${i}/bias`, [units]],
     ]),
+  )
+}
+
+/** A model.json of these layers, functional where they branch; the last one's activation should be softmax. */
+export function branchingJson(inputShape: number[], layers: readonly LayerSpec[]): string {
+  const { nodes, tensors, frozen = [] } = graphOf(inputShape, layers)
+  const held = nodes.filter((node) => isFrozen({ tensors }, node)).map(({ name }) => name)
+  const groups = [{ paths: ['group1-shard1of1.bin'], tensors: [...tensors, ...frozen] }]
+  return writeModelJson({ layers: nodes, groups, frozen: new Set(held) })
+}
+
+/** One block of attention over `steps` words, normalised before. Vaswani et al. 2017. */
+export function transformerJson(steps: number, words: number, classes: number): string {
+  const width = 8
+  return branchingJson(
+    [steps],
+    [
+      { layer: 'Embedding', config: { input_dim: words, output_dim: width } },
+      { layer: 'PositionEmbedding', config: { sequence_length: steps } },
+      { layer: 'Add', inputs: [1, 2] },
+      { layer: 'LayerNormalization' },
+      { layer: 'MultiHeadAttention', config: { num_heads: 2, key_dim: 4 }, inputs: [4, 4] },
+      { layer: 'Add', inputs: [3, 5] },
+      { layer: 'LayerNormalization' },
+      { layer: 'Dense', config: { units: 2 * width, activation: 'gelu' } },
+      { layer: 'Dropout', config: { rate: 0.1 } },
+      { layer: 'Dense', config: { units: width } },
+      { layer: 'Add', inputs: [6, 10] },
+      { layer: 'GlobalAveragePooling1D' },
+      { layer: 'Dense', config: { units: classes, activation: 'softmax' } },
+    ],
+  )
+}
+
+/** One block that mixes patches and then values. Tolstikhin et al. 2021. */
+export function mixerJson(patches: number, size: number, classes: number): string {
+  const width = 8
+  const turn: LayerSpec = { layer: 'Permute', config: { dims: [2, 1] } }
+  return branchingJson(
+    [patches * size],
+    [
+      { layer: 'Reshape', config: { target_shape: [patches, size] } },
+      { layer: 'Dense', config: { units: width } },
+      { layer: 'LayerNormalization' },
+      turn,
+      { layer: 'Dense', config: { units: 4, activation: 'gelu' } },
+      { layer: 'Dense', config: { units: patches } },
+      turn,
+      { layer: 'Add', inputs: [2, 7] },
+      { layer: 'LayerNormalization' },
+      { layer: 'Dense', config: { units: 2 * width, activation: 'gelu' } },
+      { layer: 'Dense', config: { units: width } },
+      { layer: 'Add', inputs: [8, 11] },
+      { layer: 'GlobalAveragePooling1D' },
+      { layer: 'Dense', config: { units: classes, activation: 'softmax' } },
+    ],
   )
 }
 

@@ -1,6 +1,6 @@
 /**
  * Passes that move images into zero-bordered buffers, and what rides on them: the mask of the activation and the bias
- * gradient. Steps are in bytes, from image to image and from row to row.
+ * gradient, the repeats of a channel multiplier. Steps are in bytes, from image to image and from row to row.
  */
 
 /** Copies [images, height, width·C] rows between buffers with other steps. */
@@ -16,6 +16,38 @@ export function copyImages(
       p += rowStep
       q += toRowStep
     }
+  }
+}
+
+/** The same with each value written `times` times: [images, height, values] → rows of values · times. */
+export function repeatRows(
+  from: usize, to: usize, toImageStep: i32, toRowStep: i32, images: i32, height: i32, values: i32, times: i32,
+): void {
+  for (let n = 0; n < images; n++) {
+    for (let y = 0; y < height; y++) {
+      let q = to + n * toImageStep + y * toRowStep
+      for (let i = 0; i < values; i++) {
+        const value = load<f32>(from)
+        from += 4
+        for (let t = 0; t < times; t++) {
+          store<f32>(q, value)
+          q += 4
+        }
+      }
+    }
+  }
+}
+
+/** to[i] = Σ of `times` neighbours: what repeatRows does, backward. */
+export function foldRepeats(from: usize, to: usize, values: i32, times: i32): void {
+  for (let i = 0; i < values; i++) {
+    let sum: f32 = 0
+    for (let t = 0; t < times; t++) {
+      sum += load<f32>(from)
+      from += 4
+    }
+    store<f32>(to, sum)
+    to += 4
   }
 }
 

@@ -203,8 +203,9 @@ function putLanes(to: usize, a: v128, b: v128, lanes: i32): void {
   if (lanes > 2) v128.store_lane<f32>(to, a, 2, 8)
 }
 
-/** Pixels that one pass over the accumulators should see at least. */
+/** Pixels that one pass over the accumulators should see at least, and about as many at most. */
 const PASS: i32 = 128
+const LONGEST_PASS: i32 = 256
 
 /**
  * result[i, j, c, k] = Σ over images and pixels of the input's run (i, j) at c · gradient[n, y, x, k]; steps as in convolve.
@@ -217,26 +218,31 @@ export function filterGradient(
   K: i32, images: i32, height: i32, width: i32, result: usize,
 ): void {
   const group = max(1, PASS / (height * width))
+  const band = min(height, max(1, LONGEST_PASS / width))
   for (let n = 0; n < images; n += group) {
     const count = min(group, images - n)
-    const from = input + n * imageStep
-    const by = gradient + n * gradientImageStep
-    for (let k = 0; k < K; k += 8) {
-      const lanes = min(8, K - k)
-      let to = result + (k << 2)
-      for (let i = 0; i < rows; i++) {
-        for (let j = 0; j < columns; j++) {
-          const run = from + i * tapRow + j * tapColumn
-          for (let c = 0; c < length; ) {
-            const left = length - c
-            const taps = left % 5 == 0 || left % 4 != 0 ? min(5, left) : 4
-            if (taps == 4) {
-              block(4, 4, run + (c << 2), imageStep, rowStep, pixelStep, by + (k << 2), gradientImageStep, gradientRowStep, gradientPixelStep, count, height, width, to, K << 2, lanes, n == 0)
-            } else {
-              block(5, taps, run + (c << 2), imageStep, rowStep, pixelStep, by + (k << 2), gradientImageStep, gradientRowStep, gradientPixelStep, count, height, width, to, K << 2, lanes, n == 0)
+    for (let y = 0; y < height; y += band) {
+      const tall = min(band, height - y)
+      const from = input + n * imageStep + y * rowStep
+      const by = gradient + n * gradientImageStep + y * gradientRowStep
+      const first = n == 0 && y == 0
+      for (let k = 0; k < K; k += 8) {
+        const lanes = min(8, K - k)
+        let to = result + (k << 2)
+        for (let i = 0; i < rows; i++) {
+          for (let j = 0; j < columns; j++) {
+            const run = from + i * tapRow + j * tapColumn
+            for (let c = 0; c < length; ) {
+              const left = length - c
+              const taps = left % 5 == 0 || left % 4 != 0 ? min(5, left) : 4
+              if (taps == 4) {
+                block(4, 4, run + (c << 2), imageStep, rowStep, pixelStep, by + (k << 2), gradientImageStep, gradientRowStep, gradientPixelStep, count, tall, width, to, K << 2, lanes, first)
+              } else {
+                block(5, taps, run + (c << 2), imageStep, rowStep, pixelStep, by + (k << 2), gradientImageStep, gradientRowStep, gradientPixelStep, count, tall, width, to, K << 2, lanes, first)
+              }
+              c += taps
+              to += taps * K << 2
             }
-            c += taps
-            to += taps * K << 2
           }
         }
       }
@@ -253,20 +259,6 @@ function block(
   images: i32, height: i32, width: i32, result: usize, step: i32, lanes: i32, first: bool,
 ): void {
   let c00 = f32x4.splat(0), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00, c30 = c00, c31 = c00, c40 = c00, c41 = c00
-  if (!first) {
-    let at = result
-    c00 = v128.load(at); c01 = v128.load(at, 16)
-    at += step
-    c10 = v128.load(at); c11 = v128.load(at, 16)
-    at += step
-    c20 = v128.load(at); c21 = v128.load(at, 16)
-    at += step
-    c30 = v128.load(at); c31 = v128.load(at, 16)
-    if (five == 5) {
-      at += step
-      c40 = v128.load(at); c41 = v128.load(at, 16)
-    }
-  }
   for (let n = 0; n < images; n++) {
     for (let y = 0; y < height; y++) {
       let p = input + n * imageStep + y * rowStep
@@ -296,10 +288,20 @@ function block(
       }
     }
   }
-  const none = f32x4.splat(-Infinity)
-  put(result, c00, c01, none, lanes)
-  if (taps > 1) put(result + step, c10, c11, none, lanes)
-  if (taps > 2) put(result + step * 2, c20, c21, none, lanes)
-  if (taps > 3) put(result + step * 3, c30, c31, none, lanes)
-  if (five == 5) if (taps > 4) put(result + step * 4, c40, c41, none, lanes)
+  join(result, c00, c01, lanes, first)
+  if (taps > 1) join(result + step, c10, c11, lanes, first)
+  if (taps > 2) join(result + step * 2, c20, c21, lanes, first)
+  if (taps > 3) join(result + step * 3, c30, c31, lanes, first)
+  if (five == 5) if (taps > 4) join(result + step * 4, c40, c41, lanes, first)
+}
+
+/** A pass's sums join those of the passes before: short sums keep float32 exact. */
+// @ts-ignore: decorator
+@inline
+function join(to: usize, a: v128, b: v128, lanes: i32, first: bool): void {
+  if (!first) {
+    a = f32x4.add(v128.load(to), a)
+    b = f32x4.add(v128.load(to, 16), b)
+  }
+  put(to, a, b, f32x4.splat(-Infinity), lanes)
 }

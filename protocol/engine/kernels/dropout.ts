@@ -2,15 +2,16 @@ import { splat, storePart } from './simd.ts'
 
 /**
  * to = from · scale, or 0 where a draw of 31 bits is below `limit`. The draw follows from the i32 at `seed`, `salt` and the
- * value's place alone (layers/dropout.ts has the same), so the gradient passes by the same call.
+ * value's place in the batch alone (layers/dropout.ts has the same), so the gradient passes by the same call. The i32 behind
+ * the seed says which example of the batch is the first here, `width` how many values an example has.
  * Source of the hash: Wellons 2018, lowbias32.
  */
-export function dropout(from: usize, to: usize, size: i32, limit: i32, scale: f32, seed: usize, salt: i32): void {
+export function dropout(from: usize, to: usize, size: i32, limit: i32, scale: f32, seed: usize, salt: i32, width: i32): void {
   const key = i32x4.splat(mixedOne(load<i32>(seed) ^ (salt * GOLDEN)))
   const limits = i32x4.splat(limit)
   const scales = splat(scale)
   const places = i32x4.splat(GOLDEN)
-  let place = i32x4(0, 1, 2, 3)
+  let place = i32x4.add(i32x4.splat(load<i32>(seed, 4) * width), i32x4(0, 1, 2, 3))
   for (let left = size; left > 0; left -= 4) {
     const draw = i32x4.shr_u(mixed(i32x4.add(i32x4.mul(place, places), key)), 1)
     const kept = i32x4.ge_s(draw, limits)

@@ -1,6 +1,7 @@
 export { activate, activationGradient, softmax, softmaxGradient } from './activation.ts'
-export { copyImages, maskRows } from './border.ts'
+export { copyImages, foldRepeats, maskRows, repeatRows } from './border.ts'
 export { convolve, filterGradient, packKernel, packTurned } from './convolution.ts'
+export { depthwise, depthwiseFilterGradient, turnDepthwise } from './depthwise.ts'
 export { dropout } from './dropout.ts'
 export { gemm } from './gemm.ts'
 export { crossEntropy } from './loss.ts'
@@ -15,3 +16,4 @@ export {
 } from './norm.ts'
 export { maxPoolGradient, meanPoolGradient, pool } from './pool.ts'
 export { gruBackward, gruForward, lstmBackward, lstmForward } from './recurrent.ts'
+export { winograd, winogradFilterGradient } from './winograd.ts'

@@ -2,8 +2,8 @@ import { powersOf, scaleRow, topOf } from './activation.ts'
 import { log } from './simd.ts'
 
 /**
- * The mean over the rows of -log softmax(logits)[label], to an f64 at `loss`, and its gradient by the logits. By
- * log-sum-exp, so that large logits do not overflow.
+ * The sum over the rows of -log softmax(logits)[label], divided by `whole` (the rows of the whole batch, of which these may
+ * be a part), to an f64 at `loss`, and its gradient by the logits. By log-sum-exp, so that large logits do not overflow.
  */
 export function crossEntropy(
   logits: usize,
@@ -12,9 +12,10 @@ export function crossEntropy(
   loss: usize,
   rows: i32,
   classes: i32,
+  whole: i32,
 ): void {
   const step = (<usize>classes) << 2
-  const share: f32 = 1 / f32(rows)
+  const share: f32 = 1 / f32(whole)
   let sum: f64 = 0
   for (let row = 0; row < rows; row++) {
     const top = topOf(logits, classes)
@@ -26,5 +27,5 @@ export function crossEntropy(
     logits += step
     gradient += step
   }
-  store<f64>(loss, sum / f64(rows))
+  store<f64>(loss, sum / f64(whole))
 }

@@ -41,7 +41,10 @@ export const batchNormalization: LayerRule = {
     }
   },
 
-  /** Training takes the batch's statistics and lets the moving ones follow, in the params; otherwise the moving ones hold. */
+  /**
+   * Training takes the batch's statistics and lets the moving ones follow, in the params; otherwise, and in a frozen layer, the
+   * moving ones hold.
+   */
   plan({ config, outputShape }, planner) {
     const width = outputShape.at(-1)!
     const rows = planner.batch * product(outputShape.slice(0, -1))
@@ -51,9 +54,10 @@ export const batchNormalization: LayerRule = {
       planner.weight('moving_variance'),
     ]
     const epsilon = config.epsilon as number
-    const mean = planner.training ? planner.keep(width) : movingMean
+    const follows = planner.training && !planner.frozen
+    const mean = follows ? planner.keep(width) : movingMean
     const spread = planner.keep(width)
-    if (planner.training)
+    if (follows)
       planner.forward(
         'batchStatistics',
         ...[x, rows, width, mean, spread, movingMean, movingVariance],
@@ -70,6 +74,12 @@ export const batchNormalization: LayerRule = {
     const to = planner.inputGradient(0)
     if (!to && !ownGamma && !ownBeta) return
     const gradient = planner.outputGradient()
+    if (planner.frozen)
+      return planner.backward(
+        'batchNormalise',
+        ...[gradient, to, rows, width, planner.zeros(width), spread],
+        ...[gamma, 0, planner.scratch(width)],
+      )
     const dGamma = ownGamma || planner.keep(width)
     const dBeta = ownBeta || planner.keep(width)
     planner.backward('batchSums', x, gradient, rows, width, mean, spread, dGamma, dBeta)

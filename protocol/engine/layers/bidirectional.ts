@@ -10,6 +10,7 @@ import {
   recurrentSettings,
   runInto,
   shownOf,
+  workOf,
 } from './recurrent.ts'
 import type { Config, LayerRule } from './rule.ts'
 import { absent, flag, product, quoted, record, wrong } from './settings.ts'
@@ -37,6 +38,8 @@ export const bidirectional: LayerRule = {
     const known = [...recurrentSettings, 'name', 'trainable', 'dtype']
     const unknown = Object.keys(settings).find((key) => !known.includes(key))
     if (unknown !== undefined) throw wrong(at(unknown), 'a setting', 'no such setting')
+    if (settings.trainable === false && config.trainable !== false)
+      throw wrong(at('trainable'), 'false', 'true: a layer is frozen as a whole')
     if (flag(settings.go_backwards, false, at('go_backwards')))
       throw wrong(at('go_backwards'), 'true', 'false: one direction of two runs backwards anyway')
     const name = settings.name
@@ -55,6 +58,11 @@ export const bidirectional: LayerRule = {
         read.weights.map((weight) => ({ ...weight, name: `${direction}_${name}/${weight.name}` })),
       ),
     }
+  },
+
+  work({ config, inputShapes: [shape] }) {
+    const { cell, settings } = partsOf(config)
+    return 2 * workOf(cell, settings, shape!)
   },
 
   plan({ config, inputShapes: [inputShape], outputShape }, planner) {

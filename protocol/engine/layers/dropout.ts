@@ -18,7 +18,8 @@ export const dropout: LayerRule = {
   plan({ config, outputShape }, planner) {
     const rate = config.rate as number
     if (!planner.training || rate === 0) return planner.view()
-    const size = planner.batch * product(outputShape)
+    const width = product(outputShape)
+    const size = planner.batch * width
     const { seed, salt } = planner
     const limit = limitOf(rate)
     planner.forward(
@@ -30,6 +31,7 @@ export const dropout: LayerRule = {
       1 / (1 - rate),
       seed,
       salt,
+      width,
     )
     const to = planner.inputGradient(0)
     if (to === 0) return
@@ -42,6 +44,7 @@ export const dropout: LayerRule = {
       1 / (1 - rate),
       seed,
       salt,
+      width,
     )
   },
 

@@ -26,6 +26,8 @@ export const embedding: LayerRule = {
     }
   },
 
+  work: ({ outputShape }) => product(outputShape),
+
   plan({ config, inputShapes: [shape] }, planner) {
     const count = planner.batch * product(shape!)
     const [entries, width] = [config.input_dim as number, config.output_dim as number]
@@ -68,6 +70,8 @@ export const positionEmbedding: LayerRule = {
       weights: [{ name: 'embeddings', shape: [length, width!], role: 'trainable' }],
     }
   },
+
+  work: ({ outputShape }) => product(outputShape),
 
   plan({ config, outputShape }, planner) {
     const [steps, width] = outputShape as [number, number]

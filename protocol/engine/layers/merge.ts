@@ -1,11 +1,12 @@
 import { FLOAT_BYTES } from '../planner.ts'
-import type { LayerRule, Shape, Values } from './rule.ts'
+import type { LayerRule, Read, Shape, Values, Where } from './rule.ts'
 import { integer, product, wrong } from './settings.ts'
 
 /** Sum of its inputs, which all have one shape. */
 export const add: LayerRule = {
   settings: [],
-  read: (_, inputs) => same(inputs),
+  inputs: 'several',
+  read: (_, inputs, where) => same(inputs, where),
 
   plan({ inputs, outputShape }, planner) {
     const size = planner.batch * product(outputShape)
@@ -25,7 +26,8 @@ export const add: LayerRule = {
 /** Mean of its inputs, which all have one shape. */
 export const average: LayerRule = {
   settings: [],
-  read: (_, inputs) => same(inputs),
+  inputs: 'several',
+  read: (_, inputs, where) => same(inputs, where),
 
   plan({ inputs, outputShape }, planner) {
     const size = planner.batch * product(outputShape)
@@ -51,7 +53,8 @@ export const average: LayerRule = {
 /** Product of its inputs, which all have one shape. */
 export const multiply: LayerRule = {
   settings: [],
-  read: (_, inputs) => same(inputs),
+  inputs: 'several',
+  read: (_, inputs, where) => same(inputs, where),
 
   plan({ inputs, outputShape }, planner) {
     const size = planner.batch * product(outputShape)
@@ -77,9 +80,9 @@ export const multiply: LayerRule = {
 /** Its inputs one behind the other along an axis; all other axes are equal. */
 export const concatenate: LayerRule = {
   settings: ['axis'],
+  inputs: 'several',
 
   read(config, inputs, where) {
-    atLeastTwo(inputs)
     const rank = inputs[0]!.length
     const axis = integer(config.axis ?? -1, -rank, rank, where('axis'))
     const at = axis < 0 ? rank + axis : axis - 1
@@ -124,14 +127,9 @@ export const concatenate: LayerRule = {
   },
 }
 
-function atLeastTwo(inputs: readonly Shape[]): void {
-  if (inputs.length < 2) throw wrong('the graph', `${inputs.length} inputs of a merge`, '2 or more')
-}
-
-function same(inputs: readonly Shape[]): ReturnType<LayerRule['read']> {
-  atLeastTwo(inputs)
+function same(inputs: readonly Shape[], where: Where): Read {
   const other = inputs.find((shape) => `${shape}` !== `${inputs[0]}`)
-  if (other) throw wrong('the graph', `a merge of [${inputs[0]}] and [${other}]`, 'one shape')
+  if (other) throw wrong(where('input'), `[${other}]`, `[${inputs[0]}], the first one's shape`)
   return { config: {}, outputShape: [...inputs[0]!], weights: [] }
 }
 

@@ -29,6 +29,7 @@ export const multiHeadAttention: LayerRule = {
     ...['attention_axes', 'flash_attention', 'seed', 'activity_regularizer'],
     ...['query_shape', 'value_shape', 'key_shape', ...initialisers, ...refused],
   ],
+  inputs: ['value', 'key'],
 
   read(config, inputs, where) {
     absent(config, where, [...refused, 'activity_regularizer', 'output_shape'])
@@ -58,6 +59,16 @@ export const multiHeadAttention: LayerRule = {
         ...weights('attention_output', [heads, depth, width], [width]),
       ],
     }
+  },
+
+  /** Projections, scores and their mixture, and the projection of that. */
+  work({ config, inputShapes }) {
+    const [heads, size, depth] = sizesOf(config)
+    const projections = projectionsOf(config, inputShapes)
+    const [query, key] = projections as [Projection, Projection]
+    const own = projections.reduce((sum, each) => sum + each.steps * each.width * each.columns, 0)
+    const scores = query.steps * key.steps * heads * (size + depth)
+    return own + scores + query.steps * heads * depth * query.width
   },
 
   plan({ config, inputShapes }, planner) {
@@ -152,9 +163,7 @@ export const multiHeadAttention: LayerRule = {
 }
 
 function inputsOf(inputs: readonly Shape[], where: Where): [Shape, Shape, Shape] {
-  const [query, value, key = value] = inputs
-  if (!query || !value || !key || inputs.length > 3)
-    throw wrong(where('inputs'), `${inputs.length}`, 'query, value and perhaps key')
+  const [query, value, key = value] = inputs as [Shape, Shape, Shape?]
   const flat = inputs.find((shape) => shape.length !== 2)
   if (flat) throw wrong(where('input'), `[${flat}]`, 'two axes: steps and values')
   if (key[0] !== value[0]) throw wrong(where('key'), `${key[0]} steps`, `${value[0]}, as the value`)

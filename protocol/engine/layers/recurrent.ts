@@ -190,6 +190,12 @@ function cellActivation(name: unknown, where: string): CellActivation {
   throw wrong(where, quoted(name), `one of ${cellActivations.join(', ')}`)
 }
 
+/** Multiply-adds of one example's run over the steps. */
+export function workOf(cell: Cell, config: Config, [steps, width]: Shape): number {
+  const { units } = config as RecurrentConfig
+  return steps! * cell.gates * units * (width! + units)
+}
+
 /** Where the outputs of a run over the steps go; distances in bytes, negative ones to turn time round. */
 export interface Outputs {
   to: Address
@@ -387,6 +393,7 @@ export function recurrentLayer(cell: Cell): LayerRule {
   return {
     settings: recurrentSettings,
     read: (config, inputs, where) => readRecurrent(cell, config, inputs, where),
+    work: ({ config, inputShapes: [shape] }) => workOf(cell, config, shape!),
 
     plan({ config, inputShapes: [shape] }, planner) {
       const checked = config as RecurrentConfig

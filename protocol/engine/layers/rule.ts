@@ -9,6 +9,8 @@ import type { Planner } from '../planner.ts'
 export interface LayerRule {
   /** Settings it takes in model.json, beside those of every layer (name, trainable ...). All others are refused. */
   settings: readonly string[]
+  /** What it reads: one input unless this says more; names are those of the inputs after the first, the last may be absent. */
+  inputs?: 'several' | readonly string[]
   /**
    * Shape rule: reads settings into clean ones, and says the output's shape and the weights.
    * Throws Fault verification (`wrong-model`) with the setting, what came and what was expected.
@@ -16,6 +18,8 @@ export interface LayerRule {
   read(config: Config, inputs: readonly Shape[], where: Where): Read
   /** Plan rule: emits the kernel calls of both directions. Without it the layer trains on the fallback. */
   plan?(node: Node, planner: Planner): void
+  /** Multiply-adds of one example's forward pass, where they are not each matrix once for every place of the output (work.ts). */
+  work?(node: Node): number
   /**
    * The layer in plain loops over a Float64 tape, forward alone: its gradient is the tape's. Values have the batch as
    * their first axis. Tests compare the kernels with it.

@@ -1,21 +1,25 @@
 import { activationLayer } from './activation.ts'
 import { batchNormalization } from './batch-normalization.ts'
 import { bidirectional } from './bidirectional.ts'
-import { conv2d } from './conv2d.ts'
+import { conv } from './conv.ts'
 import { dense } from './dense.ts'
+import { depthwiseConv2d } from './depthwise-conv2d.ts'
 import { dropout } from './dropout.ts'
 import { embedding, positionEmbedding } from './embedding.ts'
 import { flatten } from './flatten.ts'
-import { globalAveragePooling } from './global-average-pooling.ts'
+import { globalPooling } from './global-pooling.ts'
 import { inputLayer } from './input.ts'
 import { layerNormalization } from './layer-normalization.ts'
 import { add, average, concatenate, multiply } from './merge.ts'
 import { multiHeadAttention } from './multi-head-attention.ts'
 import { permute } from './permute.ts'
-import { pooling2d } from './pooling2d.ts'
+import { pooling } from './pooling.ts'
 import { gru, lstm, recurrentLayer } from './recurrent.ts'
+import { relu } from './relu.ts'
 import { reshape } from './reshape.ts'
 import type { LayerRule } from './rule.ts'
+import { separableConv2d } from './separable-conv2d.ts'
+import { zeroPadding2d } from './zero-padding2d.ts'
 
 /** Every layer a model may have, by its class name in model.json. */
 export const layers: Readonly<Record<string, LayerRule>> = {
@@ -25,6 +29,7 @@ export const layers: Readonly<Record<string, LayerRule>> = {
   Reshape: reshape,
   Dropout: dropout,
   Activation: activationLayer,
+  ReLU: relu,
   BatchNormalization: batchNormalization,
   LayerNormalization: layerNormalization,
   Embedding: embedding,
@@ -38,9 +43,22 @@ export const layers: Readonly<Record<string, LayerRule>> = {
   Multiply: multiply,
   Concatenate: concatenate,
   Permute: permute,
-  Conv2D: conv2d,
-  MaxPooling2D: pooling2d('max'),
-  AveragePooling2D: pooling2d('mean'),
-  GlobalAveragePooling1D: globalAveragePooling(1),
-  GlobalAveragePooling2D: globalAveragePooling(2),
+  Conv1D: conv(1),
+  Conv2D: conv(2),
+  DepthwiseConv2D: depthwiseConv2d,
+  SeparableConv2D: separableConv2d,
+  ZeroPadding2D: zeroPadding2d,
+  MaxPooling1D: pooling('max', 1),
+  MaxPooling2D: pooling('max', 2),
+  AveragePooling1D: pooling('mean', 1),
+  AveragePooling2D: pooling('mean', 2),
+  GlobalMaxPooling1D: globalPooling('max', 1),
+  GlobalMaxPooling2D: globalPooling('max', 2),
+  GlobalAveragePooling1D: globalPooling('mean', 1),
+  GlobalAveragePooling2D: globalPooling('mean', 2),
+}
+
+/** What trains a layer: the engine's plan, or the fallback, which then trains its whole model. */
+export function trainedBy(className: string): 'planned' | 'TensorFlow.js' {
+  return layers[className]?.plan ? 'planned' : 'TensorFlow.js'
 }

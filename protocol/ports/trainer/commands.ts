@@ -42,10 +42,23 @@ export type Command =
   | { type: 'stop' }
 
 export type WorkerEvent =
+  /** The first: what this device does with the model, found before any data is read. */
   | {
-      type: 'ready'
+      type: 'device'
       /** What really computes; a host shows it when it is not what was asked for. */
       backend: string
+      /** Threads on one batch. */
+      threads: number
+      /** One training step, measured; 0 where nothing is to be trained. */
+      msPerStep: number
+      /** As the trainer has them. */
+      remarks: readonly string[]
+    }
+  | {
+      type: 'ready'
+      /** As `device` has them. */
+      backend: string
+      threads: number
       /** Steps behind the params, rounds and swaps done, as the checkpoint had them or 0. */
       steps: number
       rounds: number
@@ -54,7 +67,7 @@ export type WorkerEvent =
       outcomes: string[]
       resumed: boolean
       data: DataReport
-      /** One training step now, measured; 0 without data. */
+      /** One training step, as `device` has it. */
       msPerStep: number
     }
   | {
@@ -84,10 +97,17 @@ export type WorkerEvent =
 
 /**
  * What computes: our engine, or TensorFlow.js on WebAssembly or in plain JavaScript. `auto` takes the engine when it plans
- * every layer of the model; `engine-plain` is the engine whose results are the same bits on every machine.
+ * every layer of the model; `engine-plain` is the engine whose results are the same bits on every machine. The last three are
+ * TensorFlow.js where a host has them: `auto` tries them too.
  */
 export type BackendName = (typeof backendNames)[number]
-export const backendNames = ['auto', 'engine', 'engine-plain', 'wasm', 'cpu'] as const
+export const backendNames = [
+  ...(['auto', 'engine', 'engine-plain', 'wasm', 'cpu'] as const),
+  ...(['tfjs-node', 'webgl', 'webgpu'] as const),
+] as const
+
+/** More threads than this nobody is given: each has a memory of its own. */
+export const THREADS_LIMIT = 64
 
 export type SwapRole = 'offerer' | 'accepter' | 'puller'
 export type EvaluatedAt = 'trained' | 'averaged'
@@ -101,6 +121,8 @@ export interface WorkerInit {
   version: string
   /** model.json as the version has it; read again, within limits, before anything is built. */
   modelJson: string
+  /** Weights of frozen layers, float32 little-endian; empty or absent when there are none. */
+  frozen?: Uint8Array
   /** float32, little-endian, in tensor order: the version's own params. */
   params: Uint8Array
   /** The user's data; without it the worker gives, settles and evaluates, and cannot train. */
@@ -113,5 +135,7 @@ export interface WorkerInit {
   /** Go on from the checkpoint, if there is one. */
   resume: boolean
   backend: BackendName
+  /** Threads on one batch; unless given, as many as the model gains by, and one core less than there are at most. */
+  threads?: number | undefined
   noMomentum?: boolean
 }

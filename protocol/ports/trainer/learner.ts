@@ -8,7 +8,7 @@ import { codecs } from '../../codec/table.ts'
 import { Fault, faultFrom, invariant } from '../../errors.ts'
 import { sizeOf } from '../../params.ts'
 import type { DataReport, Examples, Split } from '../examples.ts'
-import { affineOf } from '../preprocess.ts'
+import { type Affine, affineOf } from '../preprocess.ts'
 import { type Batches, createBatches, type Place } from './batches.ts'
 import { breathe } from './breathe.ts'
 import {
@@ -19,6 +19,7 @@ import {
 } from './checkpoint.ts'
 import type { Command, WorkerEvent, WorkerInit } from './commands.ts'
 import { allRows, evaluate } from './evaluate.ts'
+import { featuresOf, fits, unchanged } from './features.ts'
 import type { Optimizer } from './optimizer.ts'
 import type { Trainer } from './trainer.ts'
 
@@ -60,11 +61,11 @@ const SWAPS_PER_CHECKPOINT = 20
 const CHECKPOINT_EVERY_MS = 60_000
 /** An offerer answers for this many of its last swaps. */
 const OUTCOMES_KEPT = 64
-/** Steps timed before the first round, of which the quickest counts: the first compiles. */
-const WARM_UP_STEPS = 3
+/** Steps timed before anything else, of which the quickest counts: the first compiles. */
+const TRIAL_STEPS = 3
 
 /**
- * Builds the trainer, reads data and checkpoint, says `ready` and serves. Errors come as `failed`, never as a throw. Takes over
+ * Builds the trainer, says `device`, reads data and checkpoint, says `ready` and serves. Errors come as `failed`, never as a throw. Takes over
  * `init`: its bytes are let go once they are read.
  */
 export function runLearner(init: WorkerInit, ports: LearnerPorts): Learner {
@@ -103,7 +104,7 @@ async function live(init: WorkerInit, ports: LearnerPorts, mailbox: Mailbox): Pr
   } catch (thrown) {
     ports.send({ type: 'failed', detail: faultFrom(thrown).detail }, [])
   } finally {
-    mind?.trainer.close()
+    mind?.whole.close()
   }
 }
 
@@ -111,8 +112,12 @@ async function live(init: WorkerInit, ports: LearnerPorts, mailbox: Mailbox): Pr
 interface Mind {
   init: WorkerInit
   ports: LearnerPorts
+  /** What the host made, to be closed; and what takes the data's examples, the whole or what follows its frozen start. */
+  whole: Trainer
   trainer: Trainer
   data: LearnerData
+  /** Prepares the data's examples for it. */
+  affine: Affine
   batches: Batches | undefined
   state: AggregatorState
   optimizer: Optimizer
@@ -131,30 +136,58 @@ interface Mind {
 
 async function awaken(init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
   const trainer = await ports.createTrainer(init)
+  try {
+    return await awakenWith(trainer, init, ports)
+  } catch (thrown) {
+    trainer.close()
+    throw thrown
+  }
+}
+
+async function awakenWith(trainer: Trainer, init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
+  const msPerStep = init.data ? timeStep(trainer.features?.rest ?? trainer, init, ports) : 0
+  const { backend, threads, remarks = [] } = trainer
+  ports.send({ type: 'device', backend, threads, msPerStep, remarks }, [])
   const found = init.resume
     ? await readCheckpoint(ports.checkpoints, init.genesis, sizeOf(trainer.tensors))
     : undefined
   const seed = found?.facts.seed ?? init.seed
-  const data = await ports.loadData(init, seed)
-  const mind = newMind(init, ports, trainer, data, seed)
-  Object.assign(init, { params: new Uint8Array(0), evalFiles: [] }) // read: nothing holds them any longer
+  const given = await ports.loadData(init, seed)
+  const mind = newMind(init, ports, await preparedFor(trainer, given, init), seed)
+  Object.assign(init, { params: new Uint8Array(0), frozen: undefined, evalFiles: [] }) // read: nothing holds them any longer
   if (found) restore(mind, found)
-  const msPerStep = warmUp(mind)
   const { steps, rounds, swaps, outcomes } = mind
   const resumed = found !== undefined
-  const ready = { steps, rounds, swaps, outcomes, resumed, data: data.report, msPerStep }
-  ports.send({ type: 'ready', backend: trainer.backend, ...ready }, [])
+  const ready = { steps, rounds, swaps, outcomes, resumed, data: given.report, msPerStep }
+  ports.send({ type: 'ready', backend, threads, ...ready }, [])
   return mind
 }
 
-function newMind(
-  init: WorkerInit,
-  ports: LearnerPorts,
-  trainer: Trainer,
+/** Data, and who trains on it after which preparation. */
+type Prepared = Pick<Mind, 'whole' | 'trainer' | 'data' | 'affine'>
+
+/** With features in place of examples where the model begins with frozen layers, and there is room for them. */
+async function preparedFor(
+  whole: Trainer,
   data: LearnerData,
-  seed: number,
-): Mind {
+  { manifest }: WorkerInit,
+): Promise<Prepared> {
+  const { features } = whole
+  const affine = affineOf(manifest)
+  const count = data.examples.size + (data.evaluation?.size ?? 0)
+  if (!features || !fits(features, count)) return { whole, trainer: whole, data, affine }
+  const kept = (examples: Examples) => featuresOf(features, examples, affine, breathe)
+  const examples = await kept(data.examples)
+  const evaluation = data.evaluation && (await kept(data.evaluation))
+  return {
+    ...{ whole, trainer: features.rest, affine: unchanged },
+    data: { ...data, examples, evaluation },
+  }
+}
+
+function newMind(init: WorkerInit, ports: LearnerPorts, prepared: Prepared, seed: number): Mind {
   const { train, gossip } = init.manifest
+  const { trainer, data, affine } = prepared
   const { tensors } = trainer
   const params = trainer.floats(sizeOf(tensors))
   params.set(floatsFrom(init.params, params.length))
@@ -164,12 +197,8 @@ function newMind(
   return {
     init,
     ports,
-    trainer,
-    data,
-    batches:
-      rows.length > 0
-        ? createBatches(data.examples, rows, affineOf(init.manifest), options)
-        : undefined,
+    ...prepared,
+    batches: rows.length > 0 ? createBatches(data.examples, rows, affine, options) : undefined,
     state: aggregators[gossip.rule].init(params, {
       ...{ tensors, momentum },
       stepsPerRound: train.stepsPerRound,
@@ -189,13 +218,16 @@ function newMind(
   }
 }
 
-/** Times a step on a copy of params, so that nothing is learned from it. */
-function warmUp({ trainer, batches, state, gradient, place, ports }: Mind): number {
-  if (!batches) return 0
-  const params = state.params.slice()
-  const times = Array.from({ length: WARM_UP_STEPS }, () => {
+/** Times a step of the version's params on a batch of zeros: nothing is learned from it. */
+function timeStep(trainer: Trainer, init: WorkerInit, ports: LearnerPorts): number {
+  const size = init.manifest.train.batchSize
+  const inputs = new Float32Array(size * trainer.inputSize)
+  const batch = { inputs, labels: new Int32Array(size), size, seed: 0 }
+  const params = floatsFrom(init.params, sizeOf(trainer.tensors))
+  const gradient = new Float32Array(params.length)
+  const times = Array.from({ length: TRIAL_STEPS }, () => {
     const startedAt = ports.now()
-    trainer.gradientInto(gradient, params, batches.take(place, 0).batch)
+    trainer.gradientInto(gradient, params, batch)
     return ports.now() - startedAt
   })
   return Math.min(...times)
@@ -268,11 +300,10 @@ async function measure(
   mailbox: Mailbox,
   { at, on }: Extract<Command, { type: 'evaluate' }>,
 ): Promise<void> {
-  const { data, init, trainer, state } = mind
+  const { data, affine, trainer, state } = mind
   const own = on === 'validation' || (on === undefined && data.evaluation === undefined)
   const examples = own ? data.examples : (data.evaluation ?? { ...data.examples, size: 0 })
   const rows = own ? data.split.validation : allRows(examples)
-  const affine = affineOf(init.manifest)
   const startedAt = mind.ports.now()
   const metrics = await evaluate(trainer, state.params, examples, rows, affine, () =>
     pause(mind, mailbox),

@@ -2,19 +2,24 @@ import * as tf from '@tensorflow/tfjs-core'
 // Brings the gradients of tfjs-core's operations, which Node's build of tfjs-core leaves out; nothing else of it is used.
 import '@tensorflow/tfjs-layers'
 import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm'
-import { Fault } from '../../errors.ts'
-import { forEachTensor } from '../../params.ts'
+import { type Graph, isFrozen } from '../../engine/graph.ts'
+import { Fault, invariant } from '../../errors.ts'
+import { forEachTensor, sizeOf, type TensorSpec } from '../../params.ts'
 import { type Context, forwards } from './layers.ts'
-import { registerQuickMatMul } from './matmul.ts'
 import { createOptimizer } from './optimizer.ts'
-import { type Layer, logitLayersOf, type Topology } from './topology.ts'
+import { registerPack } from './pack.ts'
+import { graphOf, type Layer, type Topology } from './topology.ts'
 import type { Batch, Trainer } from './trainer.ts'
 
 export interface TfjsOptions {
-  /** `auto` takes wasm, and cpu where wasm does not start. */
-  backend: 'auto' | 'wasm' | 'cpu'
+  /** `auto` takes wasm, and cpu where wasm does not start; any other name is of a backend that the host has registered. */
+  backend: string
   /** Folder (path or URL, with its last slash) of tfjs-backend-wasm*.wasm. */
   wasmFolder: string
+  /** The engine's plain build, whose kernels do what TensorFlow.js' wasm backend lacks. */
+  kernels: BufferSource
+  /** Values of the frozen weights, in the topology's order; none unless given. */
+  frozen?: Float32Array
 }
 
 /**
@@ -29,33 +34,53 @@ export async function createTfjsTrainer(
   topology: Topology,
   options: TfjsOptions,
 ): Promise<Trainer> {
-  const layers = logitLayersOf(topology)
+  return createTfjsGraphTrainer(graphOf(topology), options)
+}
+
+/** A trainer of any graph that ends in logits. */
+export async function createTfjsGraphTrainer(graph: Graph, options: TfjsOptions): Promise<Trainer> {
+  const { nodes: layers, tensors, inputShape, outputUnits } = graph
   const unknown = layers.find(({ className }) => !Object.hasOwn(forwards, className))
-  if (unknown) throw notTrained(unknown)
+  if (unknown) throw notTrained(unknown.className)
+  const { frozen = new Float32Array(0) } = options
+  const frozenSize = sizeOf(graph.frozen ?? [])
+  invariant(frozen.length === frozenSize, `${frozenSize} frozen values, got ${frozen.length}`)
   const backend = await startBackend(options)
-  const { tensors, inputShape, outputUnits } = topology
   const inputSize = inputShape.reduce((a, b) => a * b, 1)
+  const tensorsOf = (specs: readonly TensorSpec[], params: Float32Array) => {
+    const made: tf.Tensor[] = []
+    forEachTensor(specs, ({ shape }, start, end) => {
+      // Others than wasm may keep the array they are given, and params move on.
+      const values = backend === 'wasm' ? params.subarray(start, end) : params.slice(start, end)
+      made.push(tf.keep(tf.tensor(values, [...shape])))
+    })
+    return made
+  }
+  let constants = tensorsOf(graph.frozen ?? [], frozen)
   let held: tf.Tensor[] = []
 
   const load = (params: Float32Array) => {
     tf.dispose(held)
-    held = []
-    forEachTensor(tensors, ({ shape }, start, end) => {
-      // The cpu backend keeps the array it is given, and params move on; wasm copies by itself.
-      const values = backend === 'cpu' ? params.slice(start, end) : params.subarray(start, end)
-      held.push(tf.keep(tf.tensor(values, [...shape])))
-    })
+    held = tensorsOf(tensors, params)
   }
 
   const logitsOf = (inputs: Float32Array, size: number, training?: Context['training']) => {
-    const weight = (layer: Layer, name: string) => held[layer.weights[name]!]
-    const context: Context = training ? { weight, training } : { weight }
+    const weights = [...held, ...constants]
+    const weight = (layer: Layer, name: string) => weights[layer.weights[name]!]
     const x: tf.Tensor = tf.tensor(inputs.subarray(0, size * inputSize), [size, ...inputShape])
-    return layers.reduce((value, layer) => forwards[layer.className]!(value, layer, context), x)
+    const values: tf.Tensor[] = []
+    for (const layer of layers) {
+      const inputs = values.length === 0 ? [x] : layer.inputs.map((input) => values[input]!)
+      const isTraining = training && !isFrozen(graph, layer)
+      const context: Context = isTraining ? { weight, training } : { weight }
+      values.push(forwards[layer.className]!(inputs, layer, context))
+    }
+    return values.at(-1)!
   }
 
   return {
     backend,
+    threads: 1,
     tensors,
     inputSize,
     outputSize: outputUnits,
@@ -79,7 +104,7 @@ export async function createTfjsTrainer(
         })
         return storageOf(value)[0]!
       })
-      for (const statistic of statistics) followInto(params, topology, statistic)
+      for (const statistic of statistics) followInto(params, graph, statistic)
       return loss
     },
 
@@ -88,17 +113,18 @@ export async function createTfjsTrainer(
     },
 
     close() {
-      tf.dispose(held)
+      tf.dispose([...held, ...constants])
       held = []
+      constants = []
     },
   }
 }
 
-function notTrained({ className }: Layer): Fault {
+function notTrained(what: string): Fault {
   return new Fault({
     kind: 'resource',
     type: 'no-backend',
-    message: `TensorFlow.js does not train ${className} here`,
+    message: `TensorFlow.js does not train ${what} here`,
     hint: 'try --backend auto',
   })
 }
@@ -117,11 +143,11 @@ function startBackend(options: TfjsOptions): Promise<string> {
   return start
 }
 
-async function startNext({ backend, wasmFolder }: TfjsOptions): Promise<string> {
+async function startNext({ backend, ...options }: TfjsOptions): Promise<string> {
   tf.enableProdMode() // no banner about another package, no checks of what our own tests check
   const names = backend === 'auto' ? (['wasm', 'cpu'] as const) : [backend]
   for (const name of names) {
-    if (await started(name, wasmFolder)) return name
+    if (await started(name, options)) return name
   }
   throw new Fault({
     kind: 'resource',
@@ -132,9 +158,19 @@ async function startNext({ backend, wasmFolder }: TfjsOptions): Promise<string> 
 }
 
 /** TensorFlow.js may quietly take another backend than the one asked for, so the answer is what it really has. */
-async function started(name: 'wasm' | 'cpu', wasmFolder: string): Promise<boolean> {
+async function started(
+  name: string,
+  { wasmFolder, kernels }: Omit<TfjsOptions, 'backend'>,
+): Promise<boolean> {
+  if (name === 'wasm' && !WebAssembly.validate(kernels)) return false // a machine without SIMD
   if (name === 'cpu') await import('@tensorflow/tfjs-backend-cpu')
-  else await importWasm(wasmFolder)
+  if (name === 'wasm') await importWasm(wasmFolder)
+  if (!(await isSet(name))) return false
+  if (name === 'wasm') await registerPack(tf.backend() as BackendWasm, kernels)
+  return true
+}
+
+async function isSet(name: string): Promise<boolean> {
   try {
     return (await tf.setBackend(name)) && tf.getBackend() === name
   } catch {
@@ -151,7 +187,6 @@ async function importWasm(folder: string): Promise<void> {
   // Threads gain nothing on the small models of a swarm, and need a page that is cross-origin isolated.
   tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false)
   wasm.setWasmPaths(folder)
-  registerQuickMatMul()
 }
 
 /**
@@ -200,7 +235,7 @@ function trainingOf(batch: Batch, layers: Layer[], statistics: Statistic[]): Con
 /** moving ← momentum · moving + (1 − momentum) · batch, Ioffe and Szegedy 2015 as Keras has it. */
 function followInto(
   params: Float32Array,
-  { tensors }: Topology,
+  { tensors }: Graph,
   { layer, mean, variance }: Statistic,
 ): void {
   const momentum = layer.config.momentum as number

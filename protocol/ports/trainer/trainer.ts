@@ -12,6 +12,10 @@ import type { Optimizer, OptimizerRecipe } from './optimizer.ts'
 export interface Trainer {
   /** What really computes, e.g. `engine`: the backend asked for may be missing. */
   readonly backend: string
+  /** Threads on one batch. */
+  readonly threads: number
+  /** Why it is not what was asked for, or who was tried beside it and passed over: a sentence each. */
+  readonly remarks?: readonly string[]
   readonly tensors: readonly TensorSpec[]
   /** Values per example. */
   readonly inputSize: number
@@ -33,8 +37,20 @@ export interface Trainer {
   load(params: Float32Array): void
   /** Probabilities Float32Array[size × outputSize] of `size` examples, by the params last loaded; a fresh array. */
   predict(inputs: Float32Array, size: number): Float32Array
+  /** There where the model begins with frozen layers: what they make of an example is the same in every step. */
+  readonly features?: Features
   /** Frees everything it holds; idempotent. */
   close(): void
+}
+
+/** The frozen start of a model, and the rest of it. */
+export interface Features {
+  /** Values per example. */
+  size: number
+  /** Float32Array[count × size] of so many examples; a fresh array. */
+  of(inputs: Float32Array, count: number): Float32Array
+  /** The trainer of the rest: it takes features for inputs. Its params are those of the whole; closing the whole closes it. */
+  rest: Trainer
 }
 
 /** Examples as the model takes them. Arrays may be longer than `size` needs: they are reused. */

@@ -70,6 +70,9 @@ test('a sound machine and a bootstrap pass every check, and each is one line', a
   for (const name of ['backend', 'home', 'dial', 'listing', 'relay', 'webrtc-direct']) {
     expect(stateOf(found, name), name).toBe('ok')
   }
+  expect(found.checks.find(({ check }) => check === 'backend')?.text).toMatch(
+    /^engine with relaxed SIMD, 1 thread, started in \d+ ms; a step .* takes [\d.]+ ms; \d+ cores?/,
+  )
   expect(found.text.split('\n').length).toBeGreaterThanOrEqual(names.length)
 })
 

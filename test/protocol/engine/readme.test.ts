@@ -2,16 +2,14 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { expect, test } from 'vitest'
-import { layers } from '../../../protocol/engine/layers/table.ts'
+import { layers, trainedBy } from '../../../protocol/engine/layers/table.ts'
 import { binaries, bothSimd } from '../../support/engine.ts'
 import { root } from '../../support/sources.ts'
 
 const readme = readFileSync(join(root, 'protocol/engine/README.md'), 'utf8')
 
 /** What the README says of each layer. */
-const rows = Object.entries(layers).map(
-  ([name, { plan }]) => `| ${name} | ${plan ? 'planned' : 'TensorFlow.js'} |`,
-)
+const rows = Object.keys(layers).map((name) => `| ${name} | ${trainedBy(name)} |`)
 
 test('the README lists every layer and what trains it', () => {
   const listed = readme.split('\n').filter((line) => / \| (planned|TensorFlow\.js) \|$/.test(line))

@@ -78,6 +78,71 @@ const rows: Record<string, { shape: number[]; layer: () => tfl.layers.Layer; who
     shape: [4, 3, 5],
     layer: () => tfl.layers.globalAveragePooling2d({}),
   },
+  ...Object.fromEntries(
+    (['valid', 'same'] as const).flatMap((padding) => [
+      [
+        `Conv2D ${padding}`,
+        {
+          shape: [7, 6, 4],
+          layer: () => tfl.layers.conv2d({ filters: 8, kernelSize: 3, padding, strides: [2, 1] }),
+        },
+      ],
+      [
+        `Conv2D by tiles, ${padding}`,
+        {
+          shape: [6, 8, 16],
+          layer: () => tfl.layers.conv2d({ filters: 16, kernelSize: 3, padding }),
+        },
+      ],
+      [
+        `DepthwiseConv2D ${padding}`,
+        {
+          shape: [7, 6, 3],
+          layer: () =>
+            tfl.layers.depthwiseConv2d({ kernelSize: 3, padding, depthMultiplier: 2, strides: 2 }),
+        },
+      ],
+      [
+        `SeparableConv2D ${padding}`,
+        {
+          shape: [7, 6, 3],
+          layer: () =>
+            tfl.layers.separableConv2d({
+              filters: 5,
+              kernelSize: [3, 2],
+              padding,
+              activation: 'relu',
+            }),
+        },
+      ],
+    ]),
+  ),
+  Conv1D: {
+    shape: [9, 3],
+    layer: () => tfl.layers.conv1d({ filters: 5, kernelSize: 3, strides: 2, padding: 'same' }),
+  },
+  'Conv1D, dilated': {
+    shape: [9, 3],
+    layer: () => tfl.layers.conv1d({ filters: 5, kernelSize: 3, dilationRate: 2 }),
+  },
+  MaxPooling1D: {
+    shape: [9, 3],
+    layer: () => tfl.layers.maxPooling1d({ poolSize: 3, strides: 2 }),
+  },
+  AveragePooling1D: {
+    shape: [9, 3],
+    layer: () => tfl.layers.averagePooling1d({ poolSize: 2, padding: 'same' }),
+  },
+  MaxPooling2D: {
+    shape: [7, 5, 3],
+    layer: () => tfl.layers.maxPooling2d({ poolSize: [2, 3], padding: 'same' }),
+  },
+  AveragePooling2D: {
+    shape: [7, 5, 3],
+    layer: () => tfl.layers.averagePooling2d({ poolSize: 3, strides: 2, padding: 'same' }),
+  },
+  GlobalMaxPooling1D: { shape: [4, 5], layer: () => tfl.layers.globalMaxPooling1d({}) },
+  GlobalMaxPooling2D: { shape: [4, 3, 5], layer: () => tfl.layers.globalMaxPooling2d({}) },
   Permute: { shape: [3, 4, 5], layer: () => tfl.layers.permute({ dims: [3, 1, 2] }) },
 }
 

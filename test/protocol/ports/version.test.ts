@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { describe, expect, test } from 'vitest'
 import { parse as parseYaml } from 'yaml'
 import { Fault } from '../../../protocol/errors.ts'
-import { readManifest, writeManifest } from '../../../protocol/manifest.ts'
+import { type Manifest, readManifest, writeManifest } from '../../../protocol/manifest.ts'
 import {
   checkVersion,
   filesOf,
@@ -15,6 +15,7 @@ import {
   shardsOf,
   writeSafetensors,
 } from '../../../protocol/ports/version.ts'
+import { modelJson } from '../../support/models.ts'
 import { noLimits, owner, tableDraft, tableModel, tableVersion } from '../../support/versions.ts'
 
 type Files = Map<string, Uint8Array>
@@ -112,6 +113,88 @@ test('a child keeps the swarm, names its parent, and gets a card with its own fi
   })
   expect(child.manifest.tensors).toEqual(checked.manifest.tensors)
   expect(child.params).toEqual(change.params)
+})
+
+describe('a version with frozen layers', () => {
+  /** Three columns, a frozen layer, and a head that learns; their weights in turn. */
+  const json = modelJson(
+    [3],
+    [
+      { class_name: 'Dense', config: { units: 4, trainable: false } },
+      { class_name: 'Dense', config: { units: 2, activation: 'softmax' } },
+    ],
+    [
+      ['layer1/bias', [2]],
+      ['layer0/kernel', [3, 4]],
+      ['layer1/kernel', [4, 2]],
+      ['layer0/bias', [4]],
+    ],
+  )
+  const values = Float32Array.from({ length: 26 }, (_, i) => i)
+  const draft = {
+    ...{ manifest: tableDraft, modelJson: bytesOfText(json), extra: new Map() },
+    params: new Uint8Array(values.buffer),
+  }
+  const own = [0, 1, 14, 15, 16, 17, 18, 19, 20, 21]
+  const held = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 22, 23, 24, 25]
+
+  test('keeps them in shards of their own, and says which tensors are swapped', async () => {
+    const files = await makeVersion(draft, owner, noLimits)
+    expect([...files.keys()].filter((path) => path.startsWith('group'))).toEqual([
+      'group1-shard1of1.bin',
+      'group2-shard1of1.bin',
+    ])
+    const { manifest, params, frozen } = await checkVersion(filesOf(files), noLimits)
+    expect([...floatsOf(params)]).toEqual(own)
+    expect([...floatsOf(frozen)]).toEqual(held)
+    expect(manifest.tensors.map(({ name }) => name)).toEqual(['layer1/bias', 'layer1/kernel'])
+    expect(manifest.frozen!.map(({ name }) => name)).toEqual(['layer0/kernel', 'layer0/bias'])
+    const list = 'layer1/bias [2] trainable\nlayer1/kernel [4,2] trainable\n'
+    expect(manifest.tensorsSha256).toBe(await sha256(bytesOfText(list)))
+  })
+
+  test('has children with the same frozen shards, to the byte', async () => {
+    const files = await makeVersion(draft, owner, noLimits)
+    const checked = await checkVersion(filesOf(files), noLimits)
+    const parent = { cid: `bafy${'b'.repeat(55)}`, files: filesOf(files), checked }
+    const params = new Uint8Array(Float32Array.from(own, (value) => -value).buffer)
+    const change = { version: '1.1.0', params }
+    const again = await makeChild(parent, change, owner, noLimits)
+    const child = await checkVersion(filesOf(again), noLimits)
+    expect(child.params).toEqual(params)
+    expect(child.frozen).toEqual(checked.frozen)
+    expect(again.get('group2-shard1of1.bin')).toEqual(files.get('group2-shard1of1.bin'))
+    const { tensors, frozen, tensorsSha256 } = checked.manifest
+    expect(child.manifest).toMatchObject({ tensors, frozen, tensorsSha256 })
+  })
+
+  test.each<[name: string, change: (manifest: Manifest) => Partial<Manifest>, says: RegExp]>([
+    ['without the hash', () => ({ tensorsSha256: undefined }), /tensorsSha256 is missing/],
+    ['with another hash', () => ({ tensorsSha256: 'a'.repeat(64) }), /tensorsSha256 is a{64}/],
+    [
+      'with a frozen tensor less',
+      ({ frozen }) => ({ frozen: frozen!.slice(1) }),
+      /frozen tensor 0 is layer0\/kernel \[3,4\] trainable in model.json, expected layer0\/bias/,
+    ],
+    [
+      'that swaps what is frozen',
+      ({ tensors, frozen }) => ({ tensors: [...tensors, ...frozen!], frozen: undefined }),
+      /tensor 2 is missing in model.json, expected layer0\/kernel/,
+    ],
+  ])('is refused %s', async (_, change, says) => {
+    const files = new Map(await makeVersion(draft, owner, noLimits))
+    const manifest = readManifest(files.get('mlstore.json')!)
+    files.set('mlstore.json', writeManifest({ ...manifest, ...change(manifest) } as Manifest))
+    const fault = await faultOf(checkVersion(filesOf(files), noLimits))
+    expect(fault.detail).toMatchObject({ kind: 'verification', type: 'wrong-tensors' })
+    expect(fault.message).toMatch(says)
+  })
+
+  test('is refused with params too short for its tensors', async () => {
+    const short = { ...draft, params: draft.params.slice(4) }
+    const fault = await faultOf(makeVersion(short, owner, noLimits))
+    expect(fault.message).toMatch(/hold 100 bytes, expected 104/)
+  })
 })
 
 test("an owner's own card, samples and evaluation data are kept by a child", async () => {

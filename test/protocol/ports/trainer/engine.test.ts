@@ -26,7 +26,9 @@ const recipes = [
 
 let tfjs: Trainer
 beforeAll(async () => {
-  tfjs = await createTfjsTrainer(dense, { backend: 'wasm', wasmFolder: tfjsWasmFolder() })
+  tfjs = await createTfjsTrainer(dense, {
+    ...{ backend: 'wasm', wasmFolder: tfjsWasmFolder(), kernels: binaries.plain },
+  })
   return () => tfjs.close()
 })
 

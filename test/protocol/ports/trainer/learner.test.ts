@@ -1,7 +1,9 @@
 import { sha256 } from 'multiformats/hashes/sha2'
 import { describe, expect, test } from 'vitest'
 import { codecs } from '../../../../protocol/codec/table.ts'
+import { sizeOf } from '../../../../protocol/params.ts'
 import type { WorkerInit } from '../../../../protocol/ports/trainer/commands.ts'
+import type { Trainer } from '../../../../protocol/ports/trainer/trainer.ts'
 import {
   memoryCheckpoints,
   swapOnce,
@@ -11,6 +13,14 @@ import {
   tinyManifest,
   tinyTensors,
 } from '../../../support/learners.ts'
+import {
+  branchingJson,
+  mixerJson,
+  paramsOf,
+  tableManifest,
+  topologyOf,
+  transformerJson,
+} from '../../../support/models.ts'
 
 const finish = async (...learners: TestLearner[]) => {
   for (const learner of learners) learner.send({ type: 'stop' })
@@ -38,6 +48,32 @@ describe('a round', () => {
     expect(last.totalSteps).toBe(50)
     expect(last.loss).toBeLessThan(first.loss / 2)
     await finish(learner)
+  })
+
+  test('is preceded by what the device does, said before any data is read', async () => {
+    const said: string[] = []
+    const learner = testLearner({
+      onLoad: () => said.push(...learner.events.map(({ type }) => type)),
+    })
+    const { msPerStep } = await learner.take('ready')
+    expect(said).toEqual(['device'])
+    expect(await learner.take('device')).toEqual({
+      ...{ type: 'device', backend: 'engine', threads: 1, msPerStep, remarks: [] },
+    })
+    await finish(learner)
+  })
+
+  test('never begins without its data, and then the trainer is closed', async () => {
+    let closed = 0
+    const learner = testLearner({
+      onLoad: () => {
+        throw new Error('the disk is on fire')
+      },
+      onClose: () => closed++,
+    })
+    expect((await learner.take('failed')).detail.message).toBe('the disk is on fire')
+    await learner.ended
+    expect(closed).toBe(1)
   })
 
   test('learns nothing while it measures how long a step takes', async () => {
@@ -73,6 +109,136 @@ describe('a round', () => {
     learner.send({ type: 'train', steps: 1 })
     expect((await failed).detail).toMatchObject({ kind: 'data', type: 'no-data' })
   })
+})
+
+describe('a model whose layers branch', () => {
+  test.each([
+    ['a transformer', transformerJson(6, 12, 3), (value: number) => Math.round(2 * value) + 5],
+    ['a mixer', mixerJson(2, 3, 3), (value: number) => value],
+  ])('trains on the engine by default, and swaps: %s', async (_, modelJson, mapped) => {
+    const manifest = tableManifest(modelJson, { inputs: 6, classes: 3 })
+    Object.assign(manifest.train, { optimizer: { name: 'adam', learningRate: 0.02 }, momentum: 0 })
+    const params = codecs.float32.encode(paramsOf(topologyOf(modelJson), 1, 0.3), manifest.tensors)
+    const init = { modelJson, params, backend: 'auto' as const }
+    const [one, other] = [1, 2].map((seed) => testLearner({ seed, manifest, init, mapped })) as [
+      TestLearner,
+      TestLearner,
+    ]
+    const lossOf = async (learner: TestLearner) =>
+      (await learner.ask({ type: 'train', steps: 20 }, 'trained')).loss
+    for (const learner of [one, other]) expect((await learner.take('ready')).backend).toBe('engine')
+    const first = await lossOf(one)
+    await lossOf(other)
+    await swapOnce(one, other, 'n1')
+    for (let round = 0; round < 5; round++) await lossOf(one)
+    expect(await lossOf(one)).toBeLessThan(first / 2)
+    await finish(one, other)
+  })
+})
+
+test('frozen layers feed those that learn, and nobody trains, swaps or saves them', async () => {
+  const modelJson = branchingJson(
+    [6],
+    [
+      { layer: 'Dense', config: { units: 10, activation: 'tanh' }, frozen: true },
+      { layer: 'BatchNormalization', frozen: true },
+      { layer: 'Dense', config: { units: 3, activation: 'softmax' } },
+    ],
+  )
+  const { tensors, frozen } = topologyOf(modelJson)
+  expect([sizeOf(tensors), sizeOf(frozen)]).toEqual([33, 110])
+  const manifest = tableManifest(modelJson, { inputs: 6, classes: 3 })
+  const held = paramsOf({ tensors: frozen }, 5)
+  const init = {
+    ...{ modelJson, params: codecs.float32.encode(paramsOf({ tensors }), tensors) },
+    frozen: codecs.float32.encode(held, frozen),
+  }
+  const checkpoints = memoryCheckpoints()
+  const [one, other] = [
+    testLearner({ seed: 1, manifest, init: { ...init }, checkpoints }),
+    testLearner({ seed: 2, manifest, init: { ...init } }),
+  ]
+  const train = async (learner: TestLearner) =>
+    (await learner.ask({ type: 'train', steps: 20 }, 'trained')).loss
+  for (const learner of [one, other]) await learner.take('ready')
+  const first = await train(one)
+  await train(other)
+  const { bytes } = await one.ask({ type: 'give', nonce: 'n0', codec: 'float32' }, 'gave')
+  expect(bytes.length).toBe(4 * 33)
+  await swapOnce(one, other, 'n1')
+  for (let round = 0; round < 8; round++) await train(one)
+  expect(await train(one)).toBeLessThan(first / 1.5)
+  expect((await one.params()).length).toBe(33)
+
+  // Other frozen weights are another model: the same head on them is worse.
+  const loss = async (weights: Float32Array) => {
+    const again = testLearner({
+      ...{ seed: 1, manifest, checkpoints },
+      init: { ...init, frozen: codecs.float32.encode(weights, frozen), resume: true },
+    })
+    await again.take('ready')
+    const { metrics } = await again.ask({ type: 'evaluate', at: 'trained' }, 'evaluated')
+    await finish(again)
+    return metrics.loss
+  }
+  await finish(one, other)
+  expect(await loss(held)).toBeLessThan(first / 1.5)
+  expect(await loss(held.map((value, i) => (i < 60 ? -value : value)))).toBeGreaterThan(first)
+})
+
+test('features of frozen layers are computed once for each example, and training goes on from them', async () => {
+  const modelJson = branchingJson(
+    [6],
+    [
+      { layer: 'Dense', config: { units: 10, activation: 'tanh' }, frozen: true },
+      { layer: 'Dense', config: { units: 3, activation: 'softmax' } },
+    ],
+  )
+  const { tensors, frozen } = topologyOf(modelJson)
+  const manifest = tableManifest(modelJson, { inputs: 6, classes: 3 })
+  const init = {
+    ...{ modelJson, params: codecs.float32.encode(paramsOf({ tensors }), tensors) },
+    frozen: codecs.float32.encode(paramsOf({ tensors: frozen }, 5), frozen),
+  }
+  const run = async (kept: boolean) => {
+    let computed = 0
+    const wrapped = ({ features, ...trainer }: Trainer): Trainer => {
+      if (!features || !kept) return trainer
+      const of: typeof features.of = (inputs, count) => {
+        computed += count
+        return features.of(inputs, count)
+      }
+      return { ...trainer, features: { ...features, of } }
+    }
+    const learner = testLearner({ manifest, init: { ...init }, wrapped })
+    await learner.take('ready')
+    const { loss } = await learner.ask({ type: 'train', steps: 40 }, 'trained')
+    const { metrics } = await learner.ask({ type: 'evaluate', at: 'trained' }, 'evaluated')
+    const params = await learner.params()
+    await finish(learner)
+    return { computed, found: { loss, metrics, params } }
+  }
+  const [once, always] = [await run(true), await run(false)]
+  expect(once.computed).toBe(200)
+  expect(once.found).toEqual(always.found)
+})
+
+test('frozen weights that are missing are said', async () => {
+  const modelJson = branchingJson(
+    [6],
+    [
+      { layer: 'Dense', config: { units: 4 }, frozen: true },
+      { layer: 'Dense', config: { units: 3, activation: 'softmax' } },
+    ],
+  )
+  const manifest = tableManifest(modelJson, { inputs: 6, classes: 3 })
+  const { tensors } = topologyOf(modelJson)
+  const params = codecs.float32.encode(paramsOf({ tensors }), tensors)
+  for (const backend of ['auto', 'cpu'] as const) {
+    const learner = testLearner({ manifest, init: { modelJson, params, backend } })
+    const { message } = (await learner.take('failed')).detail
+    expect(message).toMatch(/28 float32 values take 112 bytes, got 0/)
+  }
 })
 
 describe('commands', () => {
@@ -189,6 +355,7 @@ describe('commands', () => {
     learner.send({ type: 'stop' })
     await learner.ended
     expect(learner.events.map(({ type }) => type)).toEqual([
+      'device',
       'gave',
       'trained',
       'checkpointed',

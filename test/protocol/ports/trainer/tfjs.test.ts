@@ -5,14 +5,19 @@ import { tfjsWasmFolder } from '../../../../node/wasm.ts'
 import { normalShare } from '../../../../protocol/engine/layers/activation.ts'
 import { Fault } from '../../../../protocol/errors.ts'
 import { forEachTensor } from '../../../../protocol/params.ts'
-import { activations } from '../../../../protocol/ports/trainer/layers.ts'
+import { activations } from '../../../../protocol/ports/trainer/activations.ts'
 import { createTfjsTrainer, tensorCount } from '../../../../protocol/ports/trainer/tfjs.ts'
 import type { Topology } from '../../../../protocol/ports/trainer/topology.ts'
 import type { Batch, Trainer } from '../../../../protocol/ports/trainer/trainer.ts'
 import { normal, randomFrom } from '../../../../protocol/random.ts'
+import { binaries } from '../../../support/engine.ts'
 import { denseJson, modelJson, paramsOf, topologyOf } from '../../../support/models.ts'
 
-const options = { backend: 'wasm', wasmFolder: tfjsWasmFolder() } as const
+const options = {
+  backend: 'wasm',
+  wasmFolder: tfjsWasmFolder(),
+  kernels: binaries.plain,
+} as const
 
 const batchNormJson = modelJson(
   [2, 3],
@@ -125,6 +130,19 @@ describe('a trainer', () => {
     trainer.close()
   })
 
+  test('refuses a backend that TensorFlow.js quietly gives up for another', async () => {
+    tf.registerBackend('broken', () => {
+      throw new Error('no such device')
+    })
+    const asked = createTfjsTrainer(topologyOf(denseJson([2, 2])), {
+      ...options,
+      backend: 'broken',
+    })
+    await expect(asked).rejects.toThrow('the backend broken did not start')
+    tf.removeBackend('broken')
+    await tf.setBackend('wasm')
+  })
+
   test('keeps the number of tensors steady over 50 steps and predictions, and leaves none', async () => {
     const before = tensorCount()
     const topology = topologyOf(batchNormJson)
@@ -166,6 +184,13 @@ describe('a trainer', () => {
     expect(thrown).toBeInstanceOf(Fault)
     expect(thrown.detail).toMatchObject({ kind: 'verification', type: 'wrong-output' })
     expect(thrown.message).toContain('sigmoid')
+  })
+
+  test('names the layer that it cannot train', async () => {
+    const topology = topologyOf(denseJson([2, 2]))
+    const layers = topology.layers.map((layer) => ({ ...layer, className: 'Strange' }))
+    const asked = createTfjsTrainer({ ...topology, layers }, options)
+    await expect(asked).rejects.toThrow('does not train Strange')
   })
 })
 

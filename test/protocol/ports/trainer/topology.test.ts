@@ -1,8 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Fault } from '../../../../protocol/errors.ts'
+import { MAX_MODEL_JSON_BYTES } from '../../../../protocol/ports/trainer/model-json.ts'
 import {
-  MAX_MODEL_JSON_BYTES,
+  frozenLayersOf,
   readTopology,
   tensorsOf,
 } from '../../../../protocol/ports/trainer/topology.ts'
@@ -22,7 +23,7 @@ const oneDense = (
   ],
 ) => modelJson([3], [dense(config)], weights)
 
-test('shapes, tensors, memory and a clean copy of a dense model', () => {
+test('shapes, tensors and a clean copy of a dense model', () => {
   const topology = readTopology(denseJson([784, 64, 10]), limits)
   expect(topology.tensors.map(({ name, shape, role }) => `${name} [${shape}] ${role}`)).toEqual([
     'layer0/kernel [784,64] trainable',
@@ -35,8 +36,7 @@ test('shapes, tensors, memory and a clean copy of a dense model', () => {
     outputUnits: 10,
     outputActivation: 'softmax',
   })
-  expect(topology.memoryBytes).toBe(4 * (8 * 50_890 + 3 * 32 * 74))
-  expect(topology.layers[1]!.weights).toEqual({ kernel: 2, bias: 3 })
+  expect(topology.layers[2]!.weights).toEqual({ kernel: 2, bias: 3 })
   expect(readTopology(topology.cleanModelJson, limits)).toEqual(topology)
 })
 
@@ -94,6 +94,80 @@ test('initialisers become zeros, whatever they were', () => {
   expect(cleanModelJson).toContain('Zeros')
 })
 
+describe('a layer that is not trainable', () => {
+  const layers = [
+    dense({ units: 4, activation: 'relu', trainable: false }),
+    { class_name: 'BatchNormalization', config: { trainable: false } },
+    { class_name: 'Flatten', config: { trainable: false } },
+    dense({}),
+  ]
+  const weights: [string, number[]][] = [
+    ['layer3/bias', [2]],
+    ['layer0/kernel', [3, 4]],
+    ['layer1/moving_mean', [4]],
+    ['layer3/kernel', [4, 2]],
+    ['layer1/gamma', [4]],
+    ['layer1/beta', [4]],
+    ['layer1/moving_variance', [4]],
+    ['layer0/bias', [4]],
+  ]
+  const topology = readTopology(modelJson([3], layers, weights), limits)
+  const names = (tensors: readonly { name: string }[]) => tensors.map(({ name }) => name)
+
+  test('is frozen: what is swapped is the others, each list in the order of model.json', () => {
+    expect(names(topology.tensors)).toEqual(['layer3/bias', 'layer3/kernel'])
+    expect(names(topology.frozen)).toEqual([
+      ...['layer0/kernel', 'layer1/moving_mean', 'layer1/gamma', 'layer1/beta'],
+      ...['layer1/moving_variance', 'layer0/bias'],
+    ])
+    expect(topology.layers.at(-1)!.weights).toEqual({ kernel: 1, bias: 0 })
+    expect(topology.layers[1]!.weights).toEqual({ kernel: 2, bias: 7 })
+    expect(frozenLayersOf(topology)).toEqual(new Set(['layer0', 'layer1']))
+    expect(readTopology(topology.cleanModelJson, limits)).toEqual(topology)
+  })
+
+  test('takes no memory for gradients: less than one that learns', () => {
+    const whole = (units: number, trainable: boolean) => {
+      const wide = [dense({ units, trainable }), dense({})]
+      const own: [string, number[]][] = [
+        ['layer0/kernel', [3, units]],
+        ['layer0/bias', [units]],
+        ['layer1/kernel', [units, 2]],
+        ['layer1/bias', [2]],
+      ]
+      return readTopology(modelJson([3], wide, own), limits).demand.memoryBytes
+    }
+    expect(whole(50_000, false)).toBeLessThan(whole(50_000, true) - 50_000 * 4 * 4 * 7)
+  })
+
+  test.each<[name: string, json: string, says: RegExp]>([
+    [
+      'all of them',
+      oneDense({ trainable: false }),
+      /trainable is false in all layers, expected a layer with weights that learns/,
+    ],
+    ['something else', oneDense({ trainable: 'no' }), /\(Dense\) trainable is "no"/],
+    [
+      'one inside another that learns',
+      modelJson(
+        [3, 2],
+        [
+          {
+            class_name: 'Bidirectional',
+            config: {
+              layer: { class_name: 'LSTM', config: { name: 'x', units: 2, trainable: false } },
+            },
+          },
+        ],
+        [],
+      ),
+      /\(Bidirectional\) layer trainable is false, expected true: a layer is frozen as a whole/,
+    ],
+  ])('is refused: %s', (_, json, says) => {
+    expect(faultOf(() => readTopology(json, limits)).message).toMatch(says)
+  })
+})
+
 describe('a hostile model.json is refused before anything is built:', () => {
   const cases: [name: string, json: string, type: string, says: RegExp][] = [
     [
@@ -107,7 +181,7 @@ describe('a hostile model.json is refused before anything is built:', () => {
         ],
       ),
       'too-much-memory',
-      /takes about 12\d{3} MB, expected at most 1074 MB/,
+      /takes about 1\d{4} MB, expected at most 1074 MB; the largest layer is layer0 \(Dense\)/,
     ],
     [
       'a million by a million',
@@ -132,7 +206,7 @@ describe('a hostile model.json is refused before anything is built:', () => {
       'RepeatVector',
       modelJson([3], [{ class_name: 'RepeatVector', config: { n: 1e8 } }], []),
       'unknown-layer',
-      /layer 0 is a "RepeatVector", expected one of InputLayer, Dense/,
+      /layer 0 layer0 is a "RepeatVector", expected one of InputLayer, Dense/,
     ],
     [
       'Lambda',
@@ -159,10 +233,10 @@ describe('a hostile model.json is refused before anything is built:', () => {
       /"Sequential"/,
     ],
     [
-      'a functional model',
-      JSON.stringify({ modelTopology: { class_name: 'Model', config: { layers: [{}] } } }),
+      'another kind of model',
+      JSON.stringify({ modelTopology: { class_name: 'Subclassed', config: { layers: [{}] } } }),
       'unknown-layer',
-      /is a "Model", expected a Sequential model/,
+      /is a "Subclassed", expected a Sequential or Functional model/,
     ],
     [
       'a graph model',

@@ -1,37 +1,43 @@
 import type { Node } from '../graph.ts'
-import type { LayerRule } from './rule.ts'
-import { only } from './settings.ts'
+import type { LayerRule, Scalar, Tape } from './rule.ts'
+import { only, product } from './settings.ts'
 import {
   type Axis,
+  asImage,
+  asPair,
   channelsLast,
-  imageOf,
   type Padding,
-  type Pair,
+  type Places,
   padding,
-  pair,
+  placesOf,
+  sides,
   slide,
 } from './window.ts'
 
+export type Kind = 'max' | 'mean'
+
 /** The largest or the mean value of each window, channel by channel; what lies over the edge does not count. */
-export function pooling2d(kind: 'max' | 'mean'): LayerRule {
+export function pooling(kind: Kind, places: Places): LayerRule {
   return {
     settings: ['pool_size', 'strides', 'padding', 'data_format'],
 
     read(config, inputs, where) {
-      const [height, width, channels] = imageOf(only(inputs), where)
+      const { lengths, channels } = placesOf(only(inputs), places, where)
       channelsLast(config, where)
-      const size = pair(config.pool_size, 2, where('pool_size'))
-      const strides = pair(config.strides ?? size, undefined, where('strides'))
-      const mode = padding(config, where)
-      const [rows, columns] = [height, width].map((length, axis) =>
-        slide(length, size[axis]!, strides[axis]!, 1, mode, where('pool_size')),
-      ) as [Axis, Axis]
+      const size = sides(config.pool_size, 2, places, where('pool_size'))
+      const strides = sides(config.strides, size, places, where('strides'))
+      const mode = padding(config, ['valid', 'same'], where)
+      const out = lengths.map(
+        (length, i) => slide(length, size[i]!, strides[i]!, 1, mode, where('pool_size')).out,
+      )
       return {
-        config: { pool_size: [...size], strides: [...strides], padding: mode },
-        outputShape: [rows.out, columns.out, channels],
+        config: { pool_size: size, strides, padding: mode },
+        outputShape: [...out, channels],
         weights: [],
       }
     },
+
+    work: ({ config, outputShape }) => product(config.pool_size as number[]) * product(outputShape),
 
     plan(node, planner) {
       const { window, outHeight, outWidth } = sizesOf(node)
@@ -63,21 +69,26 @@ export function pooling2d(kind: 'max' | 'mean'): LayerRule {
             seen.push(x!.at[((image * height + y) * width + z) * channels + c]!)
           }
         }
-        const sum = () => tape.divide(seen.reduce(tape.add), tape.constant(seen.length))
-        at.push(kind === 'mean' ? sum() : seen.reduce(tape.max))
+        at.push(pooled(tape, kind, seen))
       }
-      return { shape: [batch, outHeight, outWidth, channels], at }
+      return { shape: [batch, ...node.outputShape], at }
     },
   }
+}
+
+/** On the tape: the largest of these, or their mean. */
+export function pooled(tape: Tape, kind: Kind, values: Scalar[]): Scalar {
+  if (kind === 'max') return values.reduce(tape.max)
+  return tape.divide(values.reduce(tape.add), tape.constant(values.length))
 }
 
 /** As the kernels take them: height, width, channels, window, strides, zeros before. */
 type Window = [number, number, number, number, number, number, number, number, number]
 
 function sizesOf({ config, inputShapes: [shape] }: Node) {
-  const [height, width, channels] = shape as [number, number, number]
-  const size = config.pool_size as Pair
-  const strides = config.strides as Pair
+  const [height, width, channels] = asImage(shape!)
+  const size = asPair(config.pool_size as number[])
+  const strides = asPair(config.strides as number[])
   const [rows, columns] = [height, width].map((length, axis) =>
     slide(length, size[axis]!, strides[axis]!, 1, config.padding as Padding, ''),
   ) as [Axis, Axis]

@@ -1,0 +1,142 @@
+import * as tf from '@tensorflow/tfjs-core'
+import type { RecurrentConfig } from '../../engine/layers/recurrent.ts'
+import { cellActivations } from './activations.ts'
+import type { Context, Forward } from './layers.ts'
+import type { Layer } from './topology.ts'
+
+/** Layers over sequences [batch, steps, width]: embeddings, recurrent cells, attention. */
+export const sequenceForwards: Record<string, Forward> = {
+  /** An index outside the table counts as its nearest end, as in the engine. */
+  Embedding([x], layer, { weight }) {
+    const last = (layer.config.input_dim as number) - 1
+    return tf.gather(weight(layer, 'embeddings')!, tf.cast(tf.clipByValue(x!, 0, last), 'int32'))
+  },
+
+  PositionEmbedding([x], layer, { weight }) {
+    const rows = tf.slice(weight(layer, 'embeddings')!, [0, 0], [x!.shape[1]!, x!.shape[2]!])
+    return tf.add(tf.zerosLike(x!), rows)
+  },
+
+  LSTM: recurrent('LSTM'),
+  GRU: recurrent('GRU'),
+
+  Bidirectional([x], layer, { weight }) {
+    const { merge_mode: mode, layer: inner } = layer.config as unknown as BidirectionalConfig
+    const [forth, back] = ['forward', 'backward'].map((direction, i) => {
+      const prefix = `${direction}_${inner.config.name}/`
+      const config = { ...inner.config, go_backwards: i === 1 }
+      const outputs = run(inner.class_name, x!, config, (name) => weight(layer, prefix + name))
+      return i === 1 && config.return_sequences ? tf.reverse(outputs, 1) : outputs
+    }) as [tf.Tensor, tf.Tensor]
+    return merges[mode](forth, back)
+  },
+
+  MultiHeadAttention([query, value, key = value], layer, { weight }) {
+    const { num_heads: heads, key_dim: size } = layer.config as Record<string, number>
+    const [q, k, v] = [
+      headsOf(query!, 'query', layer, { weight }),
+      headsOf(key!, 'key', layer, { weight }),
+      headsOf(value!, 'value', layer, { weight }),
+    ] as [tf.Tensor, tf.Tensor, tf.Tensor]
+    const scores = tf.mul(tf.matMul(q, k, false, true), 1 / Math.sqrt(size!))
+    const mixed = tf.transpose(tf.matMul(tf.softmax(scores), v), [0, 2, 1, 3])
+    const [batch, steps, , depth] = mixed.shape as [number, number, number, number]
+    const kernel = weight(layer, 'attention_output/kernel')!
+    const width = kernel.shape[2]!
+    const rows = tf.reshape(mixed, [batch * steps, heads! * depth])
+    const product = tf.matMul(rows, tf.reshape(kernel, [heads! * depth, width]))
+    const bias = weight(layer, 'attention_output/bias')
+    return tf.reshape(bias ? tf.add(product, bias) : product, [batch, steps, width])
+  },
+}
+
+interface BidirectionalConfig {
+  merge_mode: keyof typeof merges
+  layer: { class_name: CellName; config: RecurrentConfig & { name: string } }
+}
+
+const merges = {
+  concat: (a: tf.Tensor, b: tf.Tensor) => tf.concat([a, b], -1),
+  sum: (a: tf.Tensor, b: tf.Tensor): tf.Tensor => tf.add(a, b),
+  ave: (a: tf.Tensor, b: tf.Tensor): tf.Tensor => tf.mul(tf.add(a, b), 0.5),
+  mul: (a: tf.Tensor, b: tf.Tensor): tf.Tensor => tf.mul(a, b),
+}
+
+type CellName = keyof typeof cells
+
+function recurrent(cell: CellName): Forward {
+  return ([x], layer, { weight }) =>
+    run(cell, x!, layer.config as RecurrentConfig, (name) => weight(layer, name))
+}
+
+interface Step {
+  /** The step's inputs · kernel + bias. */
+  z: tf.Tensor
+  /** The output first. */
+  states: tf.Tensor[]
+  recurrent: tf.Tensor
+  units: number
+  activate(x: tf.Tensor): tf.Tensor
+  gate(x: tf.Tensor): tf.Tensor
+}
+
+/** One step of a cell: its next states, the output first. Gates stand in the order of tfjs-layers. */
+const cells = {
+  LSTM({ z, states: [h, c], recurrent, activate, gate }: Step): tf.Tensor[] {
+    const sums = tf.add(z, tf.matMul(h!, recurrent))
+    const [i, f, g, o] = tf.split(sums, 4, 1) as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
+    const next = tf.add(tf.mul(gate(f), c!), tf.mul(gate(i), activate(g)))
+    return [tf.mul(gate(o), activate(next)), next]
+  },
+
+  GRU({ z, states: [h], recurrent, units, activate, gate }: Step): tf.Tensor[] {
+    const [zGates, zNext] = tf.split(z, [2 * units, units], 1) as [tf.Tensor, tf.Tensor]
+    const [gates, candidate] = tf.split(recurrent, [2 * units, units], 1) as [tf.Tensor, tf.Tensor]
+    const sums = gate(tf.add(zGates, tf.matMul(h!, gates)))
+    const [keep, reset] = tf.split(sums, 2, 1) as [tf.Tensor, tf.Tensor]
+    const next = activate(tf.add(zNext, tf.matMul(tf.mul(reset, h!), candidate)))
+    return [tf.add(tf.mul(keep, tf.sub(h!, next)), next)]
+  },
+}
+
+/** The outputs in the order in which they came about, or the last one alone. */
+function run(
+  cell: CellName,
+  x: tf.Tensor,
+  config: RecurrentConfig,
+  weight: (name: string) => tf.Tensor | undefined,
+): tf.Tensor {
+  const { units } = config
+  const [batch, steps, width] = x.shape as [number, number, number]
+  const product = tf.matMul(tf.reshape(x, [batch * steps, width]), weight('kernel')!)
+  const bias = weight('bias')
+  const z = tf.reshape(bias ? tf.add(product, bias) : product, [batch, steps, -1])
+  const inputs = tf.unstack(z, 1)
+  const nothing = tf.zeros([batch, units])
+  const recurrent = weight('recurrent_kernel')!
+  const activate = cellActivations[config.activation]!
+  const gate = cellActivations[config.recurrent_activation]!
+  let states: tf.Tensor[] = [nothing, nothing]
+  const outputs = (config.go_backwards ? inputs.toReversed() : inputs).map((z) => {
+    states = cells[cell]({ z, states, recurrent, units, activate, gate })
+    return states[0]!
+  })
+  return config.return_sequences ? tf.stack(outputs, 1) : outputs.at(-1)!
+}
+
+/** x projected for all heads: [batch, heads, steps, size]. */
+function headsOf(
+  x: tf.Tensor,
+  name: string,
+  layer: Layer,
+  { weight }: Pick<Context, 'weight'>,
+): tf.Tensor {
+  const kernel = weight(layer, `${name}/kernel`)!
+  const [width, heads, size] = kernel.shape as [number, number, number]
+  const [batch, steps] = x.shape as [number, number]
+  const rows = tf.reshape(x, [batch * steps, width])
+  const product = tf.matMul(rows, tf.reshape(kernel, [width, heads * size]))
+  const bias = weight(layer, `${name}/bias`)
+  const projected = bias ? tf.add(product, tf.reshape(bias, [heads * size])) : product
+  return tf.transpose(tf.reshape(projected, [batch, steps, heads, size]), [0, 2, 1, 3])
+}
