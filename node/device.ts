@@ -5,6 +5,7 @@ export function deviceText({ backend, threads }: { backend: string; threads: num
     'engine-plain': 'engine with plain SIMD',
     wasm: 'TensorFlow.js on WebAssembly',
     cpu: 'TensorFlow.js in plain JavaScript',
+    'tfjs-node': 'TensorFlow.js on libtensorflow',
   }
   return `${names[backend] ?? backend}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`
 }

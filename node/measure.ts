@@ -19,7 +19,7 @@ export interface Opened {
 export const measureOptions: OptionSpec[] = [
   {
     flags: '--backend <name>',
-    text: 'auto, engine, engine-plain (same bits everywhere), wasm or cpu',
+    text: 'auto, engine, engine-plain (same bits everywhere), wasm, cpu, or tfjs-node where you installed it',
     read: readChoice([...backendNames]),
     default: 'auto',
   },
@@ -44,7 +44,7 @@ export async function openVersion(context: Context, text: string): Promise<Opene
 
 /** A trainer for the version, on the backend that --backend names, and the version's params. The caller closes it. */
 export async function openTrainer(
-  { options }: Context,
+  { options, print }: Context,
   { modelJson, manifest, params, frozen }: CheckedVersion,
 ): Promise<{ trainer: Trainer; params: Float32Array }> {
   const [{ createTrainer }, { floatsOf }] = await Promise.all([
@@ -55,6 +55,7 @@ export async function openTrainer(
   const { batchSize } = manifest.train
   const threads = options.threads as number | undefined
   const trainer = await createTrainer(modelJson, { backend, batchSize, threads, frozen })
+  for (const remark of trainer.remarks ?? []) print.note(remark)
   return { trainer, params: floatsOf(params) }
 }
 

@@ -1,14 +1,18 @@
+import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { sizeOf } from '../protocol/params.ts'
-import { chooseTrainer } from '../protocol/ports/trainer/choose.ts'
+import { type Candidate, startTrainer } from '../protocol/ports/trainer/choose.ts'
 import type { BackendName } from '../protocol/ports/trainer/commands.ts'
-import { createEngineTrainer, unplannedLayersOf } from '../protocol/ports/trainer/engine.ts'
+import { createEngineTrainer } from '../protocol/ports/trainer/engine.ts'
 import { floatsFrom } from '../protocol/ports/trainer/learner.ts'
-import { readTopology } from '../protocol/ports/trainer/topology.ts'
+import { readTopology, type Topology } from '../protocol/ports/trainer/topology.ts'
 import type { Trainer } from '../protocol/ports/trainer/trainer.ts'
 import { memoryLimit } from './memory.ts'
 import { startHelper } from './threads.ts'
 import { engineBinaries, tfjsWasmFolder } from './wasm.ts'
+
+const require = createRequire(import.meta.url)
+const TFJS_NODE = '@tensorflow/tfjs-node'
 
 export interface TrainerOptions {
   backend: BackendName
@@ -28,20 +32,52 @@ export async function createTrainer(
   { backend, batchSize, threads, frozen = new Uint8Array(0) }: TrainerOptions,
 ): Promise<Trainer> {
   const topology = readTopology(modelJson, { memoryBytes: memoryLimit(), batchSize })
-  const choice = chooseTrainer(backend, unplannedLayersOf(topology))
   const binaries = await engineBinaries()
-  if (choice.type === 'engine') {
-    const { simd } = choice
-    return createEngineTrainer(topology, {
-      ...{ batchSize, simd, binaries, threads, startHelper },
-      cores: availableParallelism(),
-      frozen: floatsFrom(frozen, sizeOf(topology.frozen)),
-    })
+  const held = floatsFrom(frozen, sizeOf(topology.frozen))
+  const startTfjs = async (topology: Topology, backend: string) => {
+    const { createTfjsTrainer } = await import('../protocol/ports/trainer/tfjs.ts')
+    const options = { wasmFolder: tfjsWasmFolder(), kernels: binaries.plain, frozen: held }
+    return createTfjsTrainer(topology, { backend, ...options })
   }
-  const { createTfjsTrainer } = await import('../protocol/ports/trainer/tfjs.ts')
-  return createTfjsTrainer(topology, {
-    backend: choice.backend,
-    wasmFolder: tfjsWasmFolder(),
-    kernels: binaries.plain,
-  })
+  return startTrainer(
+    topology,
+    { backend, batchSize },
+    {
+      engine: (topology, simd) =>
+        createEngineTrainer(topology, {
+          ...{ batchSize, simd, binaries, threads, startHelper },
+          cores: availableParallelism(),
+          frozen: held,
+        }),
+      tfjs: startTfjs,
+      others: installedOthers(startTfjs),
+      now: () => performance.now(),
+    },
+  )
+}
+
+/** tfjs-node, where the operator installed it beside us: it takes libtensorflow from elsewhere, so it is never a dependency. */
+function installedOthers(
+  start: (topology: Topology, backend: string) => Promise<Trainer>,
+): Candidate[] {
+  const path = pathOf(TFJS_NODE)
+  if (path === undefined) return []
+  return [
+    {
+      backend: 'tfjs-node',
+      async start(topology) {
+        require(path) // registers itself with the TensorFlow.js of this process
+        const trainer = await start(topology, 'tensorflow')
+        return { ...trainer, backend: 'tfjs-node' }
+      },
+    },
+  ]
+}
+
+function pathOf(name: string): string | undefined {
+  try {
+    return require.resolve(name)
+  } catch {
+    return undefined
+  }
 }

@@ -48,6 +48,8 @@ const reports = [
     backend: text,
     threads: count,
     secondsPerRound: v.pipe(v.number(), v.minValue(0)),
+    /** Why it is not what was asked for, or what else was tried and passed over. */
+    remarks: v.array(text),
   }),
   v.object({
     ev: v.literal('data'),

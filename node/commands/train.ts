@@ -48,7 +48,7 @@ export const train: CommandSpec = {
     },
     {
       flags: '--backend <name>',
-      text: 'auto, engine, engine-plain (same bits everywhere), wasm or cpu',
+      text: 'auto, engine, engine-plain (same bits everywhere), wasm, cpu, or tfjs-node where you installed it',
       read: readChoice([...backendNames]),
       default: 'auto',
     },
@@ -171,15 +171,20 @@ async function trainOn(
 }
 
 /** What computes, and how long a round takes: said before the swarm is joined, so that a person may think better of it. */
-function showDevice({ backend, threads, msPerStep }: Device, manifest: Manifest, screen: Screen) {
+function showDevice(
+  { backend, threads, msPerStep, remarks }: Device,
+  manifest: Manifest,
+  screen: Screen,
+) {
   const { stepsPerRound, batchSize } = manifest.train
   const roundMs = roundMsOf(manifest, msPerStep)
   const secondsPerRound = Number((roundMs / 1000).toPrecision(3))
-  screen.show({ ev: 'device', backend, threads, secondsPerRound })
+  screen.show({ ev: 'device', backend, threads, secondsPerRound, remarks: [...remarks] })
   const steps = Math.max(stepsPerRound, Math.round(roundMs / msPerStep))
   screen.note(
     `device    ${deviceText({ backend, threads })}: a step of ${batchSize} examples takes ${timeText(msPerStep)}, a round of ${steps} steps ${timeText(roundMs)}`,
   )
+  for (const remark of remarks) screen.note(`          ${remark}`)
 }
 
 /** A round is lengthened to ROUND_MS where the manifest does not say exactly how many steps it has. */

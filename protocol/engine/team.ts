@@ -1,28 +1,17 @@
-import { Fault, type FaultDetail, invariant } from '../errors.ts'
+import { invariant } from '../errors.ts'
 import { forEachTensor, sizeOf, type TensorSpec } from '../params.ts'
 import { THREADS_LIMIT } from '../ports/trainer/commands.ts'
 import { trainableRanges } from '../ports/trainer/optimizer.ts'
-import {
-  type Channel,
-  channelBytes,
-  channelOf,
-  DONE,
-  END,
-  FAILED,
-  FIRST,
-  GRADIENT,
-  type HelperInit,
-  type HelperSaid,
-  KIND,
-  ORDER,
-  PREDICT,
-  SEED,
-  SIZE,
-  VERSION,
-  WHOLE,
-} from './channel.ts'
+import { GRADIENT, PREDICT } from './channel.ts'
 import type { Binaries, Engine } from './engine.ts'
 import type { Graph } from './graph.ts'
+import {
+  type Helper,
+  requireShared,
+  type StartHelper,
+  sharedFloats,
+  startHelper,
+} from './leader.ts'
 import { gradientOf, inputSizeOf, type Part, predictInto } from './part.ts'
 import { type Address, FLOAT_BYTES } from './planner.ts'
 import { multiplyAddsOf } from './work.ts'
@@ -52,17 +41,6 @@ export interface Team {
   close(): void
 }
 
-/** A thread of the host that runs `runHelper`. Ending it by force is right at any time. */
-export interface HelperThread {
-  close(): void
-}
-
-/** Starts a thread for `runHelper(init, tell)`: what that tells goes to `onSaid`; `onEnded` when the thread is gone. */
-export type StartHelper = (
-  init: HelperInit,
-  ears: { onSaid(said: HelperSaid): void; onEnded(error?: Error): void },
-) => HelperThread
-
 export interface TeamOptions {
   /** The largest batch; at least as many examples as threads. */
   batch: number
@@ -80,15 +58,9 @@ const NS_PER_VALUE = 1
 /** Waking the others costs a tenth of a millisecond; a step shorter than this is better done alone. */
 const LEAST_STEP_NS = 1e6
 
-/** A helper has an engine within this. */
-const READY_MS = 60_000
-/**
- * A helper's part takes about as long as the leader's. One that is this much later, and this many times, has died. It is
- * waited for in slices, so that a process that was stopped and goes on does not take its own sleep for silence.
- */
+/** A helper's part takes about as long as the leader's. One that is this much later, and this many times, has died. */
 const SILENCE_MS = 60_000
 const SILENCE_FACTOR = 10
-const SLICE_MS = 500
 
 /**
  * Resolves when all helpers are ready. Throws Fault `thread-lost` when one is not, after ending the others, and `no-threads`
@@ -96,34 +68,25 @@ const SLICE_MS = 500
  */
 export async function createTeam(engine: Engine, options: TeamOptions): Promise<Team> {
   const { batch, threads, silenceMs = SILENCE_MS } = options
-  if (threads > 1) requireShared()
   const { graph, size } = engine
-  const { tensors } = graph
   const inputSize = inputSizeOf(engine)
-  const sizes = { batch, inputSize, outputUnits: graph.outputUnits, size }
-  const incoming = threads > 1 ? engine.floats(size) : new Float32Array(0)
-  const trainable = trainableRanges(tensors)
-  const statistics = statisticRanges(tensors)
+  const trainable = trainableRanges(graph.tensors)
+  const statistics = statisticRanges(graph.tensors)
   const add = engine.kernel('add')
-  const shared = threads > 1 ? sharedFloats(size) : undefined
-  const frozen = threads > 1 ? sharedFloats(engine.frozen.length) : undefined
-  const helpers: Helper[] = []
+  const pool = threads > 1 ? createPool(engine, options) : nobody
+  const { helpers, params: shared, frozen, incoming } = pool
   let version = 1
   let isLoaded = false
-  let isFrozenShared = false
-
   try {
-    for (let i = 1; i < threads; i++)
-      helpers.push(startHelper(engine, options, sizes, [shared!.buffer, frozen!.buffer]))
     await Promise.all(helpers.map(({ ready }) => ready))
   } catch (thrown) {
-    close()
+    closeAll(helpers)
     throw thrown
   }
 
   return {
     threads,
-    close,
+    close: () => closeAll(helpers),
     renew() {
       isLoaded = false
     },
@@ -133,12 +96,12 @@ export async function createTeam(engine: Engine, options: TeamOptions): Promise<
       const parts = cut(batch, threads, inputSize)
       share(params)
       isLoaded = false // what is shared now moves with the next step
-      for (const [i, part] of parts.entries()) if (i > 0) order(helpers[i - 1]!, GRADIENT, part)
+      const busy = helpers.slice(0, parts.length - 1)
+      busy.forEach((helper, i) => void helper.order(GRADIENT, parts[i + 1]!, version))
       const startedAt = performance.now()
       let loss = gradientOf(engine, parts[0]!, params, gradient)
       const limitMs = silenceMs + SILENCE_FACTOR * (performance.now() - startedAt)
-      const busy = helpers.slice(0, parts.length - 1)
-      for (const helper of busy) collect(helper, limitMs)
+      for (const helper of busy) helper.collect(limitMs)
       for (const { channel } of busy) {
         incoming.set(channel.results.subarray(0, size))
         loss += channel.loss[0]!
@@ -147,7 +110,7 @@ export async function createTeam(engine: Engine, options: TeamOptions): Promise<
           add(to, engine.addressOf(incoming) + FLOAT_BYTES * start, to, end - start)
         }
       }
-      average(engine.floatsAt(params, size), parts)
+      if (busy.length > 0) average(engine.floatsAt(params, size), parts)
       return loss
     },
 
@@ -159,20 +122,21 @@ export async function createTeam(engine: Engine, options: TeamOptions): Promise<
       for (let from = 0; from < size; from += threads * batch) {
         const chunks = Array.from({ length: threads }, (_, i) => from + i * batch)
           .filter((start) => start < size)
-          .map((start) => ({
-            size: Math.min(batch, size - start),
-            inputs: inputs.subarray(start * inputSize),
-            probabilities: probabilities.subarray(start * outputUnits),
-          }))
-        const [own, ...others] = chunks
-        for (const [i, chunk] of others.entries())
-          order(helpers[i]!, PREDICT, { ...nothing, ...chunk })
+          .map((start) => ({ start, end: Math.min(size, start + batch) }))
+        const [own, ...others] = chunks.map(({ start, end }) => ({
+          ...nothing,
+          size: end - start,
+          inputs: inputs.subarray(start * inputSize, end * inputSize),
+          probabilities: probabilities.subarray(start * outputUnits, end * outputUnits),
+        }))
+        others.forEach((chunk, i) => void helpers[i]!.order(PREDICT, chunk, version))
         predictInto(own!.probabilities, engine, own!.inputs, own!.size, params)
-        for (const [i, chunk] of others.entries()) {
-          collect(helpers[i]!, silenceMs)
-          const { results } = helpers[i]!.channel
-          chunk.probabilities.set(results.subarray(0, chunk.size * outputUnits))
-        }
+        others.forEach((chunk, i) => {
+          helpers[i]!.collect(silenceMs)
+          chunk.probabilities.set(
+            helpers[i]!.channel.results.subarray(0, chunk.probabilities.length),
+          )
+        })
       }
     },
   }
@@ -182,26 +146,11 @@ export async function createTeam(engine: Engine, options: TeamOptions): Promise<
   }
 
   function share(params: Address): void {
-    if (!shared) return
+    if (helpers.length === 0) return
     shared.set(engine.floatsAt(params, size))
     // Whoever made the engine has filled them by now, and they never move.
-    if (!isFrozenShared) frozen!.set(engine.frozen)
-    isFrozenShared = true
-    version = (version + 1) | 0
-  }
-
-  function order(helper: Helper, kind: number, part: Part): void {
-    const { control, inputs, labels } = helper.channel
-    inputs.set(part.inputs.subarray(0, part.size * inputSize))
-    labels.set(part.labels.subarray(0, part.size))
-    control[KIND] = kind
-    control[VERSION] = version
-    control[SIZE] = part.size
-    control[FIRST] = part.first
-    control[WHOLE] = part.whole
-    control[SEED] = part.seed
-    helper.orders = (Atomics.add(control, ORDER, 1) + 1) | 0
-    Atomics.notify(control, ORDER)
+    if (version === 1) frozen.set(engine.frozen)
+    version++
   }
 
   /** moving statistics ← Σ size of part / size of batch · those that the part left, in the parts' order */
@@ -213,17 +162,6 @@ export async function createTeam(engine: Engine, options: TeamOptions): Promise<
           return sum + (size / whole) * moved
         }, 0)
       }
-    }
-  }
-
-  function close(): void {
-    for (const helper of helpers) {
-      const { control } = helper.channel
-      helper.end(lost('was closed'))
-      Atomics.store(control, KIND, END)
-      Atomics.add(control, ORDER, 1)
-      Atomics.notify(control, ORDER)
-      helper.thread.close()
     }
   }
 }
@@ -238,110 +176,51 @@ export function cut(
   const [least, more] = [Math.floor(size / count), size % count]
   return Array.from({ length: count }, (_, i) => {
     const first = i * least + Math.min(i, more)
+    const end = first + least + (i < more ? 1 : 0)
     return {
-      inputs: inputs.subarray(first * inputSize),
-      labels: labels.subarray(first),
-      ...{ size: least + (i < more ? 1 : 0), first, whole: size, seed },
+      inputs: inputs.subarray(first * inputSize, end * inputSize),
+      labels: labels.subarray(first, end),
+      ...{ size: end - first, first, whole: size, seed },
     }
   })
 }
 
-const nothing: Part = {
-  inputs: new Float32Array(0),
-  labels: new Int32Array(0),
-  ...{ size: 0, first: 0, whole: 0, seed: 0 },
+interface Pool {
+  helpers: Helper[]
+  /** What all helpers read, and where the leader takes a helper's gradient. */
+  params: Float32Array
+  frozen: Float32Array
+  incoming: Float32Array
 }
 
-interface Helper {
-  thread: HelperThread
-  channel: Channel
-  /** Rejects when it does not become ready. */
-  ready: Promise<void>
-  /** Orders given. */
-  orders: number
-  /** Why it takes none any more. */
-  lost: Fault | undefined
-  end(why: Fault): void
-}
-
-function startHelper(
-  { graph, simd }: Engine,
-  { batch, binaries, start }: TeamOptions,
-  sizes: Parameters<typeof channelBytes>[0],
-  [params, frozen]: [SharedArrayBuffer, SharedArrayBuffer],
-): Helper {
+function createPool(engine: Engine, { batch, threads, binaries, start }: TeamOptions): Pool {
   invariant(start, 'more than one thread, and nothing that starts one')
-  const own = sharedBytes(channelBytes(sizes))
-  const { promise: ready, resolve, reject } = Promise.withResolvers<void>()
-  ready.catch(() => {}) // thrown to who waits for all
-  const timer = setTimeout(() => end(lost(`was not ready after ${READY_MS / 1000} s`)), READY_MS)
-  const end = (fault: Fault) => {
-    clearTimeout(timer)
-    helper.lost ??= fault
-    reject(fault)
-  }
-  const thread = start(
-    { graph, binaries, simd, batch, params, frozen, own },
-    {
-      onSaid(said) {
-        if (said.type === 'failed') return end(new Fault(said.detail))
-        clearTimeout(timer)
-        resolve()
-      },
-      onEnded: (error) => end(lost('ended by itself', error)),
-    },
-  )
-  const helper: Helper = {
-    ...{ thread, channel: channelOf(own, sizes), ready },
-    ...{ orders: 0, lost: undefined, end },
-  }
-  return helper
-}
-
-/** Blocks until the helper has done its last order. Throws Fault `thread-lost` when it failed or is silent for too long. */
-function collect(helper: Helper, limitMs: number): void {
-  const { control, complaint } = helper.channel
-  for (let slices = Math.ceil(limitMs / SLICE_MS); ; slices--) {
-    const done = Atomics.load(control, DONE)
-    if (done === helper.orders) break
-    if (slices <= 0) {
-      helper.lost ??= lost(`did not answer for ${Math.round(limitMs / 1000)} s`)
-      throw helper.lost
-    }
-    Atomics.wait(control, DONE, done, Math.min(SLICE_MS, limitMs))
-  }
-  if (control[FAILED] === 0) return
-  helper.lost ??= lost(`failed: ${new TextDecoder().decode(complaint.slice(0, control[FAILED]))}`)
-  throw helper.lost
-}
-
-function lost(what: string, cause?: unknown): Fault {
-  const detail: FaultDetail = {
-    kind: 'unexpected',
-    type: 'thread-lost',
-    message: `a thread that computes a part of each batch ${what}`,
-    hint: 'train with fewer threads: --threads 1 needs none',
-  }
-  return new Fault(detail, cause)
-}
-
-/** Throws Fault `out-of-memory`. */
-function sharedFloats(length: number): Float32Array<SharedArrayBuffer> {
-  return new Float32Array(sharedBytes(FLOAT_BYTES * length))
-}
-
-function sharedBytes(bytes: number): SharedArrayBuffer {
+  requireShared()
+  const { graph, simd, size } = engine
+  const sizes = { batch, inputSize: inputSizeOf(engine), outputUnits: graph.outputUnits, size }
+  const [params, frozen] = [sharedFloats(size), sharedFloats(engine.frozen.length)]
+  const init = { graph, binaries, simd, batch, params: params.buffer, frozen: frozen.buffer }
+  const incoming = engine.floats(size)
+  invariant(engine.addressOf(incoming), 'there is room for what other threads compute')
+  const helpers: Helper[] = []
   try {
-    return new SharedArrayBuffer(bytes)
-  } catch (error) {
-    const detail: FaultDetail = {
-      kind: 'resource',
-      type: 'out-of-memory',
-      message: `no ${Math.ceil(bytes / 1e6)} MB that threads can share`,
-      hint: 'train with fewer threads, or a smaller model or batch',
-    }
-    throw new Fault(detail, error)
+    while (helpers.length < threads - 1) helpers.push(startHelper(start, init, sizes))
+  } catch (thrown) {
+    closeAll(helpers)
+    throw thrown
   }
+  return { helpers, params, frozen, incoming }
+}
+
+function closeAll(helpers: readonly Helper[]): void {
+  for (const helper of helpers) helper.close()
+}
+
+const none = new Float32Array(0)
+const nobody: Pool = { helpers: [], params: none, frozen: none, incoming: none }
+const nothing: Part = {
+  ...{ inputs: none, labels: new Int32Array(0) },
+  ...{ size: 0, first: 0, whole: 0, seed: 0 },
 }
 
 /**
@@ -356,16 +235,6 @@ export function threadsFor(graph: Graph, batch: number, cores: number): number {
   const gradientNs = sizeOf(graph.tensors) * NS_PER_VALUE
   const best = Math.floor(Math.sqrt(stepNs / gradientNs))
   return Math.max(1, Math.min(best, batch, cores - 1, THREADS_LIMIT))
-}
-
-function requireShared(): void {
-  if (typeof SharedArrayBuffer === 'function') return
-  throw new Fault({
-    kind: 'resource',
-    type: 'no-threads',
-    message: 'no memory can be shared here, as more than one thread needs',
-    hint: 'train with 1 thread; a page can share memory when it is cross-origin isolated',
-  })
 }
 
 /** BatchNorm statistics. */

@@ -20,6 +20,8 @@ export const executablePath = [
 export interface EnginePages {
   isolated: Ask
   plain: Ask
+  /** Chromium's. */
+  version: string
   end(): Promise<void>
 }
 
@@ -46,6 +48,7 @@ export async function openEnginePages(): Promise<EnginePages> {
   return {
     isolated: isolated!,
     plain: plain!,
+    version: browser.version(),
     async end() {
       await browser.close()
       for (const server of servers) server.close()

@@ -7,7 +7,7 @@ const reports: Report[] = [
   { ev: 'joined', run: 'r', peer: 'p', model: 'm', version: 'v' },
   { ev: 'phase', phase: 'training', text: phaseSentences.training },
   { ev: 'fetch', bytes: 1, total: 2, providers: 3 },
-  { ev: 'device', backend: 'engine', threads: 2, secondsPerRound: 0.25 },
+  { ev: 'device', backend: 'engine', threads: 2, secondsPerRound: 0.25, remarks: [] },
   { ev: 'data', read: 4, skipped: 0, labels: { '0': 2, '1': 2 }, train: 3, validation: 1 },
   { ev: 'peers', count: 2, direct: 1 },
   { ev: 'round', round: 1, steps: 10, loss: 0.5, samples: 640 },

@@ -1,25 +1,222 @@
 import type { Simd } from '../../engine/engine.ts'
-import { Fault } from '../../errors.ts'
+import { Fault, faultFrom } from '../../errors.ts'
+import { sizeOf } from '../../params.ts'
+import { normal, randomFrom } from '../../random.ts'
 import type { BackendName } from './commands.ts'
+import { unplannedLayersOf } from './engine.ts'
+import type { Topology } from './topology.ts'
+import type { Batch, Trainer } from './trainer.ts'
 
-/** Who trains a model. */
+/** The ways to train that a host has. */
+export interface Ways {
+  engine(topology: Topology, simd: Simd | 'auto'): Promise<Trainer>
+  tfjs(topology: Topology, backend: 'auto' | 'wasm' | 'cpu'): Promise<Trainer>
+  /** What it has besides: a GPU's backend in a page, `tfjs-node` where the operator installed it. */
+  others: readonly Candidate[]
+  /** Milliseconds, monotonic. */
+  now(): number
+}
+
+export interface Candidate {
+  /** What its trainer calls itself when it is what computes. */
+  backend: string
+  start(topology: Topology): Promise<Trainer>
+}
+
+/** Who trains a model, as far as that follows from what was asked for and from its layers. */
 export type Choice =
   | { type: 'engine'; simd: Simd | 'auto' }
   | { type: 'tfjs'; backend: 'auto' | 'wasm' | 'cpu' }
+  /** One of the host's others. */
+  | { type: 'other'; backend: BackendName }
 
 /**
- * Chooses what computes, by what was asked for and the layers that the engine has no plan for (engine.ts,
- * unplannedLayersOf). Throws Fault `no-backend` when the engine was asked for and cannot.
+ * The one place that chooses what computes. What was asked for is taken. `auto` takes the engine where it plans every layer,
+ * else TensorFlow.js; or one of the host's others, when a trial step of it has the same loss, gradient and predictions and
+ * is faster. Who was passed over, and any backend that is not the one asked for, stands in the trainer's `remarks`.
+ * Throws Fault `no-backend` when what was asked for cannot train the model or does not start.
  */
+export async function startTrainer(
+  topology: Topology,
+  { backend, batchSize }: { backend: BackendName; batchSize: number },
+  ways: Ways,
+): Promise<Trainer> {
+  const choice = chooseTrainer(backend, unplannedLayersOf(topology))
+  if (choice.type === 'other') return startOther(topology, choice.backend, ways)
+  const own: Candidate = {
+    backend: nameOf(choice),
+    start: (topology) =>
+      choice.type === 'engine'
+        ? ways.engine(topology, choice.simd)
+        : ways.tfjs(topology, choice.backend),
+  }
+  const { winner, remarks } =
+    backend === 'auto' && ways.others.length > 0
+      ? await tryAll(own, topology, batchSize, ways)
+      : { winner: own, remarks: [] }
+  const trainer = await winner.start(topology)
+  const other = otherOf(winner, trainer)
+  return { ...trainer, remarks: other ? [...remarks, other] : remarks }
+}
+
+async function startOther(
+  topology: Topology,
+  backend: BackendName,
+  { others }: Ways,
+): Promise<Trainer> {
+  const candidate = others.find((other) => other.backend === backend)
+  if (!candidate) throw noBackend(`there is no ${backend} here`)
+  const trainer = await candidate.start(topology)
+  const other = otherOf(candidate, trainer)
+  if (other === undefined) return trainer
+  trainer.close()
+  throw noBackend(other)
+}
+
+/** As `startTrainer` has it, without the host's others. */
 export function chooseTrainer(backend: BackendName, unplanned: readonly string[]): Choice {
   if (backend === 'wasm' || backend === 'cpu') return { type: 'tfjs', backend }
+  if (backend !== 'auto' && backend !== 'engine' && backend !== 'engine-plain')
+    return { type: 'other', backend }
   if (unplanned.length === 0)
     return { type: 'engine', simd: backend === 'engine-plain' ? 'plain' : 'auto' }
   if (backend === 'auto') return { type: 'tfjs', backend }
-  throw new Fault({
-    kind: 'resource',
-    type: 'no-backend',
-    message: `the backend ${backend} does not train ${unplanned.join(', ')}`,
-    hint: 'try --backend auto',
-  })
+  throw noBackend(`the backend ${backend} does not train ${unplanned.join(', ')}`)
+}
+
+/** What a choice is called when it is what computes: of an engine either build will do. */
+function nameOf(choice: Exclude<Choice, { type: 'other' }>): string {
+  if (choice.type === 'engine') return 'engine'
+  return choice.backend === 'auto' ? 'wasm' : choice.backend
+}
+
+/** That something else computes, or undefined. */
+function otherOf({ backend }: Candidate, trainer: Trainer): string | undefined {
+  const name = trainer.backend === 'engine-plain' ? 'engine' : trainer.backend
+  return name === backend ? undefined : `${backend} did not start: ${trainer.backend} computes`
+}
+
+/** Relative difference of two trials that we blame on rounding. */
+const ROUNDING = 1e-3
+/** A backend that gains less than this is not worth what it may do differently. */
+const GAIN = 1.1
+const TRIAL_SEED = 1
+/** Of which the quickest counts: the first compiles. */
+const TRIAL_STEPS = 4
+
+interface Trial {
+  ms: number
+  loss: number
+  gradient: Float32Array
+  probabilities: Float32Array
+}
+
+/** One after another, since two backends of TensorFlow.js cannot run at once; the first is what the others are held to. */
+async function tryAll(
+  own: Candidate,
+  topology: Topology,
+  batchSize: number,
+  { others, now }: Ways,
+): Promise<{ winner: Candidate; remarks: string[] }> {
+  const bare = withoutChance(topology)
+  const reference = await tryOne(own)
+  let best = { candidate: own, ms: reference.ms }
+  const remarks: string[] = []
+  for (const candidate of others) {
+    const { backend } = candidate
+    try {
+      const trial = await tryOne(candidate)
+      const difference = differenceOf(trial, reference)
+      if (!(difference <= ROUNDING))
+        remarks.push(
+          `${backend} is not used: its step differs by ${difference.toPrecision(2)}, expected at most ${ROUNDING}`,
+        )
+      else if (trial.ms * GAIN > best.ms)
+        remarks.push(
+          `${backend} is not used: its step takes ${trial.ms.toFixed(2)} ms, that of ${best.candidate.backend} ${best.ms.toFixed(2)} ms`,
+        )
+      else best = { candidate, ms: trial.ms }
+    } catch (thrown) {
+      remarks.push(`${backend} is not used: ${faultFrom(thrown).message}`)
+    }
+  }
+  return { winner: best.candidate, remarks }
+
+  async function tryOne(candidate: Candidate): Promise<Trial> {
+    const trainer = await candidate.start(bare)
+    try {
+      const other = otherOf(candidate, trainer)
+      if (other && candidate !== own) throw noBackend(other)
+      return trialOf(trainer, batchSize, now)
+    } finally {
+      trainer.close()
+    }
+  }
+}
+
+function trialOf(trainer: Trainer, batchSize: number, now: () => number): Trial {
+  const { params, batch } = problemOf(trainer, batchSize)
+  const own = trainer.floats(params.length)
+  const gradient = trainer.floats(params.length)
+  let ms = Number.POSITIVE_INFINITY
+  let loss = 0
+  for (let step = 0; step < TRIAL_STEPS; step++) {
+    own.set(params) // BatchNorm statistics have moved
+    const startedAt = now()
+    loss = trainer.gradientInto(gradient, own, batch)
+    ms = Math.min(ms, now() - startedAt)
+  }
+  trainer.load(params)
+  const probabilities = trainer.predict(batch.inputs, batch.size)
+  return { ms, loss, gradient: gradient.slice(), probabilities }
+}
+
+/** Small random params and inputs; they stand for whole numbers where the model wants some. */
+function problemOf({ tensors, inputSize, outputSize }: Trainer, size: number) {
+  const random = randomFrom(TRIAL_SEED)
+  const params = new Float32Array(sizeOf(tensors))
+  let at = 0
+  for (const { shape, role } of tensors) {
+    const count = shape.reduce((a, b) => a * b, 1)
+    const spread = 1 / Math.sqrt(count / shape.at(-1)! + 1)
+    for (const end = at + count; at < end; at++)
+      params[at] = role === 'trainable' ? spread * normal(random) : role === 'mean' ? 0 : 1
+  }
+  const batch: Batch = {
+    inputs: Float32Array.from({ length: size * inputSize }, () => 2 * random()),
+    labels: Int32Array.from({ length: size }, (_, i) => i % outputSize),
+    ...{ size, seed: TRIAL_SEED },
+  }
+  return { params, batch }
+}
+
+/** The largest of three relative differences: of loss, gradient and predictions. */
+function differenceOf(trial: Trial, reference: Trial): number {
+  return Math.max(
+    Math.abs(trial.loss - reference.loss) / Math.abs(reference.loss),
+    relative(trial.gradient, reference.gradient),
+    relative(trial.probabilities, reference.probabilities),
+  )
+}
+
+function relative(got: Float32Array, wanted: Float32Array): number {
+  let difference = 0
+  let size = 0
+  for (let i = 0; i < wanted.length; i++) {
+    difference += (got[i]! - wanted[i]!) ** 2
+    size += wanted[i]! ** 2
+  }
+  return Math.sqrt(difference / size)
+}
+
+/** Each backend drops other units: a trial drops none. */
+function withoutChance(topology: Topology): Topology {
+  const layers = topology.layers.map((layer) =>
+    layer.className === 'Dropout' ? { ...layer, config: { ...layer.config, rate: 0 } } : layer,
+  )
+  return { ...topology, layers }
+}
+
+function noBackend(message: string): Fault {
+  return new Fault({ kind: 'resource', type: 'no-backend', message, hint: 'try --backend auto' })
 }

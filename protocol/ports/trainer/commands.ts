@@ -51,6 +51,8 @@ export type WorkerEvent =
       threads: number
       /** One training step, measured; 0 where nothing is to be trained. */
       msPerStep: number
+      /** As the trainer has them. */
+      remarks: readonly string[]
     }
   | {
       type: 'ready'
@@ -95,10 +97,14 @@ export type WorkerEvent =
 
 /**
  * What computes: our engine, or TensorFlow.js on WebAssembly or in plain JavaScript. `auto` takes the engine when it plans
- * every layer of the model; `engine-plain` is the engine whose results are the same bits on every machine.
+ * every layer of the model; `engine-plain` is the engine whose results are the same bits on every machine. The last three are
+ * TensorFlow.js where a host has them: `auto` tries them too.
  */
 export type BackendName = (typeof backendNames)[number]
-export const backendNames = ['auto', 'engine', 'engine-plain', 'wasm', 'cpu'] as const
+export const backendNames = [
+  ...(['auto', 'engine', 'engine-plain', 'wasm', 'cpu'] as const),
+  ...(['tfjs-node', 'webgl', 'webgpu'] as const),
+] as const
 
 /** More threads than this nobody is given: each has a memory of its own. */
 export const THREADS_LIMIT = 64

@@ -146,8 +146,8 @@ async function awaken(init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
 
 async function awakenWith(trainer: Trainer, init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
   const msPerStep = init.data ? timeStep(trainer.features?.rest ?? trainer, init, ports) : 0
-  const { backend, threads } = trainer
-  ports.send({ type: 'device', backend, threads, msPerStep }, [])
+  const { backend, threads, remarks = [] } = trainer
+  ports.send({ type: 'device', backend, threads, msPerStep, remarks }, [])
   const found = init.resume
     ? await readCheckpoint(ports.checkpoints, init.genesis, sizeOf(trainer.tensors))
     : undefined

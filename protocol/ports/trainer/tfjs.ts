@@ -2,8 +2,9 @@ import * as tf from '@tensorflow/tfjs-core'
 // Brings the gradients of tfjs-core's operations, which Node's build of tfjs-core leaves out; nothing else of it is used.
 import '@tensorflow/tfjs-layers'
 import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm'
-import { Fault } from '../../errors.ts'
-import { forEachTensor } from '../../params.ts'
+import { isFrozen } from '../../engine/graph.ts'
+import { Fault, invariant } from '../../errors.ts'
+import { forEachTensor, sizeOf, type TensorSpec } from '../../params.ts'
 import { type Context, forwards } from './layers.ts'
 import { createOptimizer } from './optimizer.ts'
 import { registerPack } from './pack.ts'
@@ -11,12 +12,14 @@ import { type Layer, logitLayersOf, type Topology } from './topology.ts'
 import type { Batch, Trainer } from './trainer.ts'
 
 export interface TfjsOptions {
-  /** `auto` takes wasm, and cpu where wasm does not start. */
-  backend: 'auto' | 'wasm' | 'cpu'
+  /** `auto` takes wasm, and cpu where wasm does not start; any other name is of a backend that the host has registered. */
+  backend: string
   /** Folder (path or URL, with its last slash) of tfjs-backend-wasm*.wasm. */
   wasmFolder: string
   /** The engine's plain build, whose kernels do what TensorFlow.js' wasm backend lacks. */
   kernels: BufferSource
+  /** Values of the frozen weights, in the topology's order; none unless given. */
+  frozen?: Float32Array
 }
 
 /**
@@ -34,29 +37,38 @@ export async function createTfjsTrainer(
   const layers = logitLayersOf(topology)
   const unknown = layers.find(({ className }) => !Object.hasOwn(forwards, className))
   if (unknown) throw notTrained(unknown.className)
-  if (topology.frozen.length > 0) throw notTrained('a model with frozen layers')
-  const backend = await startBackend(options)
   const { tensors, inputShape, outputUnits } = topology
+  const { frozen = new Float32Array(0) } = options
+  const frozenSize = sizeOf(topology.frozen)
+  invariant(frozen.length === frozenSize, `${frozenSize} frozen values, got ${frozen.length}`)
+  const backend = await startBackend(options)
   const inputSize = inputShape.reduce((a, b) => a * b, 1)
+  const tensorsOf = (specs: readonly TensorSpec[], params: Float32Array) => {
+    const made: tf.Tensor[] = []
+    forEachTensor(specs, ({ shape }, start, end) => {
+      // Others than wasm may keep the array they are given, and params move on.
+      const values = backend === 'wasm' ? params.subarray(start, end) : params.slice(start, end)
+      made.push(tf.keep(tf.tensor(values, [...shape])))
+    })
+    return made
+  }
+  let constants = tensorsOf(topology.frozen, frozen)
   let held: tf.Tensor[] = []
 
   const load = (params: Float32Array) => {
     tf.dispose(held)
-    held = []
-    forEachTensor(tensors, ({ shape }, start, end) => {
-      // The cpu backend keeps the array it is given, and params move on; wasm copies by itself.
-      const values = backend === 'cpu' ? params.slice(start, end) : params.subarray(start, end)
-      held.push(tf.keep(tf.tensor(values, [...shape])))
-    })
+    held = tensorsOf(tensors, params)
   }
 
   const logitsOf = (inputs: Float32Array, size: number, training?: Context['training']) => {
-    const weight = (layer: Layer, name: string) => held[layer.weights[name]!]
-    const context: Context = training ? { weight, training } : { weight }
+    const weights = [...held, ...constants]
+    const weight = (layer: Layer, name: string) => weights[layer.weights[name]!]
     const x: tf.Tensor = tf.tensor(inputs.subarray(0, size * inputSize), [size, ...inputShape])
     const values: tf.Tensor[] = []
     for (const layer of layers) {
       const inputs = values.length === 0 ? [x] : layer.inputs.map((input) => values[input]!)
+      const isTraining = training && !isFrozen(topology, layer)
+      const context: Context = isTraining ? { weight, training } : { weight }
       values.push(forwards[layer.className]!(inputs, layer, context))
     }
     return values.at(-1)!
@@ -97,8 +109,9 @@ export async function createTfjsTrainer(
     },
 
     close() {
-      tf.dispose(held)
+      tf.dispose([...held, ...constants])
       held = []
+      constants = []
     },
   }
 }
@@ -142,12 +155,12 @@ async function startNext({ backend, ...options }: TfjsOptions): Promise<string> 
 
 /** TensorFlow.js may quietly take another backend than the one asked for, so the answer is what it really has. */
 async function started(
-  name: 'wasm' | 'cpu',
+  name: string,
   { wasmFolder, kernels }: Omit<TfjsOptions, 'backend'>,
 ): Promise<boolean> {
   if (name === 'wasm' && !WebAssembly.validate(kernels)) return false // a machine without SIMD
   if (name === 'cpu') await import('@tensorflow/tfjs-backend-cpu')
-  else await importWasm(wasmFolder)
+  if (name === 'wasm') await importWasm(wasmFolder)
   if (!(await isSet(name))) return false
   if (name === 'wasm') await registerPack(tf.backend() as BackendWasm, kernels)
   return true

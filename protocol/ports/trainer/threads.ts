@@ -4,4 +4,4 @@
  */
 export type { HelperInit, HelperSaid } from '../../engine/channel.ts'
 export { runHelper } from '../../engine/helper.ts'
-export type { StartHelper } from '../../engine/team.ts'
+export type { StartHelper } from '../../engine/leader.ts'

@@ -14,6 +14,8 @@ export interface Trainer {
   readonly backend: string
   /** Threads on one batch. */
   readonly threads: number
+  /** Why it is not what was asked for, or who was tried beside it and passed over: a sentence each. */
+  readonly remarks?: readonly string[]
   readonly tensors: readonly TensorSpec[]
   /** Values per example. */
   readonly inputSize: number

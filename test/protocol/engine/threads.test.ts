@@ -2,7 +2,8 @@ import { afterEach, describe, expect, test, vi } from 'vitest'
 import { startHelper as startInNode } from '../../../node/threads.ts'
 import type { Simd } from '../../../protocol/engine/engine.ts'
 import type { Graph } from '../../../protocol/engine/graph.ts'
-import { createTeam, type StartHelper, threadsFor } from '../../../protocol/engine/team.ts'
+import type { StartHelper } from '../../../protocol/engine/leader.ts'
+import { createTeam, threadsFor } from '../../../protocol/engine/team.ts'
 import { forEachTensor } from '../../../protocol/params.ts'
 import {
   createGraphTrainer,

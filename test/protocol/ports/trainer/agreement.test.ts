@@ -97,6 +97,22 @@ const models: Record<string, { topology: Topology; whole?: number }> = {
       ),
     ),
   },
+  'frozen layers among those that learn': {
+    topology: topologyOf(
+      branchingJson(
+        [8, 8, 2],
+        [
+          { layer: 'Conv2D', config: { filters: 6, kernel_size: 3 }, frozen: true },
+          { layer: 'BatchNormalization', frozen: true },
+          { layer: 'Activation', config: { activation: 'relu' } },
+          { layer: 'Conv2D', config: { filters: 6, kernel_size: 3 } },
+          { layer: 'BatchNormalization', frozen: true },
+          { layer: 'Flatten' },
+          softmax,
+        ],
+      ),
+    ),
+  },
   'embedding, LSTM and GRU': {
     whole: 20,
     topology: topologyOf(
@@ -142,7 +158,7 @@ test('no model here has a layer that the engine does not plan', () => {
 })
 
 test.each(['wasm', 'cpu'] as const)('on %s steps leave no tensors behind', async (backend) => {
-  const { topology } = models['convolutions and pooling']!
+  const { topology } = models['frozen layers among those that learn']!
   const before = tensorCount()
   const trainer = await tfjs(topology, backend)
   const params = paramsOf(topology)
@@ -158,10 +174,14 @@ test.each(['wasm', 'cpu'] as const)('on %s steps leave no tensors behind', async
 
 const kernels = binaries.plain
 const tfjs = (topology: Topology, backend: 'wasm' | 'cpu') =>
-  createTfjsTrainer(topology, { backend, wasmFolder: tfjsWasmFolder(), kernels })
+  createTfjsTrainer(topology, {
+    ...{ backend, wasmFolder: tfjsWasmFolder(), kernels, frozen: frozenOf(topology) },
+  })
 
 const planned = (topology: Topology, simd: 'plain' | 'relaxed') =>
-  createEngineTrainer(topology, { batchSize: BATCH, binaries, simd })
+  createEngineTrainer(topology, { batchSize: BATCH, binaries, simd, frozen: frozenOf(topology) })
+
+const frozenOf = ({ frozen }: Topology) => paramsOf({ tensors: frozen }, 5, 0.4)
 
 function walk(trainer: Trainer, topology: Topology, whole?: number): number[] {
   const start = paramsOf(topology, 1, 0.4)

@@ -130,6 +130,19 @@ describe('a trainer', () => {
     trainer.close()
   })
 
+  test('refuses a backend that TensorFlow.js quietly gives up for another', async () => {
+    tf.registerBackend('broken', () => {
+      throw new Error('no such device')
+    })
+    const asked = createTfjsTrainer(topologyOf(denseJson([2, 2])), {
+      ...options,
+      backend: 'broken',
+    })
+    await expect(asked).rejects.toThrow('the backend broken did not start')
+    tf.removeBackend('broken')
+    await tf.setBackend('wasm')
+  })
+
   test('keeps the number of tensors steady over 50 steps and predictions, and leaves none', async () => {
     const before = tensorCount()
     const topology = topologyOf(batchNormJson)
