@@ -1,14 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startHelper } from '../../node/threads.ts'
 import { engineBinaries } from '../../node/wasm.ts'
-import { trainModels } from '../bench/train-models.ts'
 import { type EnginePages, executablePath, openEnginePages } from './chromium.ts'
-import { type Asked, type Trained, train } from './engine/train.ts'
+import { type Asked, models, type Trained, train } from './engine/train.ts'
 
 /** The engine in a page's worker does what it does in Node. How fast it is there, `npm run bench -- browser` asks. */
 
 const STEPS = 4
-const names = trainModels.map(({ name }) => name)
+const names = models.map(({ name }) => name)
 if (!executablePath) console.warn('the engine in a page: skipped, no Chromium is installed')
 
 describe.runIf(executablePath)('in Chromium', () => {
@@ -34,10 +33,13 @@ describe.runIf(executablePath)('in Chromium', () => {
     found.losses.forEach((loss, step) => expect(loss).toBeCloseTo(losses[step]!, 4))
   })
 
-  test.each([2, 3])(
-    'an isolated page trains on %i threads, to the same bits as in Node',
-    async (threads) => {
-      const asked = { model: names.at(-1)!, simd: 'plain', threads } as const
+  test.each([
+    ['handwriting CNN', 2],
+    ['transfer', 3],
+  ])(
+    'an isolated page trains %s on %i threads, to the same bits as in Node',
+    async (model, threads) => {
+      const asked = { model, simd: 'plain', threads } as const
       const found = await pages.isolated({ type: 'train', asked, steps: STEPS })
       expect(found).toEqual({ type: 'trained', isolated: true, ...(await inNode(asked)) })
       expect(found).toMatchObject({ threads })

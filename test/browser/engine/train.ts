@@ -1,4 +1,6 @@
 import type { Simd } from '../../../protocol/engine/engine.ts'
+import type { Graph } from '../../../protocol/engine/graph.ts'
+import { sizeOf } from '../../../protocol/params.ts'
 import {
   type Binaries,
   createEngineTrainer,
@@ -7,13 +9,14 @@ import {
 import type { StartHelper } from '../../../protocol/ports/trainer/threads.ts'
 import type { Batch, Trainer } from '../../../protocol/ports/trainer/trainer.ts'
 import { integerBelow, normal, randomFrom } from '../../../protocol/random.ts'
-import { trainModels } from '../../bench/train-models.ts'
+import { type TrainModel, trainModels } from '../../bench/train-models.ts'
+import { graphOf } from '../../support/graph.ts'
 import { paramsOf, topologyOf } from '../../support/models.ts'
 
 /** What runs the same in a page's Worker and in Node: a model of bench `train`, trained by one seed. */
 
 export interface Asked {
-  /** By its name in train-models.ts. */
+  /** By its name in `models`. */
   model: string
   simd: Simd
   threads: number
@@ -29,6 +32,30 @@ export interface Trained {
 export interface Host {
   binaries: Binaries
   startHelper: StartHelper
+}
+
+const frozen = { frozen: true } as const
+/** A backbone that never moves, and a head that learns. */
+const transfer = graphOf(
+  [32, 32, 3],
+  [
+    { layer: 'Conv2D', config: { filters: 16, kernel_size: 3, activation: 'relu' }, ...frozen },
+    { layer: 'MaxPooling2D' },
+    { layer: 'DepthwiseConv2D', config: { kernel_size: 3 }, ...frozen },
+    { layer: 'BatchNormalization', ...frozen },
+    { layer: 'GlobalAveragePooling2D' },
+    { layer: 'Dense', config: { units: 10 } },
+  ],
+)
+
+export const models: readonly PageModel[] = [
+  ...trainModels.map(({ torch, ...model }) => ({ ...model, vocabulary: torch.vocabulary })),
+  { name: 'transfer', source: { graph: transfer }, optimizer: 'sgd', vocabulary: undefined },
+]
+
+type PageModel = Pick<TrainModel, 'name' | 'source' | 'optimizer'> & {
+  /** Inputs are whole numbers below this. */
+  vocabulary: number | undefined
 }
 
 const BATCH = 32
@@ -64,18 +91,18 @@ interface Running {
 const running = new Map<string, Running>()
 
 async function open({ model: name, simd, threads }: Asked, host: Host): Promise<Running> {
-  const model = trainModels.find((model) => model.name === name)!
+  const model = models.find((model) => model.name === name)!
   const options = { batchSize: BATCH, simd, threads, ...host }
   const { source } = model
   const trainer = await ('graph' in source
-    ? createGraphTrainer(source.graph, options)
+    ? createGraphTrainer(source.graph, { ...options, frozen: frozenOf(source.graph) })
     : createEngineTrainer(topologyOf(source.json), options))
   const start = paramsOf(trainer, 1, 0.05)
   const params = trainer.floats(start.length)
   params.set(start)
   const gradient = trainer.floats(start.length)
   const optimizer = trainer.createOptimizer({ name: model.optimizer, learningRate: 0.01 })
-  const batch = batchOf(trainer.inputSize, model.torch.vocabulary)
+  const batch = batchOf(trainer.inputSize, model.vocabulary)
   return {
     trainer,
     params,
@@ -85,6 +112,12 @@ async function open({ model: name, simd, threads }: Asked, host: Host): Promise<
       return loss
     },
   }
+}
+
+/** Variances among them, so all are above zero. */
+function frozenOf({ frozen = [] }: Graph): Float32Array {
+  const random = randomFrom(2)
+  return Float32Array.from({ length: sizeOf(frozen) }, () => 0.1 + 0.2 * random())
 }
 
 function batchOf(inputSize: number, vocabulary: number | undefined): Batch {
