@@ -446,7 +446,12 @@ function withPeer(
   peer: string,
   change: (peer: RunPeer) => Partial<RunPeer>,
 ): RunState['peers'] {
-  const known = peers[peer] ?? {
+  const known = peers[peer] ?? newPeer(peer)
+  return { ...peers, [peer]: { ...known, ...change(known) } }
+}
+
+function newPeer(peer: string): RunPeer {
+  return {
     peer,
     path: 'webrtc',
     swaps: 0,
@@ -456,7 +461,6 @@ function withPeer(
     lastRound: 0,
     failure: undefined,
   }
-  return { ...peers, [peer]: { ...known, ...change(known) } }
 }
 
 /** The models that the filters let through, in their order. */
@@ -506,4 +510,17 @@ export function someOf(
     })
   })
   return [...drawn, ...rows].slice(0, most)
+}
+
+/** Who we swapped with and who is linked now, the latest swap first. */
+export function peersOf({ run, network }: AppState): (RunPeer & { rttMs: number | undefined })[] {
+  const linked = new Map(network.peers.map((row) => [row.peer, row]))
+  const swapped = Object.values(run?.peers ?? {}).map((row) => ({
+    ...row,
+    rttMs: linked.get(row.peer)?.rttMs,
+  }))
+  const others = network.peers
+    .filter(({ peer }) => run?.peers[peer] === undefined)
+    .map(({ peer, path, rttMs }) => ({ ...newPeer(peer), path, rttMs }))
+  return [...swapped.sort((a, b) => b.lastAt - a.lastAt), ...others]
 }

@@ -1,4 +1,5 @@
 import type { FaultDetail } from '../protocol/errors.ts'
+import type { Path } from '../protocol/report.ts'
 import type { NetworkView } from './services.ts'
 
 /**
@@ -53,8 +54,8 @@ const english = {
   },
   train: {
     teach: 'Teach it',
-    teachHint: 'Draw one, then press what it is.',
-    teachKeys: 'Or press its key.',
+    teachHint: 'Draw one, press what it is.',
+    teachKeys: 'On a keyboard, press its key.',
     drawPad: 'Drawing pad',
     testPad: 'Drawing pad for the test',
     labels: 'What is it?',
@@ -121,7 +122,8 @@ const english = {
     starting: 'Getting ready',
     round: (round: number, limit: number | undefined) =>
       limit ? `Round ${round} of ${limit}` : `Round ${round}`,
-    samples: (count: string) => `${count} examples seen`,
+    rounds: 'Round',
+    samples: 'Examples seen',
     pause: 'Pause',
     pauseHour: 'Pause 1 hour',
     resume: 'Resume',
@@ -144,6 +146,66 @@ const english = {
     again: 'Train on',
     toModel: 'Show',
     session: 'Training session',
+  },
+  chart: {
+    metric: 'Show',
+    trained: 'before averaging',
+    averaged: 'after averaging',
+    loss: 'on what it trains',
+    round: 'Round',
+    waiting: 'The chart begins after the first round.',
+    summary: (metric: string, round: number, trained: string, averaged: string) =>
+      `${metric} at round ${round}: ${trained} before averaging, ${averaged} after.`,
+    table: 'As a table',
+    lastRounds: (count: number) => `The last ${count} rounds`,
+    csv: 'Save CSV',
+    jsonl: 'Save JSONL',
+  },
+  peers: {
+    title: 'Peers',
+    name: 'Peer',
+    path: 'Path',
+    rtt: 'Round trip',
+    swaps: 'Swaps',
+    last: 'Last swap',
+    bytes: 'Sent, received',
+    none: 'Nobody else trains this model now. Share it, and whoever joins averages with you.',
+    ms: (ms: number) => `${Math.round(ms)} ms`,
+    unknown: '–',
+    paths: {
+      tcp: 'TCP',
+      ws: 'WebSocket',
+      webrtc: 'WebRTC',
+      'webrtc-direct': 'WebRTC, direct',
+      relay: 'relay, for greeting only',
+      memory: 'memory',
+    } satisfies Record<Path, string>,
+  },
+  try: {
+    one: 'Try one',
+    draw: 'Draw',
+    file: 'Choose a picture',
+    fileHint: 'Or drop a picture here.',
+    row: 'Type a row',
+    predict: 'Predict',
+    many: 'Try many',
+    manyHint: 'Pictures in one folder per label, or a CSV file: how often is the model right?',
+    manyFiles: 'Choose a folder',
+    manyCsv: 'Choose a CSV file',
+    manySample: 'Use sample data',
+    manyOwn: 'Use my training data',
+    working: 'Trying …',
+    right: (right: string, size: number) =>
+      `${right} of ${plural(size, 'example', 'examples')} right`,
+    matrix: 'What it says (across) of what it is (down)',
+    saveCsv: 'Save predictions',
+    untrained: 'Train it here and this page compares what you trained with what was published.',
+    notNumber: (column: string) => `${column} needs a number.`,
+  },
+  cli: {
+    show: 'Show CLI',
+    copy: 'Copy',
+    copied: 'Copied',
   },
   test: {
     published: 'as published',
