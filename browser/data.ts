@@ -1,6 +1,6 @@
 import { Fault } from '../protocol/errors.ts'
 import type { Manifest } from '../protocol/manifest.ts'
-import { createCsvReader } from '../protocol/ports/csv.ts'
+import { createCsvReader, DEFAULT_LABEL } from '../protocol/ports/csv.ts'
 import {
   collectExamples,
   type DataReport,
@@ -111,6 +111,21 @@ export function single(inputs: Uint8Array | Float32Array): Examples {
 /** Values of one example. */
 export function widthOf({ input }: Manifest): number {
   return input.kind === 'image' ? input.shape.reduce((a, b) => a * b, 1) : input.columns.length
+}
+
+/** The columns a CSV file must have by name, the label's first; pixels have none. */
+export function wantedColumns({ input, data }: Manifest): string[] {
+  return [data.label ?? DEFAULT_LABEL, ...(input.kind === 'table' ? input.columns : [])]
+}
+
+/** A header is looked for in so much of a file. */
+const HEADER_BYTES = 256 * 1024
+
+/** The names in a CSV file's first line. */
+export async function readHeader(file: File): Promise<string[]> {
+  const { default: Papa } = await import('papaparse')
+  const { data } = Papa.parse<string[]>(await file.slice(0, HEADER_BYTES).text(), { preview: 1 })
+  return (data[0] ?? []).map((cell) => cell.trim()).filter(Boolean)
 }
 
 async function readPictures(

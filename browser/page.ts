@@ -75,8 +75,13 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
   }
   let opening: AbortController | undefined
   let run: Run | undefined
+  /** Resolves when the run of now has ended and been told. */
+  let following: Promise<void> | undefined
+  /** What was asked for while the swarm was still being joined. */
+  let wish: 'go' | 'finish' | 'stop' = 'go'
   /** What the last run ended with; the version it belongs to. */
   let own: { genesis: string; params: Uint8Array } | undefined
+  let ofRun: OpenVersion | undefined
   let wake: ReturnType<typeof setTimeout> | undefined
   const predictors = new Map<string, Promise<Predictor>>()
 
@@ -136,6 +141,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     )
     clearTimeout(wake)
     if (run === current) run = undefined
+    void loadRuns()
   }
 
   /** The page's own copy, so that the result can be tried and taken after the run. */
@@ -145,6 +151,12 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     own = { genesis, params }
     forgetPredictors((name) => name.startsWith('own '))
   }
+
+  const loadRuns = () =>
+    attempt(
+      async () => dispatch({ type: 'kept', runs: await (await services).runs() }),
+      (fault) => ({ type: 'keptFailed', fault }),
+    )
 
   const resume = () => {
     clearTimeout(wake)
@@ -266,8 +278,10 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
 
     async start(version, options) {
       if (isLive(state.value.run)) return
+      wish = 'go'
       const work = workOf(state.value, version.genesis)
       dispatch({ type: 'started', version, examples: sizeOfWork(work) })
+      ofRun = version
       const { rounds } = state.value.settings
       await attempt(
         async () => {
@@ -280,8 +294,9 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
             ...(rounds > 0 && { rounds }),
           })
           dispatch({ type: 'joined', view: run.view })
-          if (state.value.run?.type === 'ending') run.finish()
-          void follow(version, run)
+          following = follow(version, run)
+          if (wish === 'finish') run.finish()
+          if (wish === 'stop') await run.leave(LEFT)
         },
         (fault) => ({ type: 'ended', fault }),
       )
@@ -298,17 +313,19 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
 
     finish() {
       clearTimeout(wake)
+      wish = 'finish'
       dispatch({ type: 'ending' })
       run?.finish()
     },
 
     async stop() {
       clearTimeout(wake)
+      wish = 'stop'
       dispatch({ type: 'ending' })
-      const { opened } = state.value
-      if (opened.type === 'open') await rememberParams(opened.version)
       dispatch({ type: 'reported', report: phaseReport('leaving'), at: Date.now() })
-      await run?.leave('stopped by its user').catch(() => {})
+      if (ofRun) await rememberParams(ofRun)
+      await run?.leave(LEFT).catch(() => {})
+      await following
     },
 
     async predict(version, inputs, size) {
@@ -328,12 +345,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       return shown && own?.genesis === shown.genesis ? own.params : undefined
     },
 
-    loadRuns() {
-      return attempt(
-        async () => dispatch({ type: 'kept', runs: await (await services).runs() }),
-        (fault) => ({ type: 'keptFailed', fault }),
-      )
-    },
+    loadRuns,
 
     forgetRun(genesis) {
       return attempt(
@@ -352,6 +364,9 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     },
   }
 }
+
+/** The reason that the others hear. */
+const LEFT = 'stopped by its user'
 
 /** Reading files says how far it is this often. */
 const PROGRESS_EVERY_MS = 200

@@ -524,3 +524,30 @@ export function peersOf({ run, network }: AppState): (RunPeer & { rttMs: number 
     .map(({ peer, path, rttMs }) => ({ ...newPeer(peer), path, rttMs }))
   return [...swapped.sort((a, b) => b.lastAt - a.lastAt), ...others]
 }
+
+export type Role = 'newest' | 'here' | 'parent' | 'genesis'
+
+/** The versions that this one and the listings know of, newest first, each once with all its roles. */
+export function lineageOf(
+  { cid, genesis, manifest }: OpenVersion,
+  models: readonly ListedModel[],
+): { cid: string; roles: Role[]; number: string | undefined }[] {
+  const newest = models.find((model) => model.genesis === genesis)
+  const all: [Role, string][] = [
+    ...(newest ? [['newest', newest.version] as [Role, string]] : []),
+    ['here', cid],
+    ...manifest.parents.map((parent): [Role, string] => ['parent', parent]),
+    ['genesis', genesis],
+  ]
+  const roles = Map.groupBy(all, ([, version]) => version)
+  return [...roles].map(([version, found]) => ({
+    cid: version,
+    roles: found.map(([role]) => role),
+    number:
+      version === cid
+        ? manifest.version
+        : version === newest?.version
+          ? newest.manifestVersion
+          : undefined,
+  }))
+}

@@ -1,5 +1,6 @@
 import type { FaultDetail } from '../protocol/errors.ts'
 import type { Path } from '../protocol/report.ts'
+import type { Ability } from './abilities.ts'
 import type { NetworkView } from './services.ts'
 
 /**
@@ -74,7 +75,7 @@ const english = {
         ? 'Draw a few, use the sample, or drop your own data first.'
         : `${plural(count, 'example', 'examples')} on this device, and they stay here.`,
     least: (least: number) => `This model asks for at least ${least}.`,
-    resume: 'Go on from my last checkpoint',
+    resume: (rounds: number) => `Go on from round ${rounds}, which is kept here`,
     busy: (title: string) => `This page is training ${title}. Stop it to train this one.`,
     waiting: (count: number) =>
       `${plural(count, 'new example waits', 'new examples wait')} for the next start.`,
@@ -116,9 +117,13 @@ const english = {
       `${train} to train on, ${validation} kept aside to measure with.`,
     labelFor: 'These files are of',
     byFolder: 'their folders’ labels',
+    columns: 'The file names its columns otherwise. Which is which?',
+    choose: 'Choose a column',
+    useColumns: 'Read it so',
   },
   run: {
     title: 'Training',
+    detail: 'Round by round',
     starting: 'Getting ready',
     round: (round: number, limit: number | undefined) =>
       limit ? `Round ${round} of ${limit}` : `Round ${round}`,
@@ -215,7 +220,125 @@ const english = {
     nothing: 'No guess yet.',
     thinking: 'Looking …',
   },
+  card: {
+    noReadme: 'Its owner wrote no card.',
+    data: 'Data you need',
+    image: (width: number, height: number, channels: number) =>
+      `Pictures of ${width} x ${height} pixels, ${channels === 1 ? 'in shades of gray' : 'in colour'}, in one folder per label.`,
+    table: (columns: readonly string[], label: string) =>
+      `A CSV file with a header: ${columns.slice(0, 12).join(', ')}${columns.length > 12 ? ' …' : ''}, and the label in ${label}.`,
+    leaves: 'What leaves this device',
+    leavesText: (size: string, swaps: number) =>
+      `The model’s numbers, ${size} each way in a swap, ${plural(swaps, 'swap', 'swaps')} a round. They go straight to another peer and never through a relay.`,
+    stays:
+      'Never your pictures, rows or drawings. Numbers learned from few examples can still tell something about them: bring data you may use.',
+    cost: 'On this device',
+    measured: (backend: string, msPerStep: number, steps: number) =>
+      `Measured here with ${backend}: ${msPerStep.toFixed(1)} ms a step, ${((msPerStep * steps) / 1000).toFixed(1)} s of training a round.`,
+    unmeasured: 'Measured when you start training.',
+    params: 'Params',
+    accuracy: 'Accuracy, says its manifest',
+    owner: 'Owner',
+    cid: 'Address',
+    take: 'Take it',
+    takeHint: 'A zip with the TensorFlow.js model, safetensors, labels and card.',
+    takePublished: 'As published',
+    takeMine: 'As trained here',
+  },
+  versions: {
+    title: 'Where it comes from',
+    hint: 'Each version has its own address and never changes. The first one names the swarm.',
+    roles: {
+      newest: 'Newest listed',
+      here: 'This one',
+      parent: 'Its parent',
+      genesis: 'First version',
+    },
+    measured: (accuracy: string) => `${accuracy} accurate, says its manifest`,
+  },
+  swarm: {
+    title: 'Who trains it',
+    hint: 'Everybody who trains this model, in pages and programs, averages with a few others. Nobody is in the middle.',
+    inside: (count: number, direct: number) =>
+      `${plural(count, 'peer', 'peers')} in the swarm, ${direct} linked straight to this page.`,
+    cards: (count: number) =>
+      `${plural(count, 'peer has', 'peers have')} said so where models are listed.`,
+    unknown: 'Nobody who would know answers now. Start training to look for yourself.',
+    bytes: (up: string, down: string, swaps: number) =>
+      `${up} sent and ${down} received in ${plural(swaps, 'swap', 'swaps')}.`,
+  },
+  share: {
+    title: (title: string) => `Share ${title}`,
+    hint: 'Whoever opens this link trains with you. It says which model, and who has it.',
+    nowhere: 'This page has no address yet, so the link says which model but not where it is.',
+    link: 'Link',
+    copyLink: 'Copy the link',
+    cli: 'On the command line',
+    qr: 'QR code of the link',
+    close: 'Close',
+  },
+  mine: {
+    title: 'Mine',
+    hint: 'What this browser trained. A checkpoint is kept after every run, and the next one goes on from it.',
+    rounds: (rounds: number) => plural(rounds, 'round', 'rounds'),
+    forget: 'Forget it',
+    sure: 'Forget it for good',
+    keep: 'Keep it',
+    none: 'Nothing trained here yet.',
+    noneHint: 'Pick a model, bring a few examples, and what comes of it stands here.',
+    loading: 'Looking at what is kept here …',
+  },
+  settings: {
+    title: 'Settings',
+    theme: 'Light or dark',
+    limits: 'Limits',
+    rounds: 'Stop after so many rounds',
+    roundsHint: '0 goes on until you stop it. Holds from the next start.',
+  },
+  abilities: {
+    webrtc: {
+      title: 'WebRTC',
+      without: 'Missing: this page reaches Node peers only, no other pages.',
+    },
+    wasm: { title: 'WebAssembly', without: 'Missing: training is many times slower.' },
+    simd: {
+      title: 'WebAssembly SIMD',
+      without: 'Missing: training is slower. A newer browser has it.',
+    },
+    storage: { title: 'IndexedDB', without: 'Missing: nothing is kept when you close the page.' },
+    secure: {
+      title: 'Secure page',
+      without:
+        'Missing: open this page over https or from localhost, or the browser hides cryptography.',
+    },
+    worker: { title: 'Workers', without: 'Missing: this browser cannot train.' },
+  } satisfies Record<Ability, { title: string; without: string }>,
   network: {
+    title: 'Network',
+    sentences: {
+      starting: 'Starting.',
+      looking: 'Looking for peers.',
+      online: 'Connected. Peers are found and models fetched.',
+      offline: 'Nobody can be reached. What is kept here can still be trained and tried.',
+      failed: 'The network did not start. Reload the page; the cause stands below.',
+    } satisfies Record<NetworkView['phase'], string>,
+    join: 'Paste an address',
+    joinHint: 'Somebody who runs mlstore or shared a link can tell you theirs.',
+    address: 'Address of a peer',
+    dial: 'Connect',
+    dialling: 'Connecting …',
+    joined: 'Connected.',
+    me: 'Me',
+    noPeer: 'not started yet',
+    addresses: 'Where others reach this page',
+    noAddresses: 'Nowhere yet: another page reaches this one through a peer that introduces them.',
+    linked: 'Linked now',
+    alone: 'Nobody.',
+    registries: (count: number) => `${plural(count, 'peer', 'peers')} that list models.`,
+    test: 'This browser',
+    has: 'Works.',
+    report: 'Copy a report',
+    reportHint: 'For somebody who helps you: addresses, peers and figures. No data of yours.',
     phases: {
       starting: 'starting',
       looking: 'looking for peers',
@@ -232,6 +355,7 @@ const english = {
     copy: 'Copy details',
     copied: 'Copied',
     hint: (hint: string) => `Next: ${hint}.`,
+    anyHint: 'try again, or reload the page; what is kept in this browser stays',
   },
   unknown: { title: 'There is no such page', back: 'To the models' },
 }

@@ -1,8 +1,14 @@
 import { expect, test } from 'vitest'
 import { centreOf, inkOf, isDrawable, pixelsOfDrawing, type Stroke } from '../../browser/drawing.ts'
+import type { Manifest } from '../../protocol/manifest.ts'
 import { digits, flowers } from './manifests.ts'
 
 const line = (...points: [number, number][]): Stroke => points.map(([x, y]) => ({ x, y }))
+
+const withShape = (shape: [number, number, 3]): Manifest => ({
+  ...digits,
+  input: { kind: 'image', shape, dtype: 'float32' },
+})
 
 /** First and last row and column that hold ink. */
 function boxOf(ink: ArrayLike<number>, width: number) {
@@ -58,7 +64,7 @@ test('ink is light on dark, and dark on light for a model that inverts', () => {
 })
 
 test('a drawing reaches every channel of the input', () => {
-  const colour = { ...digits, input: { ...digits.input, shape: [32, 32, 3] as never } }
+  const colour = withShape([32, 32, 3])
   const pixels = pixelsOfDrawing([line([0.1, 0.1], [0.9, 0.9])], colour)!
   expect(pixels).toHaveLength(32 * 32 * 3)
   for (let i = 0; i < pixels.length; i += 3) expect(pixels[i]).toBe(pixels[i + 2])
@@ -67,7 +73,5 @@ test('a drawing reaches every channel of the input', () => {
 test('what can be drawn is small and gray, with a button for each label', () => {
   expect(isDrawable(digits)).toBe(true)
   expect(isDrawable(flowers)).toBe(false)
-  expect(isDrawable({ ...digits, input: { ...digits.input, shape: [224, 224, 3] as never } })).toBe(
-    false,
-  )
+  expect(isDrawable(withShape([224, 224, 3]))).toBe(false)
 })
