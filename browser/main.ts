@@ -11,6 +11,11 @@ const page = createPage(
   loadSettings(),
 )
 addEventListener('hashchange', () => page.dispatch({ type: 'navigated', hash: location.hash }))
+/** Drawings that are kept nowhere are asked about once before they go. */
+addEventListener('beforeunload', (event) => {
+  const works = Object.values(page.state.value.works)
+  if (works.some(({ drawings, keep }) => drawings.length > 0 && !keep)) event.preventDefault()
+})
 createApp(App).provide(pageKey, page).mount('#app')
 
 /** A hidden tab paints nothing, and starts all the same. */

@@ -86,7 +86,12 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
   const predictors = new Map<string, Promise<Predictor>>()
 
   services.then(
-    (ready) => ready.onNetwork((network) => dispatch({ type: 'networked', network })),
+    (ready) =>
+      ready.onNetwork((network) => {
+        const { network: before, models } = state.value
+        dispatch({ type: 'networked', network })
+        if (network.registries > before.registries && models.type !== 'loading') void listModels()
+      }),
     (error) => dispatch({ type: 'networkFailed', fault: detailOf(error) }),
   )
 
@@ -128,19 +133,19 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
 
   /** Reads a run to its end; its faults end it. */
   const follow = async (version: OpenVersion, current: Run) => {
-    await attempt(
-      async () => {
-        for await (const report of current.reports) {
-          dispatch({ type: 'reported', report, at: Date.now() })
-          if (report.ev === 'phase' && report.phase === 'settling') await rememberParams(version)
-        }
-        await rememberParams(version)
-        dispatch({ type: 'ended', fault: undefined })
-      },
-      (fault) => ({ type: 'ended', fault }),
-    )
+    let fault: Fault['detail'] | undefined
+    try {
+      for await (const report of current.reports) {
+        dispatch({ type: 'reported', report, at: Date.now() })
+        if (report.ev === 'phase' && report.phase === 'settling') await rememberParams(version)
+      }
+      await rememberParams(version)
+    } catch (error) {
+      fault = detailOf(error)
+    }
     clearTimeout(wake)
-    if (run === current) run = undefined
+    run = undefined // first: views ask again as soon as they hear
+    dispatch({ type: 'ended', fault })
     void loadRuns()
   }
 
@@ -150,6 +155,14 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     if (!params) return
     own = { genesis, params }
     forgetPredictors((name) => name.startsWith('own '))
+  }
+
+  const listModels = () => {
+    dispatch({ type: 'listing' })
+    return attempt(
+      async () => dispatch({ type: 'listed', list: await (await services).listModels() }),
+      (fault) => ({ type: 'listFailed', fault }),
+    )
   }
 
   const loadRuns = () =>
@@ -168,13 +181,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     state,
     dispatch,
 
-    listModels() {
-      dispatch({ type: 'listing' })
-      return attempt(
-        async () => dispatch({ type: 'listed', list: await (await services).listModels() }),
-        (fault) => ({ type: 'listFailed', fault }),
-      )
-    },
+    listModels,
 
     open(reference, via, options) {
       const { opened } = state.value

@@ -49,7 +49,7 @@ const english = {
     finding: 'Looking for somebody who has it …',
     tabs: { train: 'Train', card: 'Card', try: 'Try', versions: 'Versions', swarm: 'Swarm' },
     tabsLabel: 'About this model',
-    back: 'All models',
+    failed: 'This model cannot be opened',
     share: 'Share',
     version: (version: string) => `version ${version}`,
   },
@@ -70,9 +70,11 @@ const english = {
     data: 'Your data',
     dataNone: 'Nothing here yet.',
     start: 'Start training',
-    startHint: (count: number) =>
+    startHint: (count: number, drawable: boolean) =>
       count === 0
-        ? 'Draw a few, use the sample, or drop your own data first.'
+        ? drawable
+          ? 'Draw a few, use the sample, or drop your own data first.'
+          : 'Use the sample or drop your own data first.'
         : `${plural(count, 'example', 'examples')} on this device, and they stay here.`,
     least: (least: number) => `This model asks for at least ${least}.`,
     resume: (rounds: number) => `Go on from round ${rounds}, which is kept here`,
@@ -354,7 +356,7 @@ const english = {
     retry: 'Try again',
     copy: 'Copy details',
     copied: 'Copied',
-    hint: (hint: string) => `Next: ${hint}.`,
+    hint: (hint: string) => `Next: ${hint}${/[.!?…]$/.test(hint) ? '' : '.'}`,
     anyHint: 'try again, or reload the page; what is kept in this browser stays',
   },
   unknown: { title: 'There is no such page', back: 'To the models' },
