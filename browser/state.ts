@@ -512,17 +512,12 @@ export function someOf(
   return [...drawn, ...rows].slice(0, most)
 }
 
-/** Who we swapped with and who is linked now, the latest swap first. */
+/** Who we swapped with, or tried to, the latest first. Others that are linked may train something else, or nothing. */
 export function peersOf({ run, network }: AppState): (RunPeer & { rttMs: number | undefined })[] {
-  const linked = new Map(network.peers.map((row) => [row.peer, row]))
-  const swapped = Object.values(run?.peers ?? {}).map((row) => ({
-    ...row,
-    rttMs: linked.get(row.peer)?.rttMs,
-  }))
-  const others = network.peers
-    .filter(({ peer }) => run?.peers[peer] === undefined)
-    .map(({ peer, path, rttMs }) => ({ ...newPeer(peer), path, rttMs }))
-  return [...swapped.sort((a, b) => b.lastAt - a.lastAt), ...others]
+  const rtts = new Map(network.peers.map(({ peer, rttMs }) => [peer, rttMs]))
+  return Object.values(run?.peers ?? {})
+    .map((row) => ({ ...row, rttMs: rtts.get(row.peer) }))
+    .sort((a, b) => b.lastAt - a.lastAt)
 }
 
 export type Role = 'newest' | 'here' | 'parent' | 'genesis'

@@ -68,7 +68,6 @@ const english = {
     added: (label: string, count: number) => `Added as ${label}; ${count} in all`,
     other: 'Or bring data',
     data: 'Your data',
-    dataNone: 'Nothing here yet.',
     start: 'Start training',
     startHint: (count: number, drawable: boolean) =>
       count === 0
@@ -146,12 +145,8 @@ const english = {
     swaps: 'Swaps',
     up: 'Sent',
     down: 'Received',
-    step: 'Step',
     none: 'not yet',
-    ended: (rounds: number) =>
-      `Done: ${plural(rounds, 'round', 'rounds')}. The checkpoint is kept here.`,
     again: 'Train on',
-    toModel: 'Show',
     session: 'Training session',
   },
   chart: {
@@ -177,6 +172,7 @@ const english = {
     last: 'Last swap',
     bytes: 'Sent, received',
     none: 'Nobody else trains this model now. Share it, and whoever joins averages with you.',
+    soon: (count: number) => `${plural(count, 'peer', 'peers')} found; no swap yet.`,
     ms: (ms: number) => `${Math.round(ms)} ms`,
     unknown: '–',
     paths: {
@@ -190,16 +186,13 @@ const english = {
   },
   try: {
     one: 'Try one',
-    draw: 'Draw',
     file: 'Choose a picture',
     fileHint: 'Or drop a picture here.',
-    row: 'Type a row',
     predict: 'Predict',
     many: 'Try many',
     manyHint: 'Pictures in one folder per label, or a CSV file: how often is the model right?',
     manyFiles: 'Choose a folder',
     manyCsv: 'Choose a CSV file',
-    manySample: 'Use sample data',
     manyOwn: 'Use my training data',
     working: 'Trying …',
     right: (right: string, size: number) =>
@@ -218,9 +211,7 @@ const english = {
     published: 'as published',
     mine: 'as trained here',
     empty: 'Draw here',
-    says: (label: string, share: string) => `${label}, ${share}`,
     nothing: 'No guess yet.',
-    thinking: 'Looking …',
   },
   card: {
     noReadme: 'Its owner wrote no card.',
