@@ -1,0 +1,42 @@
+import type { NetworkView, OpenVersion } from './services.ts'
+
+/** The same deeds on the command line: each action of the page shows its own. */
+
+export function cliTrain({ cid, manifest }: OpenVersion, network: NetworkView): string {
+  const data = manifest.input.kind === 'image' ? './mine' : 'mine.csv'
+  return `mlstore train ${cid} --data ${data}${joins(network)}`
+}
+
+export function cliPredict({ cid, manifest }: OpenVersion, network: NetworkView): string {
+  const file = manifest.input.kind === 'image' ? 'one.png' : 'rows.csv'
+  return `mlstore predict ${cid} ${file}${joins(network)}`
+}
+
+export function cliEval({ cid, manifest }: OpenVersion, network: NetworkView): string {
+  const data = manifest.input.kind === 'image' ? './mine' : 'mine.csv'
+  return `mlstore eval ${cid} --data ${data}${joins(network)}`
+}
+
+export function cliShow(cid: string, network: NetworkView): string {
+  return `mlstore show ${cid}${joins(network)}`
+}
+
+export function cliExport(cid: string, network: NetworkView): string {
+  return `mlstore export ${cid} -o ./weights --format safetensors${joins(network)}`
+}
+
+export function cliList({ query }: { query: string }, network: NetworkView): string {
+  return `mlstore ls${query && ` '${query.replaceAll("'", "'\\''")}'`}${joins(network)}`
+}
+
+/** One address is enough to find the rest; a relayed one is no use to a program that cannot be introduced. */
+function joins({ addresses }: NetworkView): string {
+  const [address] = addresses.map(relayOf).filter((found) => found !== undefined)
+  return address === undefined ? '' : ` --join ${address}`
+}
+
+/** The relay in front of our own address: a peer that runs the listing protocol, or knows who does. */
+export function relayOf(address: string): string | undefined {
+  const [relay, rest] = address.split('/p2p-circuit')
+  return rest === undefined ? undefined : relay
+}

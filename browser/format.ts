@@ -1,0 +1,43 @@
+import prettyBytes from 'pretty-bytes'
+
+/** Figures as people read them, in this browser's language. */
+
+export function bytes(count: number): string {
+  return prettyBytes(count, { locale: true, maximumFractionDigits: count < 1e6 ? 0 : 1 })
+}
+
+export function percent(share: number): string {
+  return share.toLocaleString(undefined, { style: 'percent', maximumFractionDigits: 1 })
+}
+
+export function figure(value: number): string {
+  return value.toLocaleString(undefined, { maximumSignificantDigits: 3 })
+}
+
+export function whole(value: number): string {
+  return value.toLocaleString()
+}
+
+/** `12 s`, `5 min`, `2 h`, `3 d`: how long ago. */
+export function age(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000))
+  const unit = ages.find(([, size]) => seconds >= size) ?? ages.at(-1)!
+  const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto', style: 'short' })
+  return relative.format(-Math.floor(seconds / unit[1]), unit[0])
+}
+
+const ages: [Intl.RelativeTimeFormatUnit, number][] = [
+  ['day', 86_400],
+  ['hour', 3_600],
+  ['minute', 60],
+  ['second', 1],
+]
+
+/** The two ends of a peer id or a CID: the middle tells nobody anything. */
+export function short(id: string): string {
+  return id.length <= 14 ? id : `${id.slice(0, 6)}…${id.slice(-5)}`
+}
+
+export function clock(ms: number): string {
+  return new Date(ms).toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit' })
+}

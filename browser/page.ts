@@ -1,0 +1,384 @@
+import { type InjectionKey, inject, type ShallowRef, shallowRef } from 'vue'
+import { type Fault, faultFrom, invariant } from '../protocol/errors.ts'
+import { phaseReport } from '../protocol/report.ts'
+import { type FoundFile, type ReadOptions, readFiles, widthOf } from './data.ts'
+import { isLocalKept, loadDrawings, saveDrawings, saveSettings } from './keep.ts'
+import type { OpenVersion, Predictor, Run, Services } from './services.ts'
+import {
+  type Action,
+  type AppState,
+  type Drawing,
+  examplesOf,
+  initialState,
+  isLive,
+  reduce,
+  type Settings,
+  sizeOfWork,
+  skipsOf,
+  workOf,
+} from './state.ts'
+import { text } from './text.ts'
+
+/**
+ * Where actions meet the world: each deed asks the services for something and dispatches what came of it. Views read
+ * `state` and call deeds; a deed never throws, what fails becomes a fault in the state beside the place it belongs to.
+ */
+export interface Page {
+  readonly state: ShallowRef<AppState>
+  readonly dispatch: (action: Action) => void
+  listModels(): Promise<void>
+  open(reference: string, via: readonly string[], options?: { again: boolean }): Promise<void>
+  join(address: string): Promise<void>
+  draw(version: OpenVersion, drawing: Drawing): Promise<void>
+  undo(version: OpenVersion): Promise<void>
+  keep(version: OpenVersion, keep: boolean): Promise<void>
+  empty(version: OpenVersion): Promise<void>
+  restore(version: OpenVersion): Promise<void>
+  useSample(version: OpenVersion): Promise<void>
+  addFiles(
+    version: OpenVersion,
+    files: Promise<FoundFile[]> | FoundFile[],
+    options?: Pick<ReadOptions, 'label' | 'columns'>,
+  ): Promise<void>
+  start(version: OpenVersion, options: { resume: boolean }): Promise<void>
+  /** Without a time: until somebody resumes. */
+  pause(ms?: number): void
+  resume(): void
+  finish(): void
+  stop(): Promise<void>
+  /** Probabilities by the published params and by the person's own, when there are any. */
+  predict(version: OpenVersion, inputs: Float32Array, size: number): Promise<Predictions>
+  /** The params of the run on the screen: float32 in tensor order. */
+  ownParams(): Promise<Uint8Array | undefined>
+  loadRuns(): Promise<void>
+  forgetRun(genesis: string): Promise<void>
+  set(settings: Partial<Settings>): void
+}
+
+export interface Predictions {
+  published: Float32Array
+  mine: Float32Array | undefined
+}
+
+export const pageKey: InjectionKey<Page> = Symbol('page')
+
+export function usePage(): Page {
+  const page = inject(pageKey)
+  invariant(page, 'a view stands inside the app')
+  return page
+}
+
+export function createPage(services: Promise<Services>, hash: string, settings: Settings): Page {
+  const state = shallowRef(initialState(hash, settings))
+  const dispatch = (action: Action) => {
+    state.value = reduce(state.value, action)
+  }
+  let opening: AbortController | undefined
+  let run: Run | undefined
+  /** Resolves when the run of now has ended and been told. */
+  let following: Promise<void> | undefined
+  /** What was asked for while the swarm was still being joined. */
+  let wish: 'go' | 'finish' | 'stop' = 'go'
+  /** What the last run ended with; the version it belongs to. */
+  let own: { genesis: string; params: Uint8Array } | undefined
+  let ofRun: OpenVersion | undefined
+  let wake: ReturnType<typeof setTimeout> | undefined
+  const predictors = new Map<string, Promise<Predictor>>()
+
+  services.then(
+    (ready) =>
+      ready.onNetwork((network) => {
+        const { network: before, models } = state.value
+        dispatch({ type: 'networked', network })
+        if (network.registries > before.registries && models.type !== 'loading') void listModels()
+      }),
+    (error) => dispatch({ type: 'networkFailed', fault: detailOf(error) }),
+  )
+
+  const predictorOf = (name: string, version: OpenVersion): Promise<Predictor> => {
+    const known = predictors.get(name)
+    if (known !== undefined) return known
+    const made = services.then((ready) => ready.predictor(version))
+    predictors.set(name, made)
+    made.catch(() => predictors.delete(name))
+    return made
+  }
+
+  const forgetPredictors = (wanted: (name: string) => boolean) => {
+    for (const [name, predictor] of predictors) {
+      if (!wanted(name)) continue
+      predictors.delete(name)
+      predictor.then((made) => made.close()).catch(() => {})
+    }
+  }
+
+  const save = async (version: OpenVersion) => {
+    const { keep, drawings } = workOf(state.value, version.genesis)
+    await saveDrawings(version.genesis, keep ? drawings : undefined)
+  }
+
+  const attempt = async (what: () => Promise<void>, failed: (fault: Fault['detail']) => Action) => {
+    try {
+      await what()
+    } catch (error) {
+      dispatch(failed(detailOf(error)))
+    }
+  }
+
+  const onReading = (version: OpenVersion, what: string, read: () => Promise<void>) => {
+    const { genesis } = version
+    dispatch({ type: 'reading', genesis, what })
+    return attempt(read, (fault) => ({ type: 'readFailed', genesis, fault }))
+  }
+
+  /** Reads a run to its end; its faults end it. */
+  const follow = async (version: OpenVersion, current: Run) => {
+    let fault: Fault['detail'] | undefined
+    try {
+      for await (const report of current.reports) {
+        dispatch({ type: 'reported', report, at: Date.now() })
+        if (report.ev === 'phase' && report.phase === 'settling') await rememberParams(version)
+      }
+      await rememberParams(version)
+    } catch (error) {
+      fault = detailOf(error)
+    }
+    clearTimeout(wake)
+    run = undefined // first: views ask again as soon as they hear
+    dispatch({ type: 'ended', fault })
+    void loadRuns()
+  }
+
+  /** The page's own copy, so that the result can be tried and taken after the run. */
+  const rememberParams = async ({ genesis }: OpenVersion) => {
+    const params = await run?.params().catch(() => undefined)
+    if (!params) return
+    own = { genesis, params }
+    forgetPredictors((name) => name.startsWith('own '))
+  }
+
+  const listModels = () => {
+    dispatch({ type: 'listing' })
+    return attempt(
+      async () => dispatch({ type: 'listed', list: await (await services).listModels() }),
+      (fault) => ({ type: 'listFailed', fault }),
+    )
+  }
+
+  const loadRuns = () =>
+    attempt(
+      async () => dispatch({ type: 'kept', runs: await (await services).runs() }),
+      (fault) => ({ type: 'keptFailed', fault }),
+    )
+
+  const resume = () => {
+    clearTimeout(wake)
+    run?.resume()
+    dispatch({ type: 'pausing', until: undefined })
+  }
+
+  return {
+    state,
+    dispatch,
+
+    listModels,
+
+    open(reference, via, options) {
+      const { opened } = state.value
+      const isHere =
+        (opened.type === 'open' || opened.type === 'fetching') && opened.reference === reference
+      if (isHere && !options?.again) return Promise.resolve()
+      opening?.abort()
+      opening = new AbortController()
+      const { signal } = opening
+      dispatch({ type: 'opening', reference })
+      return attempt(
+        async () => {
+          const version = await (await services).openVersion(reference, via, {
+            onProgress: (progress) => dispatch({ type: 'fetched', reference, progress }),
+            signal,
+          })
+          forgetPredictors((name) => name !== version.cid)
+          dispatch({ type: 'opened', reference, version })
+        },
+        (fault) => ({ type: 'openFailed', reference, fault }),
+      )
+    },
+
+    async join(address) {
+      dispatch({ type: 'joining', joining: { type: 'dialling', address } })
+      await attempt(
+        async () => {
+          await (await services).join(address)
+          dispatch({ type: 'joining', joining: { type: 'joined', address } })
+        },
+        (fault) => ({ type: 'joining', joining: { type: 'failed', address, fault } }),
+      )
+    },
+
+    async draw(version, drawing) {
+      dispatch({ type: 'drawn', genesis: version.genesis, drawing })
+      await save(version)
+    },
+
+    async undo(version) {
+      dispatch({ type: 'undrawn', genesis: version.genesis })
+      await save(version)
+    },
+
+    async keep(version, keep) {
+      dispatch({ type: 'keeping', genesis: version.genesis, keep })
+      await save(version)
+    },
+
+    async empty(version) {
+      dispatch({ type: 'emptied', genesis: version.genesis })
+      await save(version)
+    },
+
+    async restore(version) {
+      const { genesis, manifest } = version
+      if (state.value.works[genesis] || !isLocalKept()) return
+      const drawings = await loadDrawings(genesis, widthOf(manifest), manifest.output.labels.length)
+      if (drawings.length > 0) dispatch({ type: 'restored', genesis, drawings })
+    },
+
+    useSample(version) {
+      return onReading(version, text.data.fetchingSample, async () => {
+        const examples = await (await services).sampleOf(version)
+        if (!examples)
+          return dispatch({
+            type: 'readFailed',
+            genesis: version.genesis,
+            fault: text.data.noSample,
+          })
+        dispatch({
+          type: 'read',
+          genesis: version.genesis,
+          part: {
+            source: 'sample',
+            name: text.data.sampleName,
+            examples,
+            skips: { list: [], count: 0 },
+          },
+        })
+      })
+    },
+
+    addFiles(version, files, options = {}) {
+      const { genesis, manifest } = version
+      return onReading(version, text.data.lookingAtFiles, async () => {
+        let told = 0
+        const onProgress = (done: number, total: number) => {
+          if (Date.now() - told < PROGRESS_EVERY_MS) return
+          told = Date.now()
+          dispatch({ type: 'reading', genesis, what: text.data.readingFile(done, total) })
+        }
+        const { format, name, examples, skips } = await readFiles(await files, manifest, {
+          ...options,
+          onProgress,
+        })
+        const source = format === 'csv' ? 'csv' : 'imagefolder'
+        dispatch({ type: 'read', genesis, part: { source, name, examples, skips } })
+      })
+    },
+
+    async start(version, options) {
+      if (isLive(state.value.run)) return
+      wish = 'go'
+      const work = workOf(state.value, version.genesis)
+      dispatch({ type: 'started', version, examples: sizeOfWork(work) })
+      ofRun = version
+      const { rounds } = state.value.settings
+      await attempt(
+        async () => {
+          const ready = await services
+          run = await ready.train(version, {
+            examples: examplesOf(work, widthOf(version.manifest)),
+            format: work.parts.some(({ source }) => source === 'csv') ? 'csv' : 'imagefolder',
+            skips: skipsOf(work),
+            resume: options.resume,
+            ...(rounds > 0 && { rounds }),
+          })
+          dispatch({ type: 'joined', view: run.view })
+          following = follow(version, run)
+          if (wish === 'finish') run.finish()
+          if (wish === 'stop') await run.leave(LEFT)
+        },
+        (fault) => ({ type: 'ended', fault }),
+      )
+    },
+
+    pause(ms) {
+      clearTimeout(wake)
+      run?.pause()
+      if (ms !== undefined) wake = setTimeout(resume, ms)
+      dispatch({ type: 'pausing', until: ms === undefined ? undefined : Date.now() + ms })
+    },
+
+    resume,
+
+    finish() {
+      clearTimeout(wake)
+      wish = 'finish'
+      dispatch({ type: 'ending' })
+      run?.finish()
+    },
+
+    async stop() {
+      clearTimeout(wake)
+      wish = 'stop'
+      dispatch({ type: 'ending' })
+      dispatch({ type: 'reported', report: phaseReport('leaving'), at: Date.now() })
+      if (ofRun) await rememberParams(ofRun)
+      await run?.leave(LEFT).catch(() => {})
+      await following
+    },
+
+    async predict(version, inputs, size) {
+      const published = await (await predictorOf(version.cid, version)).predict(inputs, size)
+      if (run && state.value.run?.genesis === version.genesis) {
+        return { published, mine: await run.predict(inputs, size) }
+      }
+      if (own?.genesis !== version.genesis) return { published, mine: undefined }
+      const trained = { ...version, params: own.params }
+      const mine = await predictorOf(`own ${version.cid}`, trained)
+      return { published, mine: await mine.predict(inputs, size) }
+    },
+
+    async ownParams() {
+      const { run: shown } = state.value
+      if (run) return run.params()
+      return shown && own?.genesis === shown.genesis ? own.params : undefined
+    },
+
+    loadRuns,
+
+    forgetRun(genesis) {
+      return attempt(
+        async () => {
+          const ready = await services
+          await ready.forgetRun(genesis)
+          dispatch({ type: 'kept', runs: await ready.runs() })
+        },
+        (fault) => ({ type: 'keptFailed', fault }),
+      )
+    },
+
+    set(changed) {
+      dispatch({ type: 'set', settings: changed })
+      saveSettings(state.value.settings)
+    },
+  }
+}
+
+/** The reason that the others hear. */
+const LEFT = 'stopped by its user'
+
+/** Reading files says how far it is this often. */
+const PROGRESS_EVERY_MS = 200
+
+/** For views that call a service's function of their own. */
+export function detailOf(error: unknown): Fault['detail'] {
+  return faultFrom(error).detail
+}

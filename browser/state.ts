@@ -1,0 +1,548 @@
+import type { FaultDetail } from '../protocol/errors.ts'
+import { type Examples, type Skips, skip } from '../protocol/ports/examples.ts'
+import type { FetchProgress } from '../protocol/ports/store.ts'
+import {
+  type Metrics,
+  type Path,
+  type Phase,
+  phaseSentences,
+  type Report,
+} from '../protocol/report.ts'
+import { type Filters, type Route, readRoute } from './route.ts'
+import type {
+  KeptRun,
+  ListedModel,
+  ModelList,
+  NetworkView,
+  OpenVersion,
+  RunView,
+} from './services.ts'
+
+/**
+ * All that the page shows, in one tree; `reduce` is the only thing that makes a new one, and `table` lists every action.
+ * Nothing here knows the DOM, the network or the time: what happens comes in as an action.
+ */
+export interface AppState {
+  route: Route
+  network: NetworkView
+  models: Models
+  opened: Opened
+  /** What a person brought, by the genesis it was brought for. */
+  works: Readonly<Record<string, Work>>
+  run: RunState | undefined
+  kept: KeptRun[] | undefined
+  keptFault: FaultDetail | undefined
+  joining: Joining
+  settings: Settings
+}
+
+export interface Models {
+  type: 'loading' | 'listed' | 'failed'
+  list: ModelList | undefined
+  fault: FaultDetail | undefined
+}
+
+export type Opened =
+  | { type: 'none' }
+  | { type: 'fetching'; reference: string; progress: FetchProgress | undefined }
+  | { type: 'open'; reference: string; version: OpenVersion }
+  | { type: 'failed'; reference: string; fault: FaultDetail }
+
+export interface Work {
+  drawings: readonly Drawing[]
+  parts: readonly Part[]
+  /** Drawings stay in this browser over a reload. */
+  keep: boolean
+  /** What is being read, in words. */
+  reading: string | undefined
+  fault: FaultDetail | undefined
+}
+
+export interface Drawing {
+  /** Index into the manifest's labels. */
+  label: number
+  /** Uint8Array[width of an example] */
+  pixels: Uint8Array
+}
+
+/** Examples that came together. */
+export interface Part {
+  id: number
+  source: 'sample' | 'imagefolder' | 'csv'
+  name: string
+  examples: Examples
+  skips: Skips
+}
+
+export interface RunState {
+  /** `starting` until the swarm is joined; `ending` while it finishes a round; `ended` keeps its figures on the screen. */
+  type: 'starting' | 'running' | 'ending' | 'ended'
+  genesis: string
+  cid: string
+  title: string
+  phase: Phase
+  /** Examples given at the start. */
+  examples: number
+  view: RunView | undefined
+  fetch: FetchProgress | undefined
+  round: number
+  steps: number
+  samples: number
+  points: readonly RunPoint[]
+  peers: Readonly<Record<string, RunPeer>>
+  count: number
+  direct: number
+  bytesUp: number
+  bytesDown: number
+  swaps: number
+  pausedUntil: number | undefined
+  fault: FaultDetail | undefined
+}
+
+/** One round on the chart. */
+export interface RunPoint {
+  round: number
+  loss?: number
+  trained?: Metrics
+  averaged?: Metrics
+}
+
+export interface RunPeer {
+  peer: string
+  path: Path
+  swaps: number
+  bytesUp: number
+  bytesDown: number
+  /** Milliseconds since 1970. */
+  lastAt: number
+  lastRound: number
+  failure: string | undefined
+}
+
+export type Joining =
+  | { type: 'idle' }
+  | { type: 'dialling'; address: string }
+  | { type: 'joined'; address: string }
+  | { type: 'failed'; address: string; fault: FaultDetail }
+
+export const themes = ['auto', 'light', 'dark'] as const
+export interface Settings {
+  theme: (typeof themes)[number]
+  /** A run stops after so many rounds; 0 is no limit. */
+  rounds: number
+}
+
+/** Every action, with what it carries. */
+export interface Actions {
+  navigated: { hash: string }
+  networked: { network: NetworkView }
+  networkFailed: { fault: FaultDetail }
+  joining: { joining: Joining }
+  listing: object
+  listed: { list: ModelList }
+  listFailed: { fault: FaultDetail }
+  opening: { reference: string }
+  fetched: { reference: string; progress: FetchProgress }
+  opened: { reference: string; version: OpenVersion }
+  openFailed: { reference: string; fault: FaultDetail }
+  drawn: { genesis: string; drawing: Drawing }
+  undrawn: { genesis: string }
+  restored: { genesis: string; drawings: readonly Drawing[] }
+  keeping: { genesis: string; keep: boolean }
+  reading: { genesis: string; what: string }
+  read: { genesis: string; part: Omit<Part, 'id'> }
+  readFailed: { genesis: string; fault: FaultDetail }
+  removed: { genesis: string; part: number }
+  emptied: { genesis: string }
+  started: { version: OpenVersion; examples: number }
+  joined: { view: RunView }
+  reported: { report: Report; at: number }
+  pausing: { until: number | undefined }
+  ending: object
+  ended: { fault: FaultDetail | undefined }
+  dismissed: object
+  kept: { runs: KeptRun[] }
+  keptFailed: { fault: FaultDetail }
+  set: { settings: Partial<Settings> }
+}
+
+export type Action = { [K in keyof Actions]: { type: K } & Actions[K] }[keyof Actions]
+
+export function initialState(hash: string, settings: Settings): AppState {
+  return {
+    route: readRoute(hash),
+    network: { phase: 'starting', peer: '', addresses: [], registries: 0, peers: [] },
+    models: { type: 'loading', list: undefined, fault: undefined },
+    opened: { type: 'none' },
+    works: {},
+    run: undefined,
+    kept: undefined,
+    keptFault: undefined,
+    joining: { type: 'idle' },
+    settings,
+  }
+}
+
+export function reduce(state: AppState, action: Action): AppState {
+  const change = table[action.type] as (state: AppState, action: Action) => AppState
+  return change(state, action)
+}
+
+const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => AppState } = {
+  navigated: (state, { hash }) => ({ ...state, route: readRoute(hash), joining: { type: 'idle' } }),
+  networked: (state, { network }) => ({ ...state, network }),
+  networkFailed: (state, { fault }) => ({
+    ...state,
+    network: { ...state.network, phase: 'failed', fault },
+  }),
+  joining: (state, { joining }) => ({ ...state, joining }),
+
+  listing: (state) => ({
+    ...state,
+    models: { ...state.models, type: 'loading', fault: undefined },
+  }),
+  listed: (state, { list }) => ({ ...state, models: { type: 'listed', list, fault: undefined } }),
+  listFailed: (state, { fault }) => ({
+    ...state,
+    models: { ...state.models, type: 'failed', fault },
+  }),
+
+  opening: (state, { reference }) => ({
+    ...state,
+    opened: { type: 'fetching', reference, progress: undefined },
+  }),
+  fetched: (state, { reference, progress }) =>
+    isFetching(state, reference)
+      ? { ...state, opened: { type: 'fetching', reference, progress } }
+      : state,
+  opened: (state, { reference, version }) =>
+    isFetching(state, reference)
+      ? { ...state, opened: { type: 'open', reference, version } }
+      : state,
+  openFailed: (state, { reference, fault }) =>
+    isFetching(state, reference)
+      ? { ...state, opened: { type: 'failed', reference, fault } }
+      : state,
+
+  drawn: (state, { genesis, drawing }) =>
+    onWork(state, genesis, (work) => ({ drawings: [...work.drawings, drawing] })),
+  undrawn: (state, { genesis }) =>
+    onWork(state, genesis, (work) => ({ drawings: work.drawings.slice(0, -1) })),
+  restored: (state, { genesis, drawings }) =>
+    onWork(state, genesis, (work) => ({ drawings: [...drawings, ...work.drawings], keep: true })),
+  keeping: (state, { genesis, keep }) => onWork(state, genesis, () => ({ keep })),
+  reading: (state, { genesis, what }) =>
+    onWork(state, genesis, () => ({ reading: what, fault: undefined })),
+  read: (state, { genesis, part }) =>
+    onWork(state, genesis, ({ parts }) => ({
+      reading: undefined,
+      parts: [...parts, { ...part, id: 1 + (parts.at(-1)?.id ?? 0) }],
+    })),
+  readFailed: (state, { genesis, fault }) =>
+    onWork(state, genesis, () => ({ reading: undefined, fault })),
+  removed: (state, { genesis, part }) =>
+    onWork(state, genesis, ({ parts }) => ({ parts: parts.filter(({ id }) => id !== part) })),
+  emptied: (state, { genesis }) => onWork(state, genesis, () => ({ drawings: [], parts: [] })),
+
+  started: (state, { version, examples }) => ({ ...state, run: newRun(version, examples) }),
+  joined: (state, { view }) =>
+    onRun(state, (run) => ({ type: isOver(run) ? run.type : 'running', view })),
+  reported: (state, { report, at }) => onRun(state, (run) => reported(run, report, at)),
+  pausing: (state, { until }) => onRun(state, () => ({ pausedUntil: until })),
+  ending: (state) => onRun(state, () => ({ type: 'ending', pausedUntil: undefined })),
+  ended: (state, { fault }) =>
+    onRun(state, (run) => ({
+      type: 'ended',
+      pausedUntil: undefined,
+      fault: fault ?? run.fault,
+      phase: (fault ?? run.fault) ? 'failed' : 'stopped',
+    })),
+  dismissed: (state) => (state.run?.type === 'ended' ? { ...state, run: undefined } : state),
+
+  kept: (state, { runs }) => ({ ...state, kept: runs, keptFault: undefined }),
+  keptFailed: (state, { fault }) => ({ ...state, keptFault: fault }),
+  set: (state, { settings }) => ({ ...state, settings: { ...state.settings, ...settings } }),
+}
+
+/** What a person brought for this model; the same empty work when nothing yet. */
+export function workOf({ works }: Pick<AppState, 'works'>, genesis: string): Work {
+  return works[genesis] ?? emptyWork
+}
+
+const emptyWork: Work = {
+  drawings: [],
+  parts: [],
+  keep: false,
+  reading: undefined,
+  fault: undefined,
+}
+
+/** Examples of each label, every label of the manifest. */
+export function countsOf({ drawings, parts }: Work, labels: readonly string[]): number[] {
+  const counts = labels.map(() => 0)
+  for (const { label } of drawings) counts[label]! += 1
+  for (const { examples } of parts) for (const label of examples.labels) counts[label]! += 1
+  return counts
+}
+
+export function sizeOfWork({ drawings, parts }: Work): number {
+  return drawings.length + parts.reduce((sum, { examples }) => sum + examples.size, 0)
+}
+
+/** Everything as one: what a run is given. Pixels stay bytes unless some part has other numbers. */
+export function examplesOf({ drawings, parts }: Work, width: number): Examples {
+  const size = sizeOfWork({ drawings, parts } as Work)
+  const isBytes = parts.every(({ examples }) => examples.inputs instanceof Uint8Array)
+  const inputs = isBytes ? new Uint8Array(size * width) : new Float32Array(size * width)
+  const labels = new Uint16Array(size)
+  let at = 0
+  for (const { examples } of parts) {
+    inputs.set(examples.inputs, at * width)
+    labels.set(examples.labels, at)
+    at += examples.size
+  }
+  for (const { pixels, label } of drawings) {
+    inputs.set(pixels, at * width)
+    labels[at++] = label
+  }
+  return { size, width, inputs, labels }
+}
+
+/** What all parts left out, together. */
+export function skipsOf({ parts }: Work): Skips {
+  const all: Skips = { list: [], count: 0 }
+  for (const { skips } of parts) {
+    for (const { item, reason } of skips.list) skip(all, item, reason)
+    all.count += skips.count - skips.list.length
+  }
+  return all
+}
+
+/** Less than this share of an even share is few. */
+const FEW = 0.4
+
+/** Labels nobody brought, and those with few beside the rest. */
+export function imbalanceOf(counts: readonly number[]): { missing: number[]; few: number[] } {
+  const present = counts.filter((count) => count > 0)
+  const even = present.reduce((sum, count) => sum + count, 0) / Math.max(1, present.length)
+  const places = [...counts.keys()]
+  return {
+    missing: places.filter((label) => counts[label] === 0),
+    few: places.filter((label) => counts[label]! > 0 && counts[label]! < FEW * even),
+  }
+}
+
+/** The newest of each figure. */
+export function latest(
+  points: readonly RunPoint[],
+  at: 'trained' | 'averaged',
+): Metrics | undefined {
+  return points.findLast((point) => point[at] !== undefined)?.[at]
+}
+
+export function isLive(run: RunState | undefined): run is RunState {
+  return run !== undefined && run.type !== 'ended'
+}
+
+export function phaseText({ phase }: RunState): string {
+  return phaseSentences[phase]
+}
+
+function isOver({ type }: RunState): boolean {
+  return type === 'ending' || type === 'ended'
+}
+
+function isFetching({ opened }: AppState, reference: string): boolean {
+  return opened.type === 'fetching' && opened.reference === reference
+}
+
+function onWork(state: AppState, genesis: string, change: (work: Work) => Partial<Work>): AppState {
+  const work = workOf(state, genesis)
+  return { ...state, works: { ...state.works, [genesis]: { ...work, ...change(work) } } }
+}
+
+function onRun(state: AppState, change: (run: RunState) => Partial<RunState>): AppState {
+  return state.run ? { ...state, run: { ...state.run, ...change(state.run) } } : state
+}
+
+function newRun({ genesis, cid, manifest }: OpenVersion, examples: number): RunState {
+  return {
+    type: 'starting',
+    genesis,
+    cid,
+    title: manifest.title,
+    phase: 'checking-device',
+    examples,
+    view: undefined,
+    fetch: undefined,
+    round: 0,
+    steps: 0,
+    samples: 0,
+    points: [],
+    peers: {},
+    count: 0,
+    direct: 0,
+    bytesUp: 0,
+    bytesDown: 0,
+    swaps: 0,
+    pausedUntil: undefined,
+    fault: undefined,
+  }
+}
+
+function reported(run: RunState, report: Report, at: number): Partial<RunState> {
+  if (report.ev === 'phase') return { phase: report.phase }
+  if (report.ev === 'fetch') return { fetch: report }
+  if (report.ev === 'peers') return { count: report.count, direct: report.direct }
+  if (report.ev === 'round') {
+    const { round, steps, samples, loss } = report
+    return { round, steps, samples, points: withPoint(run.points, { round, loss }) }
+  }
+  if (report.ev === 'eval') {
+    return { points: withPoint(run.points, { round: report.round, [report.at]: report.metrics }) }
+  }
+  if (report.ev === 'swap') {
+    const { bytesUp, bytesDown } = report
+    return {
+      swaps: run.swaps + 1,
+      bytesUp: run.bytesUp + bytesUp,
+      bytesDown: run.bytesDown + bytesDown,
+      peers: withPeer(run, report.with, (peer) => ({
+        path: report.path,
+        swaps: peer.swaps + 1,
+        bytesUp: peer.bytesUp + bytesUp,
+        bytesDown: peer.bytesDown + bytesDown,
+        lastAt: at,
+        lastRound: report.round,
+        failure: undefined,
+      })),
+    }
+  }
+  if (report.ev === 'swap-failed') {
+    return { peers: withPeer(run, report.with, () => ({ failure: report.reason })) }
+  }
+  if (report.ev === 'stopped') {
+    return { phase: 'stopped', bytesUp: report.bytesUp, bytesDown: report.bytesDown }
+  }
+  if (report.ev === 'failed') {
+    const { type = 'unexpected', message, hint } = report
+    return { phase: 'failed', fault: { kind: 'unexpected', type, message, ...(hint && { hint }) } }
+  }
+  return {}
+}
+
+/** Rounds on the chart; older ones go. */
+const POINTS_LIMIT = 5_000
+
+/** Merges what comes for a round into that round's point; rounds come in order, evaluations of one may come later. */
+function withPoint(points: readonly RunPoint[], point: RunPoint): readonly RunPoint[] {
+  const at = points.findLastIndex(({ round }) => round <= point.round)
+  if (points[at]?.round === point.round) return points.with(at, { ...points[at], ...point })
+  return points.toSpliced(at + 1, 0, point).slice(-POINTS_LIMIT)
+}
+
+function withPeer(
+  { peers }: RunState,
+  peer: string,
+  change: (peer: RunPeer) => Partial<RunPeer>,
+): RunState['peers'] {
+  const known = peers[peer] ?? newPeer(peer)
+  return { ...peers, [peer]: { ...known, ...change(known) } }
+}
+
+function newPeer(peer: string): RunPeer {
+  return {
+    peer,
+    path: 'webrtc',
+    swaps: 0,
+    bytesUp: 0,
+    bytesDown: 0,
+    lastAt: 0,
+    lastRound: 0,
+    failure: undefined,
+  }
+}
+
+/** The models that the filters let through, in their order. */
+export function listed(models: readonly ListedModel[], filters: Filters): ListedModel[] {
+  const words = filters.query.toLowerCase().split(/\s+/).filter(Boolean)
+  return models
+    .filter(({ task }) => filters.task === '' || task === filters.task)
+    .filter((model) => {
+      const text = [model.name, model.title, model.version, ...model.tags, ...model.labels]
+      return words.every((word) => text.some((part) => part.toLowerCase().includes(word)))
+    })
+    .sort(orders[filters.sort])
+}
+
+const byName = (a: ListedModel, b: ListedModel) => a.title.localeCompare(b.title)
+const orders: Record<Filters['sort'], (a: ListedModel, b: ListedModel) => number> = {
+  name: byName,
+  fresh: (a, b) => (b.issuedAt ?? 0) - (a.issuedAt ?? 0) || byName(a, b),
+  peers: (a, b) => (b.peers ?? 0) - (a.peers ?? 0) || byName(a, b),
+}
+
+export function tasksOf(models: readonly ListedModel[]): string[] {
+  return [...new Set(models.map(({ task }) => task))].sort()
+}
+
+/** Indices of the `most` largest, largest first. */
+export function topOf(shares: ArrayLike<number>, most: number): number[] {
+  return Array.from({ length: shares.length }, (_, i) => i)
+    .sort((a, b) => shares[b]! - shares[a]!)
+    .slice(0, most)
+}
+
+/** A few examples from everything: the newest drawings first, then rows spread over the parts. */
+export function someOf(
+  { drawings, parts }: Work,
+  most: number,
+): { inputs: Uint8Array | Float32Array; label: number }[] {
+  const drawn = drawings
+    .slice(-most)
+    .reverse()
+    .map(({ pixels, label }) => ({ inputs: pixels, label }))
+  const rows = parts.flatMap(({ examples: { size, width, inputs, labels } }) => {
+    const wanted = Math.min(size, Math.ceil((most - drawn.length) / parts.length))
+    return Array.from({ length: wanted }, (_, i) => {
+      const row = Math.floor((i * size) / wanted)
+      return { inputs: inputs.subarray(row * width, (row + 1) * width), label: labels[row]! }
+    })
+  })
+  return [...drawn, ...rows].slice(0, most)
+}
+
+/** Who we swapped with, or tried to, the latest first. Others that are linked may train something else, or nothing. */
+export function peersOf({ run, network }: AppState): (RunPeer & { rttMs: number | undefined })[] {
+  const rtts = new Map(network.peers.map(({ peer, rttMs }) => [peer, rttMs]))
+  return Object.values(run?.peers ?? {})
+    .map((row) => ({ ...row, rttMs: rtts.get(row.peer) }))
+    .sort((a, b) => b.lastAt - a.lastAt)
+}
+
+export type Role = 'newest' | 'here' | 'parent' | 'genesis'
+
+/** The versions that this one and the listings know of, newest first, each once with all its roles. */
+export function lineageOf(
+  { cid, genesis, manifest }: OpenVersion,
+  models: readonly ListedModel[],
+): { cid: string; roles: Role[]; number: string | undefined }[] {
+  const newest = models.find((model) => model.genesis === genesis)
+  const all: [Role, string][] = [
+    ...(newest ? [['newest', newest.version] as [Role, string]] : []),
+    ['here', cid],
+    ...manifest.parents.map((parent): [Role, string] => ['parent', parent]),
+    ['genesis', genesis],
+  ]
+  const roles = Map.groupBy(all, ([, version]) => version)
+  return [...roles].map(([version, found]) => ({
+    cid: version,
+    roles: found.map(([role]) => role),
+    number:
+      version === cid
+        ? manifest.version
+        : version === newest?.version
+          ? newest.manifestVersion
+          : undefined,
+  }))
+}

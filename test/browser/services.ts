@@ -1,0 +1,385 @@
+import type {
+  ListedModel,
+  NetworkView,
+  OpenVersion,
+  Run,
+  Services,
+} from '../../browser/services.ts'
+import { Fault } from '../../protocol/errors.ts'
+import type { Manifest } from '../../protocol/manifest.ts'
+import {
+  collectExamples,
+  type Examples,
+  reportOf,
+  splitRows,
+} from '../../protocol/ports/examples.ts'
+import { randomFrom } from '../../protocol/random.ts'
+import { phaseReport, type Report } from '../../protocol/report.ts'
+
+/**
+ * Services that pretend: two models, three peers, and a run whose figures get better whatever it is given. `?state=` in the
+ * address chooses an odd one: empty, slow, failing, offline, alone, broken.
+ */
+export async function createServices(): Promise<Services> {
+  const odd = new URLSearchParams(location.search).get('state') ?? ''
+  let rounds = 0
+  return {
+    onNetwork(listener) {
+      listener({ ...network, phase: 'looking', peers: [] })
+      const timer = setTimeout(() => listener(odd === 'offline' ? offline : network), 300)
+      return () => clearTimeout(timer)
+    },
+    async join(address) {
+      if (!address.startsWith('/')) throw wrongAddress(address)
+    },
+    async listModels() {
+      if (odd === 'slow') await new Promise(() => {})
+      if (odd === 'failing') throw unreachable()
+      const listed = odd === 'empty' ? [] : models
+      return {
+        models: odd === 'offline' ? listed.map((model) => ({ ...model, kept: true })) : listed,
+        answered: odd === 'offline' ? 0 : 3,
+        at: Date.now() - (odd === 'offline' ? 7_200_000 : 0),
+      }
+    },
+    async openVersion(reference, _via, { onProgress }) {
+      if (odd === 'broken' || reference === 'nothing') throw notFound(reference)
+      const manifest = reference === tableCid ? flowers : digits
+      for (let bytes = 0; bytes <= 4; bytes++) {
+        onProgress({ bytes: bytes * 51_000, total: 204_000, providers: 2 })
+        await wait(odd === 'slow' ? 60_000 : 30)
+      }
+      return {
+        cid: reference,
+        genesis: manifest === flowers ? tableCid : genesis,
+        manifest,
+        readme,
+        modelJson: '{}',
+        params: new Uint8Array(203_560),
+      }
+    },
+    async sampleOf({ manifest }) {
+      await wait(200)
+      return sample(manifest)
+    },
+    async train(version, { examples, resume }) {
+      await wait(200)
+      return pretend(version, examples, resume ? rounds : 0, odd === 'alone', (round) => {
+        rounds = round
+      })
+    },
+    async predictor() {
+      return { predict: async (_, size) => guesses(size, 3), close() {} }
+    },
+    async runs() {
+      if (rounds === 0) return []
+      return [
+        {
+          genesis,
+          title: digits.title,
+          version: genesis,
+          rounds,
+          at: Date.now() - 90_000,
+          bytes: 410_000,
+        },
+      ]
+    },
+    async forgetRun() {
+      rounds = 0
+    },
+  }
+}
+
+function pretend(
+  version: OpenVersion,
+  examples: Examples,
+  start: number,
+  alone: boolean,
+  keep: (round: number) => void,
+): Run {
+  const random = randomFrom(1)
+  const labels = version.manifest.output.labels
+  const split = splitRows(examples.size, 0.1, random)
+  let over = false
+  let paused = false
+  let round = start
+  let up = 0
+  async function* reports(): AsyncGenerator<Report> {
+    yield phaseReport('fetching')
+    yield phaseReport('connecting')
+    await wait(300)
+    yield { ev: 'peers', count: alone ? 0 : 3, direct: alone ? 0 : 3 }
+    yield phaseReport(alone ? 'training-alone' : 'training')
+    let told = false
+    while (!over) {
+      await wait(150)
+      if (paused !== told) {
+        told = paused
+        yield phaseReport(paused ? 'paused' : alone ? 'training-alone' : 'training')
+      }
+      if (paused) continue
+      round++
+      keep(round)
+      const loss = 2.2 * Math.exp(-round / 14) + 0.18 + 0.06 * random()
+      yield { ev: 'round', round, steps: 10 * round, loss, samples: 640 * round }
+      const trained = 0.94 - 0.7 * Math.exp(-round / 9) - 0.05 * random()
+      yield evaluation(round, 'trained', trained, loss + 0.1)
+      if (alone) continue
+      const [peer, path] = others[round % 3]!
+      up += 51_000
+      if (round % 11 === 0) {
+        yield { ev: 'swap-failed', round, with: peer, reason: 'no answer within 10 s' }
+      } else {
+        yield {
+          ev: 'swap',
+          round,
+          with: peer,
+          path,
+          bytesUp: 51_000,
+          bytesDown: 51_000,
+          distance: 0.1,
+        }
+      }
+      const averaged = Math.min(0.97, trained + 0.03 + 0.02 * random())
+      yield evaluation(round, 'averaged', averaged, loss)
+    }
+    yield {
+      ev: 'stopped',
+      reason: 'stopped by its user',
+      rounds: round,
+      bytesUp: up,
+      bytesDown: up,
+    }
+  }
+  return {
+    reports: reports(),
+    view: {
+      backend: 'engine',
+      msPerStep: 1.4,
+      resumed: start > 0,
+      rounds: 0,
+      data: reportOf('imagefolder', examples, labels, split, { list: [], count: 0 }),
+    },
+    pause: () => {
+      paused = true
+    },
+    resume: () => {
+      paused = false
+    },
+    finish: () => {
+      over = true
+    },
+    leave: async () => {
+      over = true
+    },
+    predict: async (_, size) => guesses(size, 12),
+    params: async () => version.params,
+  }
+}
+
+function evaluation(
+  round: number,
+  at: 'trained' | 'averaged',
+  accuracy: number,
+  loss: number,
+): Report {
+  return {
+    ev: 'eval',
+    round,
+    at,
+    metrics: { accuracy: Math.max(0, accuracy), loss },
+    examples: 500,
+  }
+}
+
+function guesses(size: number, sharpness: number): Float32Array {
+  const all = new Float32Array(size * 10)
+  for (let row = 0; row < size; row++) {
+    const scores = Array.from({ length: 10 }, (_, i) =>
+      Math.exp(sharpness * (i === 3 ? 1 : i === 8 ? 0.72 : (i % 4) / 8)),
+    )
+    const sum = scores.reduce((a, b) => a + b)
+    scores.forEach((score, i) => {
+      all[row * 10 + i] = score / sum
+    })
+  }
+  return all
+}
+
+function sample(manifest: Manifest): Examples {
+  const random = randomFrom(2)
+  const { input, output } = manifest
+  const width = input.kind === 'image' ? 784 : input.columns.length
+  const collector = collectExamples(width, input.kind === 'image' ? 'pixels' : 'numbers')
+  for (let i = 0; i < 500; i++) {
+    const label = i % output.labels.length
+    const row = Array.from({ length: width }, (_, at) => {
+      if (input.kind === 'table') return Math.round(10 * (label + random())) / 10
+      const [x, y] = [(at % 28) - 13.5, Math.floor(at / 28) - 13.5]
+      const ring = Math.abs(Math.hypot(x, y * (1 - label / 15)) - 7)
+      return ring < 1.6 ? Math.round(255 - 60 * ring) : 0
+    })
+    collector.add(row, label)
+  }
+  return collector.finish()
+}
+
+function wait(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}
+
+const others = [
+  ['12D3KooWAnaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaBc1', 'webrtc'],
+  ['12D3KooWBobbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbDe2', 'ws'],
+  ['12D3KooWCiaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaFg3', 'webrtc-direct'],
+] as const
+
+const network: NetworkView = {
+  phase: 'online',
+  peer: '12D3KooWMeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeHi4',
+  addresses: [
+    '/ip4/127.0.0.1/tcp/4002/ws/p2p/12D3KooWBobbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbDe2/p2p-circuit/webrtc/p2p/12D3KooWMeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeHi4',
+  ],
+  registries: 3,
+  peers: others.map(([peer, path], i) => ({ peer, path, rttMs: i === 2 ? undefined : 3 + 28 * i })),
+}
+
+const offline: NetworkView = {
+  ...network,
+  phase: 'offline',
+  addresses: [],
+  registries: 0,
+  peers: [],
+}
+
+const genesis = 'bafybeigenesis2digits2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
+const tableCid = 'bafybeigenesis2flowers2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
+
+const digits: Manifest = {
+  manifest: 1,
+  name: 'digits',
+  version: '1.2.0',
+  title: 'Handwritten digits',
+  description: 'Reads one handwritten digit, 28 x 28 pixels, light on dark.',
+  license: 'Apache-2.0',
+  tags: ['digits', 'mnist', 'sample'],
+  owner: network.peer,
+  genesis,
+  parents: ['bafybeiparent2digits2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'],
+  task: 'image-classification',
+  input: { kind: 'image', shape: [28, 28, 1], dtype: 'float32' },
+  output: { kind: 'classes', labels: Array.from({ length: 10 }, (_, digit) => String(digit)) },
+  preprocess: [{ op: 'scale', multiply: 1 / 255 }],
+  train: {
+    loss: 'categoricalCrossentropy',
+    optimizer: { name: 'sgd', learningRate: 0.2 },
+    momentum: 0.9,
+    batchSize: 64,
+    stepsPerRound: 10,
+    validation: 0.1,
+    seed: 1,
+    metrics: ['accuracy', 'loss'],
+  },
+  gossip: { rule: 'swap', codec: 'int8', swapsPerRound: 2 },
+  data: { accept: ['csv', 'imagefolder'], label: 'label', eval: 'eval/digits.csv' },
+  tensors: [
+    { name: 'hidden/kernel', shape: [784, 64], role: 'trainable' },
+    { name: 'hidden/bias', shape: [64], role: 'trainable' },
+    { name: 'digit/kernel', shape: [64, 10], role: 'trainable' },
+    { name: 'digit/bias', shape: [10], role: 'trainable' },
+  ],
+  files: [
+    { path: 'model.json', bytes: 2_100, sha256: '0'.repeat(64) },
+    { path: 'group1-shard1of1.bin', bytes: 203_560, sha256: '0'.repeat(64) },
+  ],
+  metrics: { accuracy: 0.912, loss: 0.31, examples: 500 },
+}
+
+const flowers: Manifest = {
+  ...digits,
+  name: 'flowers',
+  version: '1.0.0',
+  title: 'Flowers by their measures',
+  description: 'Tells three irises apart by four lengths.',
+  tags: ['flowers', 'table'],
+  genesis: undefined,
+  parents: [],
+  task: 'tabular-classification',
+  input: {
+    kind: 'table',
+    columns: ['sepal length', 'sepal width', 'petal length', 'petal width'],
+    dtype: 'float32',
+  },
+  output: { kind: 'classes', labels: ['setosa', 'versicolor', 'virginica'] },
+  preprocess: [],
+  data: { accept: ['csv'], label: 'species', sample: 'sample.csv' },
+  metrics: undefined,
+}
+
+function listedAs(
+  manifest: Manifest,
+  cid: string,
+  version: string,
+  peers: number | undefined,
+): ListedModel {
+  return {
+    listing: undefined,
+    name: manifest.name,
+    title: manifest.title,
+    task: manifest.task,
+    tags: manifest.tags ?? [],
+    labels: manifest.output.labels,
+    genesis: cid,
+    version,
+    manifestVersion: manifest.version,
+    bytes: 205_660,
+    peers,
+    kept: false,
+    issuedAt: Date.now() - 3_600_000 * (1 + (peers ?? 40)),
+  }
+}
+
+const models: ListedModel[] = [
+  listedAs(digits, genesis, 'bafybeiversion2digits2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 3),
+  listedAs(flowers, tableCid, tableCid, 0),
+]
+
+const readme = `---
+license: apache-2.0
+---
+# Handwritten digits
+
+The sample model of ML-Store: one hidden layer of 64 units that reads a handwritten digit.
+
+- **Takes** 28 x 28 pixels, light ink on dark paper
+- **Gives** one of ten labels, 0 to 9
+
+<img src=x onerror="alert(1)"> [a link](javascript:alert(1)) and [a good one](https://example.org/)
+`
+
+function wrongAddress(address: string): Fault {
+  return new Fault({
+    kind: 'usage',
+    type: 'wrong-address',
+    message: `${JSON.stringify(address)} is no multiaddr`,
+    hint: 'paste an address as mlstore prints it: /ip4/.../p2p/12D3...',
+  })
+}
+
+function unreachable(): Fault {
+  return new Fault({
+    kind: 'network',
+    type: 'unreachable',
+    message: 'none of 2 peers that list models answered within 15 s',
+    hint: 'check your connection, or paste the address of a peer under Network',
+  })
+}
+
+function notFound(reference: string): Fault {
+  return new Fault({
+    kind: 'not-found',
+    type: 'artifact-not-found',
+    message: `nobody in reach has ${reference.slice(0, 12)}…; waited 60 s`,
+    hint: 'ask who sent the link to keep a peer running',
+  })
+}

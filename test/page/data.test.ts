@@ -1,0 +1,88 @@
+import { expect, test } from 'vitest'
+import { type FoundFile, filesOfList, readFiles, scaled, single } from '../../browser/data.ts'
+import type { Pixels } from '../../protocol/ports/preprocess.ts'
+import { digits, flowers } from './manifests.ts'
+
+const found = (path: string, shade = 0): FoundFile => ({
+  path,
+  file: new File([new Uint8Array([shade])], path.split('/').at(-1)!),
+})
+
+/** A picture whose every pixel is the file's one byte; `broken` cannot be read, `large` is of another size. */
+async function decode(file: File): Promise<Pixels> {
+  if (file.name.startsWith('broken')) throw new Error('no picture')
+  const side = file.name.startsWith('large') ? 32 : 28
+  const [shade] = new Uint8Array(await file.arrayBuffer())
+  const data = new Uint8Array(side * side * 4).fill(shade!)
+  for (let i = 3; i < data.length; i += 4) data[i] = 255
+  return { width: side, height: side, channels: 4, data }
+}
+
+test('a picture is of the folder it lies in, however deep the folder was dropped', async () => {
+  const files = [found('mine/digits/2/a.png', 10), found('3/b.png', 20)]
+  const { examples, format, name } = await readFiles(files, digits, { decode })
+  expect(format).toBe('imagefolder')
+  expect(name).toBe('mine/')
+  expect([...examples.labels]).toEqual([2, 3])
+  expect(examples.inputs[0]).toBe(10)
+})
+
+test('files chosen for one label are of it, whatever they are called', async () => {
+  const { examples } = await readFiles([found('a.png', 1), found('7/b.png', 2)], digits, {
+    decode,
+    label: '1',
+  })
+  expect([...examples.labels]).toEqual([1, 1])
+})
+
+test('what cannot be used is left out and named, and hidden files are not even mentioned', async () => {
+  const files = [
+    found('d/1/a.png', 1),
+    found('d/1/copy of a.png', 1),
+    found('d/1/broken.png', 2),
+    found('d/1/large.png', 3),
+    found('d/nine/b.png', 4),
+    found('loose.png', 5),
+    found('d/.DS_Store', 6),
+    found('d/.git/1/c.png', 7),
+  ]
+  const { examples, skips } = await readFiles(files, digits, { decode })
+  expect(examples.size).toBe(1)
+  expect(skips.count).toBe(5)
+  expect(skips.list).toEqual([
+    { item: 'd/1/copy of a.png', reason: 'is the same picture as d/1/a.png' },
+    { item: 'd/1/broken.png', reason: 'is no picture that this browser can read' },
+    { item: 'd/1/large.png', reason: expect.stringContaining('32x32 pixels, expected 28x28') },
+    { item: 'd/nine/b.png', reason: expect.stringContaining('the folder "nine"') },
+    { item: 'loose.png', reason: 'is not in a folder named for its label' },
+  ])
+})
+
+test('nothing usable is a fault that names the first reason', async () => {
+  await expect(readFiles([found('1/broken.png')], digits, { decode })).rejects.toMatchObject({
+    detail: { kind: 'data', type: 'no-examples', message: expect.stringContaining('broken.png') },
+  })
+  await expect(readFiles([], digits, { decode })).rejects.toMatchObject({
+    detail: { type: 'no-examples' },
+  })
+})
+
+test('a picture for a table model, and a CSV file among pictures, are refused with what to do', async () => {
+  await expect(readFiles([found('1/a.png')], flowers, { decode })).rejects.toMatchObject({
+    detail: { type: 'wrong-format', hint: expect.stringContaining('.csv') },
+  })
+  await expect(
+    readFiles([found('1/a.png'), found('rows.csv')], digits, { decode }),
+  ).rejects.toMatchObject({ detail: { type: 'several-files' } })
+})
+
+test('a chosen folder gives its paths', () => {
+  const file = new File(['x'], 'a.png')
+  Object.defineProperty(file, 'webkitRelativePath', { value: 'mine/1/a.png' })
+  expect(filesOfList([file])[0]!.path).toBe('mine/1/a.png')
+})
+
+test('pixels reach the model as its manifest scales them', () => {
+  const inputs = scaled(single(new Uint8Array(784).fill(255)), digits)
+  expect(inputs[0]).toBeCloseTo(1)
+})

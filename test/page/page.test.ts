@@ -1,0 +1,171 @@
+import { expect, test } from 'vitest'
+import { createPage, type Page } from '../../browser/page.ts'
+import type { NetworkView, OpenVersion, Run, Services } from '../../browser/services.ts'
+import { sizeOfWork, workOf } from '../../browser/state.ts'
+import { Fault } from '../../protocol/errors.ts'
+import { phaseReport, type Report } from '../../protocol/report.ts'
+import { digits } from './manifests.ts'
+
+const version = { cid: 'bafyversion', genesis: 'bafygenesis', manifest: digits } as OpenVersion
+const settings = { theme: 'auto', rounds: 0 } as const
+const fault = () => new Fault({ kind: 'network', type: 'unreachable', message: 'nobody answered' })
+const drawing = { label: 1, pixels: new Uint8Array(784) }
+
+/** A page whose services are these, and refuse the rest. */
+function pageWith(some: Partial<Services>): Page {
+  const services = { onNetwork: () => () => {}, runs: async () => [], ...some } as Services
+  return createPage(Promise.resolve(services), '#/', settings)
+}
+
+/** A run that says what it is told to say, and ends when left or finished. */
+function runOf() {
+  const waiting: Report[] = []
+  const asked: string[] = []
+  let wake = () => {}
+  let isOver = false
+  const end = (how: string) => {
+    asked.push(how)
+    isOver = true
+    wake()
+  }
+  async function* reports() {
+    for (;;) {
+      while (waiting.length > 0) yield waiting.shift()!
+      if (isOver) return
+      await new Promise<void>((resolve) => {
+        wake = resolve
+      })
+    }
+  }
+  const run = {
+    reports: reports(),
+    view: {},
+    pause: () => asked.push('pause'),
+    resume: () => asked.push('resume'),
+    finish: () => end('finish'),
+    leave: async () => end('leave'),
+    params: async () => Uint8Array.of(7),
+    predict: async () => Float32Array.of(1),
+  } as unknown as Run
+  const say = (report: Report) => {
+    waiting.push(report)
+    wake()
+  }
+  return { run, asked, say }
+}
+
+test('a list that fails says so, and one that comes later is shown', async () => {
+  let works = false
+  const list = { models: [], answered: 1, at: 0 }
+  const page = pageWith({
+    listModels: async () => {
+      if (!works) throw fault()
+      return list
+    },
+  })
+  await page.listModels()
+  expect(page.state.value.models).toMatchObject({ type: 'failed', fault: { type: 'unreachable' } })
+  works = true
+  await page.listModels()
+  expect(page.state.value.models).toEqual({ type: 'listed', list, fault: undefined })
+})
+
+test('models are asked for again when somebody who lists them comes into reach', async () => {
+  let tell: (network: NetworkView) => void = () => {}
+  let answered = 0
+  const page = pageWith({
+    onNetwork: (listener) => {
+      tell = listener
+      return () => {}
+    },
+    listModels: async () => ({ models: [], answered, at: 0 }),
+  })
+  await page.listModels()
+  answered = 2
+  tell({ ...page.state.value.network, registries: 2 })
+  await expect.poll(() => page.state.value.models.list?.answered).toBe(2)
+})
+
+test('a network that cannot start is a fault in the state', async () => {
+  const page = createPage(Promise.reject(fault()), '#/', settings)
+  await expect.poll(() => page.state.value.network.phase).toBe('failed')
+  await page.listModels()
+  expect(page.state.value.models.fault?.type).toBe('unreachable')
+})
+
+test('opening another model lets go of the first', async () => {
+  const signals: AbortSignal[] = []
+  const page = pageWith({
+    openVersion: (_, __, { signal }) => {
+      signals.push(signal!)
+      return new Promise(() => {})
+    },
+  })
+  void page.open('a', [])
+  await expect.poll(() => signals.length).toBe(1)
+  void page.open('b', [])
+  expect(signals[0]!.aborted).toBe(true)
+  expect(page.state.value.opened).toMatchObject({ type: 'fetching', reference: 'b' })
+})
+
+test('a run shows its reports, is stopped, and its params can be taken and tried afterwards', async () => {
+  const { run, say, asked } = runOf()
+  const given: number[] = []
+  const page = pageWith({
+    train: async (_, { examples }) => {
+      given.push(examples.size)
+      return run
+    },
+    predictor: async ({ params }) => ({
+      predict: async () => Float32Array.of(params?.[0] ?? 0),
+      close() {},
+    }),
+  })
+  await page.draw(version, drawing)
+  await page.start(version, { resume: true })
+  say(phaseReport('training'))
+  say({ ev: 'round', round: 3, steps: 30, loss: 1, samples: 9 })
+  await expect.poll(() => page.state.value.run?.round).toBe(3)
+  await page.stop()
+  expect(given).toEqual([1])
+  expect(asked).toEqual(['leave'])
+  expect(page.state.value.run).toMatchObject({ type: 'ended', phase: 'stopped', round: 3 })
+  expect(await page.ownParams()).toEqual(Uint8Array.of(7))
+  const guess = await page.predict(version, new Float32Array(784), 1)
+  expect(guess).toEqual({ published: Float32Array.of(0), mine: Float32Array.of(7) })
+})
+
+test('a stop that comes before the swarm is joined leaves it as soon as it is', async () => {
+  const { run, asked } = runOf()
+  let join: (run: Run) => void = () => {}
+  const page = pageWith({
+    train: () =>
+      new Promise((resolve) => {
+        join = resolve
+      }),
+  })
+  const starting = page.start(version, { resume: false })
+  await page.stop()
+  join(run)
+  await starting
+  await expect.poll(() => page.state.value.run?.type).toBe('ended')
+  expect(asked).toEqual(['leave'])
+})
+
+test('a run that cannot start says why, and the drawings are still there', async () => {
+  const page = pageWith({
+    train: async () => {
+      throw fault()
+    },
+  })
+  await page.draw(version, drawing)
+  await page.start(version, { resume: false })
+  expect(page.state.value.run).toMatchObject({ type: 'ended', phase: 'failed' })
+  expect(sizeOfWork(workOf(page.state.value, version.genesis))).toBe(1)
+})
+
+test('a version without sample data says so', async () => {
+  const page = pageWith({ sampleOf: async () => undefined })
+  await page.useSample(version)
+  expect(workOf(page.state.value, version.genesis).fault?.type).toBe('no-sample')
+})

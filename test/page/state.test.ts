@@ -1,0 +1,222 @@
+import { expect, test } from 'vitest'
+import type { ListedModel, OpenVersion, RunView } from '../../browser/services.ts'
+import {
+  type Action,
+  type AppState,
+  countsOf,
+  examplesOf,
+  imbalanceOf,
+  initialState,
+  isLive,
+  latest,
+  listed,
+  peersOf,
+  reduce,
+  sizeOfWork,
+  skipsOf,
+  someOf,
+  topOf,
+  workOf,
+} from '../../browser/state.ts'
+import type { Examples } from '../../protocol/ports/examples.ts'
+import type { Report } from '../../protocol/report.ts'
+import { digits } from './manifests.ts'
+
+const genesis = 'bafygenesis'
+const version = { cid: 'bafyversion', genesis, manifest: digits } as OpenVersion
+const first = initialState('', { theme: 'auto', rounds: 0 })
+const after = (...actions: Action[]) => actions.reduce(reduce, first)
+const reports = (...all: Report[]): Action[] =>
+  all.map((report, i) => ({ type: 'reported', report, at: 1000 * i }))
+const started: Action = { type: 'started', version, examples: 4 }
+const joined: Action = { type: 'joined', view: {} as RunView }
+const fault = { kind: 'network', type: 'unreachable', message: 'nobody answered' } as const
+
+const part = (labels: number[]): Examples => ({
+  size: labels.length,
+  width: 2,
+  inputs: Uint8Array.from({ length: 2 * labels.length }, (_, i) => i),
+  labels: Uint16Array.from(labels),
+})
+const read = (labels: number[]): Action => ({
+  type: 'read',
+  genesis,
+  part: {
+    source: 'imagefolder',
+    name: 'mine/',
+    examples: part(labels),
+    skips: { list: [{ item: 'a', reason: 'b' }], count: 3 },
+  },
+})
+const drawn = (label: number): Action => ({
+  type: 'drawn',
+  genesis,
+  drawing: { label, pixels: Uint8Array.of(8, 9) },
+})
+
+test('an answer for a model that is no longer asked for changes nothing', () => {
+  const state = after(
+    { type: 'opening', reference: 'a' },
+    { type: 'opening', reference: 'b' },
+    { type: 'opened', reference: 'a', version },
+    { type: 'openFailed', reference: 'a', fault },
+  )
+  expect(state.opened).toEqual({ type: 'fetching', reference: 'b', progress: undefined })
+})
+
+test('a list that cannot be refreshed stays on the screen beside its fault', () => {
+  const list = { models: [], answered: 2, at: 1 }
+  const state = after({ type: 'listed', list }, { type: 'listing' }, { type: 'listFailed', fault })
+  expect(state.models).toEqual({ type: 'failed', list, fault })
+})
+
+test('drawings and files make one set of examples, with every label counted', () => {
+  const work = workOf(after(read([1, 1, 3]), drawn(0), read([2])), genesis)
+  expect(sizeOfWork(work)).toBe(5)
+  expect(countsOf(work, digits.output.labels)).toEqual([1, 2, 1, 1])
+  const examples = examplesOf(work, 2)
+  expect([...examples.labels]).toEqual([1, 1, 3, 2, 0])
+  expect([...examples.inputs]).toEqual([0, 1, 2, 3, 4, 5, 0, 1, 8, 9])
+  expect(skipsOf(work).count).toBe(6)
+})
+
+test('undo takes the last drawing, remove one part, and a fault loses nothing', () => {
+  const state = after(
+    drawn(1),
+    drawn(2),
+    read([0]),
+    { type: 'undrawn', genesis },
+    { type: 'reading', genesis, what: 'more' },
+    { type: 'readFailed', genesis, fault },
+  )
+  const work = workOf(state, genesis)
+  expect(work.drawings.map(({ label }) => label)).toEqual([1])
+  expect(work.parts).toHaveLength(1)
+  expect(work.fault).toEqual(fault)
+  expect(work.reading).toBeUndefined()
+  const removed = reduce(state, { type: 'removed', genesis, part: work.parts[0]!.id })
+  expect(sizeOfWork(workOf(removed, genesis))).toBe(1)
+})
+
+test('what belongs to one model is not seen by another', () => {
+  expect(sizeOfWork(workOf(after(drawn(1)), 'bafyother'))).toBe(0)
+})
+
+test('a label with none, and one with few beside the rest, are told', () => {
+  expect(imbalanceOf([10, 0, 12, 2])).toEqual({ missing: [1], few: [3] })
+  expect(imbalanceOf([0, 0])).toEqual({ missing: [0, 1], few: [] })
+})
+
+test('a run adds up what its reports say', () => {
+  const swap = { ev: 'swap', path: 'webrtc', distance: 0.1 } as const
+  const { run } = after(
+    started,
+    joined,
+    ...reports(
+      { ev: 'phase', phase: 'training', text: '' },
+      { ev: 'peers', count: 2, direct: 1 },
+      { ev: 'round', round: 1, steps: 10, loss: 2, samples: 80 },
+      { ev: 'eval', round: 1, at: 'trained', metrics: { accuracy: 0.5, loss: 2 }, examples: 9 },
+      { ...swap, round: 1, with: 'ana', bytesUp: 100, bytesDown: 90 },
+      { ev: 'round', round: 2, steps: 20, loss: 1, samples: 160 },
+      { ev: 'eval', round: 1, at: 'averaged', metrics: { accuracy: 0.6, loss: 1.9 }, examples: 9 },
+      { ...swap, round: 2, with: 'ana', bytesUp: 100, bytesDown: 90 },
+      { ev: 'swap-failed', round: 2, with: 'bob', reason: 'no answer' },
+    ),
+  )
+  expect(run).toMatchObject({
+    type: 'running',
+    phase: 'training',
+    count: 2,
+    round: 2,
+    samples: 160,
+    swaps: 2,
+    bytesUp: 200,
+    bytesDown: 180,
+    points: [
+      { round: 1, loss: 2, trained: { accuracy: 0.5 }, averaged: { accuracy: 0.6 } },
+      { round: 2, loss: 1 },
+    ],
+  })
+  expect(run!.peers['ana']).toMatchObject({ swaps: 2, bytesUp: 200, lastRound: 2, lastAt: 7000 })
+  expect(run!.peers['bob']).toMatchObject({ swaps: 0, failure: 'no answer' })
+  expect(latest(run!.points, 'averaged')?.accuracy).toBe(0.6)
+})
+
+test('a run that ends keeps its figures until it is dismissed', () => {
+  const state = after(
+    started,
+    joined,
+    ...reports({ ev: 'round', round: 7, steps: 70, loss: 1, samples: 5 }),
+    { type: 'ended', fault: undefined },
+  )
+  expect(isLive(state.run)).toBe(false)
+  expect(state.run).toMatchObject({ type: 'ended', phase: 'stopped', round: 7 })
+  expect(reduce(state, { type: 'dismissed' }).run).toBeUndefined()
+})
+
+test('a run that is going cannot be dismissed, and a fault ends it with its sentence', () => {
+  expect(after(started, { type: 'dismissed' }).run).toBeDefined()
+  expect(after(started, { type: 'ended', fault }).run).toMatchObject({ phase: 'failed', fault })
+})
+
+test('a finish asked for before the swarm is joined is not forgotten', () => {
+  expect(after(started, { type: 'ending' }, joined).run?.type).toBe('ending')
+})
+
+test('one row a peer of this run, who swapped last first; who is only linked has none', () => {
+  const state: AppState = {
+    ...after(
+      started,
+      ...reports(
+        { ev: 'swap-failed', round: 1, with: 'bob', reason: 'busy' },
+        {
+          ev: 'swap',
+          round: 1,
+          with: 'ana',
+          path: 'ws',
+          bytesUp: 1,
+          bytesDown: 1,
+          distance: 0,
+        },
+      ),
+    ),
+    network: {
+      ...first.network,
+      peers: [
+        { peer: 'cia', path: 'webrtc', rttMs: 9 },
+        { peer: 'ana', path: 'ws', rttMs: 5 },
+      ],
+    },
+  }
+  expect(peersOf(state).map(({ peer, rttMs }) => [peer, rttMs])).toEqual([
+    ['ana', 5],
+    ['bob', undefined],
+  ])
+})
+
+test('models are found by every word, and sorted by peers, freshness or name', () => {
+  const model = (title: string, peers: number, issuedAt: number, tags: string[]) =>
+    ({ title, name: title, task: 't', version: '', tags, labels: [], peers, issuedAt }) as never
+  const models: ListedModel[] = [
+    model('Birds', 1, 30, ['song']),
+    model('Digits', 5, 10, ['mnist']),
+    model('Alphabet', 0, 20, ['mnist', 'letters']),
+  ]
+  const titles = (query: string, sort: 'peers' | 'fresh' | 'name', task = '') =>
+    listed(models, { query, sort, task }).map(({ title }) => title)
+  expect(titles('', 'peers')).toEqual(['Digits', 'Birds', 'Alphabet'])
+  expect(titles('', 'fresh')).toEqual(['Birds', 'Alphabet', 'Digits'])
+  expect(titles('', 'name')).toEqual(['Alphabet', 'Birds', 'Digits'])
+  expect(titles('MNIST let', 'name')).toEqual(['Alphabet'])
+  expect(titles('', 'name', 'other')).toEqual([])
+})
+
+test('a preview shows the newest drawings and rows from every part', () => {
+  const work = workOf(after(read([1, 2, 3, 0]), read([3]), drawn(0), drawn(1)), genesis)
+  expect(someOf(work, 4).map(({ label }) => label)).toEqual([1, 0, 1, 3])
+})
+
+test('the likeliest come first', () => {
+  expect(topOf([0.1, 0.7, 0.2], 2)).toEqual([1, 2])
+})
