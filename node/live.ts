@@ -1,5 +1,6 @@
+import { plain } from '../protocol/ports/plain.ts'
 import { phaseSentences, type Report } from '../protocol/report.ts'
-import { type Print, plain, sizeText } from './print.ts'
+import { type Print, sizeText } from './print.ts'
 
 /**
  * The live block of a training run, redrawn in place on a terminal; elsewhere one line now and then. It is a fold over

@@ -1,9 +1,10 @@
 /** What commands do alike: open the home and its node, find a model, fetch it with progress, and close. */
 
+import type { Resolved } from '../protocol/ports/resolve.ts'
 import type { FetchProgress, StoredVersion } from '../protocol/ports/store.ts'
 import type { Context } from './command.ts'
 import type { Host } from './host.ts'
-import type { Resolved } from './resolve.ts'
+import { memoryLimit } from './memory.ts'
 
 /** Runs `work` with a node in the home of `--home`, joined to `--join`, and closes both whatever happens. */
 export async function withHost<T>(context: Context, work: (host: Host) => Promise<T>): Promise<T> {
@@ -40,14 +41,14 @@ export async function fetchModel(
     onProgress,
   }: { memoryBytes?: number; onProgress?: (progress: FetchProgress) => void } = {},
 ): Promise<Resolved & { version: StoredVersion }> {
-  const { fetchResolved } = await import('./resolve.ts')
+  const { fetchResolved } = await import('../protocol/ports/resolve.ts')
   const { print, signal } = context
   const resolved = await findModel(context, host, text)
   const version = await print.waiting(
     () => `${resolved.cid} from ${host.libp2p.getPeers().length} peers`,
     fetchResolved(host, resolved, {
       signal: limited(context),
-      ...(memoryBytes !== undefined && { memoryBytes }),
+      memoryBytes: memoryBytes ?? memoryLimit(),
       onProgress(progress) {
         print.progress('fetching', progress.bytes, progress.total)
         onProgress?.(progress)
@@ -66,7 +67,7 @@ export async function findModel(
   host: Host,
   text: string,
 ): Promise<Resolved> {
-  const { NETWORK_LIMIT_MS, resolveModel } = await import('./resolve.ts')
+  const { NETWORK_LIMIT_MS, resolveModel } = await import('../protocol/ports/resolve.ts')
   const timeoutMs = (options.timeout as number | undefined) ?? NETWORK_LIMIT_MS
   return print.waiting(
     'a bootstrap or a peer to answer',

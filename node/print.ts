@@ -137,15 +137,6 @@ export function styled(style: Parameters<typeof styleText>[0], text: string): st
   return styleText(style, text, { stream: process.stderr })
 }
 
-/**
- * Text that came from a peer, made safe for a terminal: no control characters, no bidirectional
- * overrides, at most `limit` characters.
- */
-export function plain(text: string, limit = 200): string {
-  const clean = text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, ' ').trim()
-  return clean.length > limit ? `${clean.slice(0, limit - 1)}…` : clean
-}
-
 function bar(done: number, total: number): string {
   const width = 20
   const full = total > 0 ? Math.min(width, Math.floor((done / total) * width)) : width

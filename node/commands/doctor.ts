@@ -1,7 +1,8 @@
 import { exitCodes } from '../../protocol/errors.ts'
+import { plain } from '../../protocol/ports/plain.ts'
 import type { Check } from '../checks.ts'
 import { type CommandSpec, shared } from '../command.ts'
-import { plain, styled } from '../print.ts'
+import { styled } from '../print.ts'
 
 /** Looks at this machine and at the addresses given, and says how to mend what is wrong. */
 export const doctor: CommandSpec = {

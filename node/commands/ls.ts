@@ -1,6 +1,7 @@
+import { plain } from '../../protocol/ports/plain.ts'
 import { type CommandSpec, readCount, shared } from '../command.ts'
 import { withHost } from '../open.ts'
-import { plain, sizeText, table } from '../print.ts'
+import { sizeText, table } from '../print.ts'
 
 /** What registries in reach list together, each listing checked by its signature. */
 export const ls: CommandSpec = {
@@ -19,7 +20,7 @@ export const ls: CommandSpec = {
   examples: ['mlstore ls', 'mlstore ls digits --json', 'mlstore ls --label cat'],
   async run(context) {
     const { args, options, print, signal } = context
-    const { NETWORK_LIMIT_MS } = await import('../resolve.ts')
+    const { NETWORK_LIMIT_MS } = await import('../../protocol/ports/resolve.ts')
     await withHost(context, async (host) => {
       const timeoutMs = (options.timeout as number | undefined) ?? NETWORK_LIMIT_MS
       await print.waiting('a bootstrap or a peer to answer', host.online(timeoutMs, signal))

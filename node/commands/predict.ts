@@ -1,9 +1,9 @@
 import { Fault } from '../../protocol/errors.ts'
 import type { Manifest } from '../../protocol/manifest.ts'
 import type { Examples } from '../../protocol/ports/examples.ts'
+import { plain } from '../../protocol/ports/plain.ts'
 import type { CommandSpec, Context } from '../command.ts'
 import { measureOptions, openTrainer, openVersion } from '../measure.ts'
-import { plain } from '../print.ts'
 
 /** Labels shown of each file or row, the likeliest first. */
 const LABELS_SHOWN = 3

@@ -1,6 +1,7 @@
+import { plain } from '../../protocol/ports/plain.ts'
 import { type CommandSpec, shared } from '../command.ts'
 import { fetchModel, withHost } from '../open.ts'
-import { plain, sizeText } from '../print.ts'
+import { sizeText } from '../print.ts'
 
 /** A version → a directory, as it was published. */
 export const pull: CommandSpec = {

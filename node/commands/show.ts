@@ -1,6 +1,7 @@
+import { plain } from '../../protocol/ports/plain.ts'
 import { type CommandSpec, shared } from '../command.ts'
 import { findModel, withHost } from '../open.ts'
-import { plain, sizeText, table } from '../print.ts'
+import { sizeText, table } from '../print.ts'
 
 /** What a model is and who holds it, without fetching its params. */
 export const show: CommandSpec = {

@@ -318,7 +318,7 @@ async function keepRelease(
 async function fetchVersion(context: Context, host: Host, screen: Screen): Promise<StoredVersion> {
   const { args, options } = context
   const { fetchModel } = await import('../open.ts')
-  const { plain } = await import('../print.ts')
+  const { plain } = await import('../../protocol/ports/plain.ts')
   screen.show(phaseReport('fetching'))
   let said = -1
   const { version } = await fetchModel(context, host, String(args[0]), {

@@ -11,10 +11,15 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { openHome } from '../../node/home.ts'
 import { type Host, type HostOptions, startHost } from '../../node/host.ts'
 import { listVersion } from '../../node/list.ts'
-import { compareVersions, fetchResolved, readReference, resolveModel } from '../../node/resolve.ts'
 import { Fault } from '../../protocol/errors.ts'
 import { signListing } from '../../protocol/listing.ts'
 import { type Manifest, readManifest } from '../../protocol/manifest.ts'
+import {
+  compareVersions,
+  fetchResolved,
+  readReference,
+  resolveModel,
+} from '../../protocol/ports/resolve.ts'
 import { checkVersion, filesOf, makeChild, makeVersion } from '../../protocol/ports/version.ts'
 import { noLimits, tableDraft, tableModel } from '../support/versions.ts'
 

@@ -2,16 +2,23 @@
  * What users type for a model, as a version to fetch: a listing's name, a CID, or a share link
  * `#/m/<CID>?via=<address>`, each with `@latest`, `@1.2.0` or `@<CID>` behind it.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
-import { Fault } from '../protocol/errors.ts'
-import type { Listing } from '../protocol/listing.ts'
-import { type Manifest, swarmOf } from '../protocol/manifest.ts'
-import { parseAddress } from '../protocol/ports/libp2p.ts'
-import type { Lie } from '../protocol/ports/registry.ts'
-import type { FetchProgress, StoredVersion } from '../protocol/ports/store.ts'
-import type { Host } from './host.ts'
-import { memoryLimit } from './memory.ts'
-import { plain } from './print.ts'
+import type { Libp2p } from '@libp2p/interface'
+import { Fault } from '../errors.ts'
+import type { Listing } from '../listing.ts'
+import { type Manifest, swarmOf } from '../manifest.ts'
+import type { Card } from '../message.ts'
+import { parseAddress } from './libp2p.ts'
+import { plain } from './plain.ts'
+import type { Presence } from './presence.ts'
+import type { Lie, RegistryClient } from './registry.ts'
+import type { FetchProgress, Store, StoredVersion } from './store.ts'
+
+/** What a host has that finds models. */
+export interface Finder extends Pick<Presence, 'join' | 'online'> {
+  libp2p: Pick<Libp2p, 'dial'>
+  store: Store
+  registry: RegistryClient<Card>
+}
 
 /** What was typed, before anything is asked. */
 export interface Reference {
@@ -78,7 +85,7 @@ export function readReference(text: string): Reference {
 /** The version that a user means, and who holds it. Throws Faults of kind usage, network and not-found. */
 export async function resolveModel(
   text: string,
-  host: Host,
+  host: Finder,
   options: ResolveOptions,
 ): Promise<Resolved> {
   const reference = readReference(text)
@@ -126,7 +133,7 @@ export async function resolveModel(
  * in the genesis. Throws Fault `wrong-owner` (verification) when somebody lists what is another's.
  */
 export async function fetchResolved(
-  host: Host,
+  host: Finder,
   { cid, listing, providers }: Resolved,
   options: {
     signal?: AbortSignal
@@ -140,7 +147,6 @@ export async function fetchResolved(
   let version: StoredVersion
   try {
     version = await host.store.fetchVersion(cid, {
-      memoryBytes: memoryLimit(),
       ...options,
       providers,
     })
@@ -155,13 +161,13 @@ export async function fetchResolved(
 
 /** While a version is fetched: connects to whoever comes to hold it, since bitswap never looks two hops away. */
 async function meetHolders(
-  host: Host,
+  host: Finder,
   cid: string,
   genesis: string,
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
-    await sleep(MEET_EVERY_MS, undefined, { signal }).catch(() => undefined)
+    await sleep(MEET_EVERY_MS, signal)
     if (signal.aborted) return
     const addresses = await holdersOf(host, [cid, genesis], signal).catch(() => [])
     const limit = AbortSignal.any([signal, AbortSignal.timeout(MEET_LIMIT_MS)])
@@ -173,11 +179,24 @@ async function meetHolders(
   }
 }
 
+/** Sooner when the signal says so. */
+function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const over = () => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', over)
+      resolve()
+    }
+    const timer = setTimeout(over, ms)
+    signal.addEventListener('abort', over)
+  })
+}
+
 async function checkOwner(
   manifest: Manifest,
   cid: string,
   listing: Listing,
-  host: Host,
+  host: Finder,
   providers: string[],
   signal?: AbortSignal,
 ): Promise<void> {
@@ -194,7 +213,7 @@ async function checkOwner(
 
 /** Whom a genesis' own manifest names, or undefined when nobody has it any more. */
 async function ownerOf(
-  host: Host,
+  host: Finder,
   genesis: string,
   providers: string[],
   signal?: AbortSignal,
@@ -212,7 +231,11 @@ async function ownerOf(
 }
 
 /** The one listing that is meant. */
-async function listingOf(reference: Reference, host: Host, signal?: AbortSignal): Promise<Listing> {
+async function listingOf(
+  reference: Reference,
+  host: Finder,
+  signal?: AbortSignal,
+): Promise<Listing> {
   const { name, cid } = reference
   const query = name === undefined ? { genesis: cid } : { name }
   const holders = (genesis: string) => holdersOf(host, [genesis], signal)
@@ -242,7 +265,7 @@ function lineOf({ genesis, title }: Listing): string {
 async function versionAt(
   at: string,
   listing: Listing,
-  host: Host,
+  host: Finder,
   signal?: AbortSignal,
 ): Promise<string> {
   if (cidPattern.test(at)) return at
@@ -265,7 +288,7 @@ async function versionAt(
 
 /** Addresses from the cards of those who hold one of the CIDs; who holds the first comes first. */
 export async function holdersOf(
-  host: Host,
+  host: Finder,
   cids: string[],
   signal?: AbortSignal,
 ): Promise<string[]> {
@@ -289,7 +312,7 @@ function withPeer(address: string, peer: string): string {
 }
 
 /** A version that is here already and needs nobody to be asked. */
-async function keptHere({ name, cid, at }: Reference, host: Host): Promise<Resolved | undefined> {
+async function keptHere({ name, cid, at }: Reference, host: Finder): Promise<Resolved | undefined> {
   const exact = at !== undefined && cidPattern.test(at) ? at : at === undefined ? cid : undefined
   if (exact !== undefined && (await host.store.has(exact))) return { cid: exact, providers: [] }
   if (name === undefined || at === undefined || !versionPattern.test(at)) return undefined
@@ -302,7 +325,7 @@ async function keptHere({ name, cid, at }: Reference, host: Host): Promise<Resol
 }
 
 /** The newest version here of the model that is meant, for when nobody can be asked. */
-async function keptOf({ name, cid, at }: Reference, host: Host): Promise<Resolved | undefined> {
+async function keptOf({ name, cid, at }: Reference, host: Finder): Promise<Resolved | undefined> {
   const kept = (await host.store.versions()).filter(
     (version) => version.name === name || version.genesis === cid,
   )
