@@ -4,7 +4,7 @@
  */
 import type { Helia } from '@helia/interface'
 import { circuitRelayTransport } from '@libp2p/circuit-relay-v2'
-import type { IdentifyResult, Libp2p } from '@libp2p/interface'
+import type { Libp2p } from '@libp2p/interface'
 import { keychain } from '@libp2p/keychain'
 import { tcp } from '@libp2p/tcp'
 import { webRTC, webRTCDirect } from '@libp2p/webrtc'
@@ -22,16 +22,16 @@ import {
   type TransportFactory,
 } from '../protocol/ports/libp2p.ts'
 import {
+  DIALLED_AT_START,
   type HeldVersion,
-  isDialable,
   isLoopback,
+  joinedOf,
   keepPresence,
+  rememberMet,
   withoutPeer,
-  withPeer,
 } from '../protocol/ports/presence.ts'
 import {
   createListingBook,
-  LISTING_PROTOCOL,
   type ListingBook,
   type RegistryClient,
 } from '../protocol/ports/registry.ts'
@@ -73,12 +73,6 @@ export interface HostOptions {
   announce?: readonly string[]
   signal?: AbortSignal
 }
-
-/** Peers remembered for a start with no bootstrap, and addresses of each. */
-const REMEMBERED_PEERS = 32
-const ADDRESSES_OF_A_PEER = 3
-/** Peers met last time that are dialled at the start. */
-const DIALLED_AT_START = 8
 
 /** Starts a node in a home and begins to join; closing it closes the home, and so does failing to start. */
 export async function startHost(options: HostOptions): Promise<Host> {
@@ -240,29 +234,12 @@ function rememberPeers(
     .getMultiaddrs()
     .map((address) => withoutPeer(address).replace(/\/certhash\/.*$/, ''))
   const listen = isOwnChoice ? portsOf(found) : home.config.listen
-  const met = new Map<string, string[]>()
-  const onIdentify = ({ detail }: CustomEvent<IdentifyResult>) => {
-    if (!detail.protocols.includes(LISTING_PROTOCOL)) return
-    const peer = detail.peerId.toString()
-    const dialled = detail.connection.direction === 'outbound' ? [detail.connection.remoteAddr] : []
-    const addresses = [...dialled, ...detail.listenAddrs.filter(isDialable)].map((address) =>
-      withPeer(address, peer),
-    )
-    met.delete(peer)
-    met.set(peer, [...new Set(addresses)].slice(0, ADDRESSES_OF_A_PEER))
-    if (met.size > REMEMBERED_PEERS) met.delete(met.keys().next().value!)
-  }
-  libp2p.addEventListener('peer:identify', onIdentify)
+  const met = rememberMet(libp2p)
   return {
     save: async () => {
-      libp2p.removeEventListener('peer:identify', onIdentify)
-      const now = [...met.values()].toReversed().flat()
-      const most = REMEMBERED_PEERS * ADDRESSES_OF_A_PEER
-      const peers = [...new Set([...now, ...home.config.peers])].slice(0, most)
-      const joined = [...new Set([...joins.keys(), ...home.config.joined])].slice(
-        0,
-        REMEMBERED_PEERS,
-      )
+      met.close()
+      const peers = met.addresses(home.config.peers)
+      const joined = joinedOf(joins, home.config.joined)
       await home.saveConfig({ ...home.config, peers, joined, listen })
     },
   }

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads'
 import { Fault, faultFrom } from '../protocol/errors.ts'
+import { buffersOf, ownBuffer } from '../protocol/ports/trainer/buffers.ts'
 import type { Command, WorkerEvent, WorkerInit } from '../protocol/ports/trainer/commands.ts'
 import { ownArguments } from './threads.ts'
 
@@ -83,22 +84,4 @@ function deathOf(error: Error): Fault {
     },
     error,
   )
-}
-
-/** The buffers a command gives away. Parts of a larger buffer are copied: transferring it would empty its other owners. */
-function buffersOf(command: Command): ArrayBuffer[] {
-  if (command.type === 'adopt') return [(command.bytes = ownBuffer(command.bytes)).buffer]
-  if (command.type !== 'settle') return []
-  command.received = command.received.map(ownBuffer)
-  if (command.sent) command.sent = ownBuffer(command.sent)
-  return [...command.received, ...(command.sent ? [command.sent] : [])].map(
-    (bytes) => bytes.buffer as ArrayBuffer,
-  )
-}
-
-function ownBuffer(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  const whole = bytes.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength
-  return whole && bytes.constructor === Uint8Array
-    ? (bytes as Uint8Array<ArrayBuffer>)
-    : Uint8Array.from(bytes)
 }

@@ -4,7 +4,7 @@ import { MANIFEST_FILE } from '../protocol/manifest.ts'
 import type { Examples } from '../protocol/ports/examples.ts'
 import { type BackendName, backendNames } from '../protocol/ports/trainer/commands.ts'
 import type { Metrics, Trainer } from '../protocol/ports/trainer/trainer.ts'
-import type { CheckedVersion, VersionFiles } from '../protocol/ports/version.ts'
+import type { CheckedVersion } from '../protocol/ports/version.ts'
 import { type Context, type OptionSpec, readChoice, shared } from './command.ts'
 
 /** What `mlstore eval` and `mlstore predict` do alike: a version from the network or a folder, and a trainer for it. */
@@ -31,13 +31,16 @@ export const measureOptions: OptionSpec[] = [
 /** A folder with a manifest is read as it is, without any network; everything else is a model's name. */
 export async function openVersion(context: Context, text: string): Promise<Opened> {
   if (await isVersionFolder(text)) return openFolder(text)
-  const { fetchModel, withHost } = await import('./open.ts')
+  const [{ fetchModel, withHost }, { dataFilesOf }] = await Promise.all([
+    import('./open.ts'),
+    import('../protocol/ports/version.ts'),
+  ])
   return withHost(context, async (host) => {
     const { version } = await fetchModel(context, host, text)
     return {
       model: version.cid,
       checked: version.checked,
-      evalFiles: await evalFilesOf(version.checked, version),
+      evalFiles: await dataFilesOf(version.checked, version, 'eval'),
     }
   })
 }
@@ -86,7 +89,7 @@ export async function measureParams(
 }
 
 async function openFolder(dir: string): Promise<Opened> {
-  const [{ filesIn }, { checkVersion }, { memoryLimit }] = await Promise.all([
+  const [{ filesIn }, { checkVersion, dataFilesOf }, { memoryLimit }] = await Promise.all([
     import('./files.ts'),
     import('../protocol/ports/version.ts'),
     import('./memory.ts'),
@@ -94,20 +97,11 @@ async function openFolder(dir: string): Promise<Opened> {
   const files = await filesIn(dir)
   const checked = await checkVersion(files, { memoryBytes: memoryLimit(), batchSize: 1 })
   const { name, version } = checked.manifest
-  return { model: `${name}@${version}`, checked, evalFiles: await evalFilesOf(checked, files) }
-}
-
-/** The evaluation data that a version brings, where its manifest names some. */
-export async function evalFilesOf(
-  { manifest }: CheckedVersion,
-  files: VersionFiles,
-): Promise<Opened['evalFiles']> {
-  const { eval: place } = manifest.data
-  if (place === undefined) return []
-  const paths = manifest.files
-    .map(({ path }) => path)
-    .filter((path) => path === place || path.startsWith(`${place}/`))
-  return Promise.all(paths.map(async (path) => ({ path, bytes: await files.read(path) })))
+  return {
+    model: `${name}@${version}`,
+    checked,
+    evalFiles: await dataFilesOf(checked, files, 'eval'),
+  }
 }
 
 async function isVersionFolder(text: string): Promise<boolean> {

@@ -1,11 +1,12 @@
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
-import { sizeOf } from '../protocol/params.ts'
-import { type Candidate, startTrainer } from '../protocol/ports/trainer/choose.ts'
-import type { BackendName } from '../protocol/ports/trainer/commands.ts'
-import { createEngineTrainer } from '../protocol/ports/trainer/engine.ts'
-import { floatsFrom } from '../protocol/ports/trainer/learner.ts'
-import { readTopology, type Topology } from '../protocol/ports/trainer/topology.ts'
+import type { Candidate } from '../protocol/ports/trainer/choose.ts'
+import {
+  createTrainerOn,
+  type TrainerHost,
+  type TrainerOptions,
+} from '../protocol/ports/trainer/host.ts'
+import type { Topology } from '../protocol/ports/trainer/topology.ts'
 import type { Trainer } from '../protocol/ports/trainer/trainer.ts'
 import { memoryLimit } from './memory.ts'
 import { startHelper } from './threads.ts'
@@ -14,46 +15,18 @@ import { engineBinaries, tfjsWasmFolder } from './wasm.ts'
 const beside = createRequire(import.meta.url)
 const TFJS_NODE = '@tensorflow/tfjs-node'
 
-export interface TrainerOptions {
-  backend: BackendName
-  batchSize: number
-  /** Unless given, as many as the model gains by, and one core less than there are at most. */
-  threads?: number | undefined
-  /** The version's frozen weights, float32 little-endian; none unless given. */
-  frozen?: Uint8Array | undefined
+/** A trainer for a version's model.json within half of the memory that is free now. See createTrainerOn. */
+export function createTrainer(modelJson: string, options: TrainerOptions): Promise<Trainer> {
+  return createTrainerOn(thisMachine, modelJson, options)
 }
 
-/**
- * A trainer for a version's model.json, read again within half of the memory that is free now. TensorFlow.js is loaded only
- * where it trains. Throws Fault `no-backend` when what was asked for cannot train the model.
- */
-export async function createTrainer(
-  modelJson: string,
-  { backend, batchSize, threads, frozen = new Uint8Array(0) }: TrainerOptions,
-): Promise<Trainer> {
-  const topology = readTopology(modelJson, { memoryBytes: memoryLimit(), batchSize })
-  const binaries = await engineBinaries()
-  const held = floatsFrom(frozen, sizeOf(topology.frozen))
-  const startTfjs = async (topology: Topology, backend: string) => {
-    const { createTfjsTrainer } = await import('../protocol/ports/trainer/tfjs.ts')
-    const options = { wasmFolder: tfjsWasmFolder(), kernels: binaries.plain, frozen: held }
-    return createTfjsTrainer(topology, { backend, ...options })
-  }
-  return startTrainer(
-    topology,
-    { backend, batchSize },
-    {
-      engine: (topology, simd) =>
-        createEngineTrainer(topology, {
-          ...{ batchSize, simd, binaries, threads, startHelper },
-          cores: availableParallelism(),
-          frozen: held,
-        }),
-      tfjs: startTfjs,
-      others: installedOthers(startTfjs),
-      now: () => performance.now(),
-    },
-  )
+const thisMachine: TrainerHost = {
+  binaries: engineBinaries,
+  startHelper,
+  cores: availableParallelism(),
+  memoryBytes: memoryLimit,
+  wasmPlaces: tfjsWasmFolder,
+  others: installedOthers,
 }
 
 /** tfjs-node, where the operator installed it beside us: it takes libtensorflow from elsewhere, so it is never a dependency. */

@@ -98,8 +98,11 @@ async function measured(
   parent: StoredVersion,
   params: Uint8Array,
 ): Promise<Manifest['metrics']> {
-  const { measureParams, evalFilesOf } = await import('../measure.ts')
-  const files = await evalFilesOf(parent.checked, parent)
+  const [{ measureParams }, { dataFilesOf }] = await Promise.all([
+    import('../measure.ts'),
+    import('../../protocol/ports/version.ts'),
+  ])
+  const files = await dataFilesOf(parent.checked, parent, 'eval')
   if (files.length === 0) return undefined
   const { readEvalFiles } = await import('../data.ts')
   const examples = await readEvalFiles(files, parent.manifest)

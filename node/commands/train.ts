@@ -133,8 +133,8 @@ async function trainOn(
   const genesis = manifest.genesis ?? cid
   const checkpointPath = join(host.home.checkpoints, genesis)
   const awayMs = await ageOf(checkpointPath)
-  const { evalFilesOf } = await import('../measure.ts')
-  const evalFiles = await evalFilesOf(checked, version)
+  const { dataFilesOf } = await import('../../protocol/ports/version.ts')
+  const evalFiles = await dataFilesOf(checked, version, 'eval')
   const { device, ready } = worker.begin(signal, {
     manifest,
     genesis,

@@ -2,12 +2,18 @@
  * Presence: how a peer comes to be known and stays so, the same on every host. It dials the addresses it was told to join
  * and tries again, answers the listing protocol, asks those who answer it, and tells them which versions it serves.
  */
-import type { Libp2p, PrivateKey } from '@libp2p/interface'
+import type { IdentifyResult, Libp2p, PrivateKey } from '@libp2p/interface'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { Fault } from '../errors.ts'
 import { CARD_LIFETIME_MS, type Card, readCard, signCard } from '../message.ts'
 import { parseAddress } from './libp2p.ts'
-import { type ListingBook, type RegistryClient, registryClient, serveRegistry } from './registry.ts'
+import {
+  LISTING_PROTOCOL,
+  type ListingBook,
+  type RegistryClient,
+  registryClient,
+  serveRegistry,
+} from './registry.ts'
 
 export interface Presence {
   registry: RegistryClient<Card>
@@ -133,6 +139,48 @@ export async function keepPresence(options: PresenceOptions): Promise<Presence> 
     await close()
     throw error
   }
+}
+
+/** Peers remembered for a start with no bootstrap, and addresses of each. */
+const REMEMBERED_PEERS = 32
+const ADDRESSES_OF_A_PEER = 3
+/** Peers met last time that are dialled at the start. */
+export const DIALLED_AT_START = 8
+
+export interface Met {
+  /** Addresses of those we met, then of `before`, the last met first. */
+  addresses(before: readonly string[]): string[]
+  close(): void
+}
+
+/** Remembers who answers the listing protocol and how we can dial them again; `changed` tells when there is news. */
+export function rememberMet(libp2p: Libp2p, changed: () => void = () => {}): Met {
+  const met = new Map<string, string[]>()
+  const onIdentify = ({ detail }: CustomEvent<IdentifyResult>) => {
+    if (!detail.protocols.includes(LISTING_PROTOCOL)) return
+    const peer = detail.peerId.toString()
+    const dialled = detail.connection.direction === 'outbound' ? [detail.connection.remoteAddr] : []
+    const addresses = [...dialled, ...detail.listenAddrs.filter(isDialable)].map((address) =>
+      withPeer(address, peer),
+    )
+    met.delete(peer)
+    met.set(peer, [...new Set(addresses)].slice(0, ADDRESSES_OF_A_PEER))
+    if (met.size > REMEMBERED_PEERS) met.delete(met.keys().next().value!)
+    changed()
+  }
+  libp2p.addEventListener('peer:identify', onIdentify)
+  return {
+    addresses(before) {
+      const now = [...met.values()].toReversed().flat()
+      return [...new Set([...now, ...before])].slice(0, REMEMBERED_PEERS * ADDRESSES_OF_A_PEER)
+    },
+    close: () => libp2p.removeEventListener('peer:identify', onIdentify),
+  }
+}
+
+/** Addresses that a person named, now or before, the last first. */
+export function joinedOf(joins: ReadonlyMap<string, unknown>, before: readonly string[]): string[] {
+  return [...new Set([...joins.keys(), ...before])].slice(0, REMEMBERED_PEERS)
 }
 
 /** Signs and spreads the cards that say which versions this peer serves. */

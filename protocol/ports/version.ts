@@ -168,6 +168,20 @@ function joinParams(
   )
 }
 
+/** What a version brings of its owner's data: `sample` to begin with, `eval` to measure on. Nothing where it names a CID. */
+export async function dataFilesOf(
+  { manifest }: Pick<CheckedVersion, 'manifest'>,
+  files: VersionFiles,
+  which: 'sample' | 'eval',
+): Promise<{ path: string; bytes: Uint8Array }[]> {
+  const place = manifest.data[which]
+  if (place === undefined) return []
+  const paths = manifest.files
+    .map(({ path }) => path)
+    .filter((path) => path === place || path.startsWith(`${place}/`))
+  return Promise.all(paths.map(async (path) => ({ path, bytes: await files.read(path) })))
+}
+
 function putShards(files: Map<string, Uint8Array>, bytes: Uint8Array, group: number): string[] {
   const shards = [...shardsOf(bytes, group)]
   for (const [path, shard] of shards) files.set(path, shard)

@@ -195,7 +195,7 @@ async function trainerOf(
 
 async function packOf(model: TrainModel): Promise<Trainer> {
   const { plain: kernels } = await engineBinaries()
-  const options = { backend: 'wasm', wasmFolder: tfjsWasmFolder(), kernels }
+  const options = { backend: 'wasm', wasmPlaces: tfjsWasmFolder(), kernels }
   return createTfjsGraphTrainer(graphIn(model), options)
 }
 

@@ -11,11 +11,13 @@ import { registerPack } from './pack.ts'
 import { graphOf, type Layer, type Topology } from './topology.ts'
 import type { Batch, Trainer } from './trainer.ts'
 
+/** Where tfjs-backend-wasm*.wasm lie: their folder (path or URL, with its last slash), or an address for each name. */
+export type WasmPlaces = string | Record<string, string>
+
 export interface TfjsOptions {
   /** `auto` takes wasm, and cpu where wasm does not start; any other name is of a backend that the host has registered. */
   backend: string
-  /** Folder (path or URL, with its last slash) of tfjs-backend-wasm*.wasm. */
-  wasmFolder: string
+  wasmPlaces: WasmPlaces
   /** The engine's plain build, whose kernels do what TensorFlow.js' wasm backend lacks. */
   kernels: BufferSource
   /** Values of the frozen weights, in the topology's order; none unless given. */
@@ -160,11 +162,11 @@ async function startNext({ backend, ...options }: TfjsOptions): Promise<string> 
 /** TensorFlow.js may quietly take another backend than the one asked for, so the answer is what it really has. */
 async function started(
   name: string,
-  { wasmFolder, kernels }: Omit<TfjsOptions, 'backend'>,
+  { wasmPlaces, kernels }: Omit<TfjsOptions, 'backend'>,
 ): Promise<boolean> {
   if (name === 'wasm' && !WebAssembly.validate(kernels)) return false // a machine without SIMD
   if (name === 'cpu') await import('@tensorflow/tfjs-backend-cpu')
-  if (name === 'wasm') await importWasm(wasmFolder)
+  if (name === 'wasm') await importWasm(wasmPlaces)
   if (!(await isSet(name))) return false
   if (name === 'wasm') await registerPack(tf.backend() as BackendWasm, kernels)
   return true
@@ -180,13 +182,13 @@ async function isSet(name: string): Promise<boolean> {
 
 let wasmImported = false
 
-async function importWasm(folder: string): Promise<void> {
+async function importWasm(places: WasmPlaces): Promise<void> {
   if (wasmImported) return
   wasmImported = true
   const wasm = await import('@tensorflow/tfjs-backend-wasm')
   // Threads gain nothing on the small models of a swarm, and need a page that is cross-origin isolated.
   tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false)
-  wasm.setWasmPaths(folder)
+  wasm.setWasmPaths(places)
 }
 
 /**

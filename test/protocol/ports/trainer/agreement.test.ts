@@ -175,7 +175,7 @@ test.each(['wasm', 'cpu'] as const)('on %s steps leave no tensors behind', async
 const kernels = binaries.plain
 const tfjs = (topology: Topology, backend: 'wasm' | 'cpu') =>
   createTfjsTrainer(topology, {
-    ...{ backend, wasmFolder: tfjsWasmFolder(), kernels, frozen: frozenOf(topology) },
+    ...{ backend, wasmPlaces: tfjsWasmFolder(), kernels, frozen: frozenOf(topology) },
   })
 
 const planned = (topology: Topology, simd: 'plain' | 'relaxed') =>

@@ -68,7 +68,7 @@ function bench() {
   }
   const tfjs = (topology: Topology, backend: string) =>
     createTfjsTrainer(topology, {
-      ...{ backend, wasmFolder: tfjsWasmFolder(), kernels: binaries.plain },
+      ...{ backend, wasmPlaces: tfjsWasmFolder(), kernels: binaries.plain },
     })
   const ways = (others: Candidate[] = []): Ways => ({
     engine: async (topology, simd) =>

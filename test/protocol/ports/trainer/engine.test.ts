@@ -27,7 +27,7 @@ const recipes = [
 let tfjs: Trainer
 beforeAll(async () => {
   tfjs = await createTfjsTrainer(dense, {
-    ...{ backend: 'wasm', wasmFolder: tfjsWasmFolder(), kernels: binaries.plain },
+    ...{ backend: 'wasm', wasmPlaces: tfjsWasmFolder(), kernels: binaries.plain },
   })
   return () => tfjs.close()
 })

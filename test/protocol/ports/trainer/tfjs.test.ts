@@ -15,7 +15,7 @@ import { denseJson, modelJson, paramsOf, topologyOf } from '../../../support/mod
 
 const options = {
   backend: 'wasm',
-  wasmFolder: tfjsWasmFolder(),
+  wasmPlaces: tfjsWasmFolder(),
   kernels: binaries.plain,
 } as const
 

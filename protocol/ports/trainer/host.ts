@@ -1,0 +1,66 @@
+import { sizeOf } from '../../params.ts'
+import { type Candidate, startTrainer } from './choose.ts'
+import type { BackendName } from './commands.ts'
+import { type Binaries, createEngineTrainer } from './engine.ts'
+import { floatsFrom } from './learner.ts'
+import type { WasmPlaces } from './tfjs.ts'
+import type { StartHelper } from './threads.ts'
+import { readTopology, type Topology } from './topology.ts'
+import type { Trainer } from './trainer.ts'
+
+/** What a host brings so that models train on it. */
+export interface TrainerHost {
+  binaries(): Promise<Binaries>
+  /** How it starts another thread; without it there is one. */
+  startHelper: StartHelper | undefined
+  cores: number
+  /** What a model may take here, bytes. */
+  memoryBytes(): number
+  /** Where the binaries of TensorFlow.js lie, for the models that it trains. */
+  wasmPlaces(): WasmPlaces
+  /** Other ways that it has; `start` makes a trainer of a backend that was registered with TensorFlow.js. */
+  others?(start: (topology: Topology, backend: string) => Promise<Trainer>): Candidate[]
+}
+
+export interface TrainerOptions {
+  backend: BackendName
+  batchSize: number
+  /** Unless given, as many as the model gains by, and one core less than there are at most. */
+  threads?: number | undefined
+  /** The version's frozen weights, float32 little-endian; none unless given. */
+  frozen?: Uint8Array | undefined
+}
+
+/**
+ * A trainer for a version's model.json, read again within what the host has free. TensorFlow.js is loaded only where it
+ * trains. Throws Fault `no-backend` when what was asked for cannot train the model.
+ */
+export async function createTrainerOn(
+  host: TrainerHost,
+  modelJson: string,
+  { backend, batchSize, threads, frozen = new Uint8Array(0) }: TrainerOptions,
+): Promise<Trainer> {
+  const { startHelper, cores } = host
+  const topology = readTopology(modelJson, { memoryBytes: host.memoryBytes(), batchSize })
+  const binaries = await host.binaries()
+  const held = floatsFrom(frozen, sizeOf(topology.frozen))
+  const startTfjs = async (topology: Topology, backend: string) => {
+    const { createTfjsTrainer } = await import('./tfjs.ts')
+    const options = { wasmPlaces: host.wasmPlaces(), kernels: binaries.plain, frozen: held }
+    return createTfjsTrainer(topology, { backend, ...options })
+  }
+  return startTrainer(
+    topology,
+    { backend, batchSize },
+    {
+      engine: (topology, simd) =>
+        createEngineTrainer(topology, {
+          ...{ batchSize, simd, binaries, threads, cores, frozen: held },
+          ...(startHelper && { startHelper }),
+        }),
+      tfjs: startTfjs,
+      others: host.others?.(startTfjs) ?? [],
+      now: () => performance.now(),
+    },
+  )
+}
