@@ -1,12 +1,227 @@
+/**
+ * Host: one libp2p node in the window, for gossip, swaps and Helia. It dials WebSocket and WebRTC, is reached over WebRTC that
+ * a relay introduced, answers the listing protocol and remembers whom it met.
+ */
+import { circuitRelayTransport } from '@libp2p/circuit-relay-v2'
+import type { Libp2p } from '@libp2p/interface'
+import { webRTC, webRTCDirect } from '@libp2p/webrtc'
+import { webSockets } from '@libp2p/websockets'
+import type { Multiaddr } from '@multiformats/multiaddr'
 import { Fault } from '../protocol/errors.ts'
-import type { Services } from './services.ts'
+import { type Card, readCard } from '../protocol/message.ts'
+import {
+  isLocal,
+  libp2pDefaults,
+  type Node,
+  parseAddress,
+  pathOf,
+  relayTransportLimits,
+  type TransportFactory,
+} from '../protocol/ports/libp2p.ts'
+import {
+  DIALLED_AT_START,
+  joinedOf,
+  keepPresence,
+  type Presence,
+  rememberMet,
+} from '../protocol/ports/presence.ts'
+import { createListingBook, type ListingBook } from '../protocol/ports/registry.ts'
+import type { Finder } from '../protocol/ports/resolve.ts'
+import { openStore } from '../protocol/ports/store.ts'
+import { has } from './abilities.ts'
+import type { Home } from './home.ts'
+import type { NetworkView } from './services.ts'
 
-/** The network of this page. Throws Fault until there is one. */
-export async function createServices(): Promise<Services> {
-  throw new Fault({
-    kind: 'network',
-    type: 'no-network',
-    message: 'this page was built without a network',
-    hint: 'use mlstore on the command line',
+export interface Host extends Finder, Pick<Presence, 'announce' | 'addresses'> {
+  home: Home
+  libp2p: Node
+  book: ListingBook<Card>
+  /** Dials an address now, and again while this page is open. Throws Fault `wrong-address` or `unreachable`. */
+  dial(address: string): Promise<void>
+  /** How the network stands now, and whenever that changes; gives a function that ends it. */
+  watch(listener: (network: NetworkView) => void): () => void
+}
+
+/** One dial of what a person gave. */
+const DIAL_LIMIT_MS = 15_000
+/** Nobody answered for this long: we are offline until somebody does. */
+const LOOKING_MS = 12_000
+/** What connections tell is gathered for this long; round-trip times are looked at as often. */
+const SOON_MS = 100
+const LOOK_EVERY_MS = 2_000
+
+/** Starts a node in a home and begins to join. `join` are addresses that a link or the page's own server gave. */
+export async function startHost(home: Home, join: readonly string[]): Promise<Host> {
+  const joins = new Map<string, Multiaddr>()
+  for (const address of [...join, ...home.config.joined]) {
+    try {
+      joins.set(address, parseAddress(address))
+    } catch {
+      // A link or an older page said so: what else there is may do.
+    }
+  }
+  let told: ReadonlyMap<string, Multiaddr> = joins
+  const { libp2p, store } = await openStore({
+    blockstore: home.blockstore,
+    datastore: home.datastore,
+    libp2p: libp2pDefaults({
+      privateKey: home.peerKey,
+      transports: transports(),
+      listen: ['/p2p-circuit', ...(has('webrtc') ? ['/webrtc'] : [])],
+      datastore: home.datastore,
+      relay: false,
+      gossip: true,
+      dialLocal: () => isLocalPage() || [...told.values()].some(isLocal),
+    }),
   })
+  const node = libp2p as unknown as Libp2p
+  const book = await openBook(home)
+  const presence = await keepPresence({
+    libp2p: node,
+    key: home.peerKey,
+    book,
+    join: joins,
+    remembered: home.config.peers.slice(0, DIALLED_AT_START),
+  })
+  told = presence.joins
+  const { peers: before, joined: named } = home.config
+  const save = () =>
+    home
+      .saveConfig({ peers: met.addresses(before), joined: joinedOf(told, named) })
+      .catch(() => undefined)
+  const met = rememberMet(node, () => void save())
+  return {
+    home,
+    libp2p: libp2p as unknown as Node,
+    store,
+    registry: presence.registry,
+    book,
+    join: presence.join,
+    online: presence.online,
+    announce: presence.announce,
+    addresses: presence.addresses,
+    async dial(address) {
+      const parsed = parseAddress(address)
+      presence.join([address])
+      void save()
+      try {
+        await node.dial(parsed, { signal: AbortSignal.timeout(DIAL_LIMIT_MS) })
+      } catch (error) {
+        throw unreachable(address, error)
+      }
+    },
+    watch: (listener) => watch(node, presence, listener),
+  }
+}
+
+function transports(): TransportFactory[] {
+  const rtcConfiguration = { iceServers: [] }
+  const direct = [webRTCDirect({ rtcConfiguration }), webRTC({ rtcConfiguration })]
+  return [
+    webSockets(),
+    ...(has('webrtc') ? direct : []),
+    circuitRelayTransport(relayTransportLimits),
+  ]
+}
+
+/** A page that came from this machine or a private network may knock at doors there. */
+function isLocalPage(): boolean {
+  const { hostname } = location
+  if (hostname === 'localhost' || hostname.endsWith('.localhost')) return true
+  const bare = hostname.replace(/^\[|\]$/g, '')
+  if (bare.includes(':')) return isLocal(`/ip6/${bare}/tcp/1`)
+  return /^[\d.]+$/.test(bare) && isLocal(`/ip4/${bare}/tcp/1`)
+}
+
+async function openBook(home: Home): Promise<ListingBook<Card>> {
+  let isPending = true // until what was kept is back
+  const book: ListingBook<Card> = createListingBook<Card>({
+    readCard,
+    changed() {
+      if (isPending) return
+      isPending = true
+      queueMicrotask(() => {
+        isPending = false
+        void home.saveListings(book.snapshot()).catch(() => undefined)
+      })
+    },
+  })
+  const snapshot = await home.readListings().catch(() => undefined)
+  if (snapshot) await book.restore(snapshot, Date.now()).catch(() => undefined)
+  isPending = false
+  return book
+}
+
+const events = [
+  'connection:open',
+  'connection:close',
+  'peer:identify',
+  'peer:update',
+  'self:peer:update',
+] as const
+
+function watch(
+  libp2p: Libp2p,
+  presence: Presence,
+  listener: (network: NetworkView) => void,
+): () => void {
+  const startedAt = performance.now()
+  let said = ''
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const look = () => {
+    timer = undefined
+    const view = viewOf(libp2p, presence, performance.now() - startedAt)
+    const text = JSON.stringify(view)
+    if (text === said) return
+    said = text
+    listener(view)
+  }
+  const soon = () => {
+    timer ??= setTimeout(look, SOON_MS)
+  }
+  for (const event of events) libp2p.addEventListener(event, soon)
+  addEventListener('online', soon)
+  addEventListener('offline', soon)
+  const repeat = setInterval(look, LOOK_EVERY_MS)
+  look()
+  return () => {
+    for (const event of events) libp2p.removeEventListener(event, soon)
+    removeEventListener('online', soon)
+    removeEventListener('offline', soon)
+    clearInterval(repeat)
+    clearTimeout(timer)
+  }
+}
+
+function viewOf(libp2p: Libp2p, presence: Presence, ageMs: number): NetworkView {
+  const best = new Map<string, NetworkView['peers'][number]>()
+  for (const connection of libp2p.getConnections()) {
+    if (connection.status !== 'open') continue
+    const peer = connection.remotePeer.toString()
+    const row = { peer, path: pathOf(connection), rttMs: connection.rtt }
+    const before = best.get(peer)
+    if (!before || before.path === 'relay') best.set(peer, row)
+  }
+  const registries = presence.registry.registries().length
+  const isLooking = ageMs < LOOKING_MS && navigator.onLine
+  return {
+    phase: best.size > 0 ? 'online' : isLooking ? 'looking' : 'offline',
+    peer: libp2p.peerId.toString(),
+    addresses: presence.addresses(),
+    registries,
+    peers: [...best.values()],
+  }
+}
+
+function unreachable(address: string, cause: unknown): Fault {
+  return new Fault(
+    {
+      kind: 'network',
+      type: 'unreachable',
+      address,
+      message: `nobody answered at ${address} within ${DIAL_LIMIT_MS / 1000} s`,
+      hint: 'check that the peer runs; this page goes on trying',
+    },
+    cause,
+  )
 }

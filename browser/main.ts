@@ -6,7 +6,7 @@ import App from './App.vue'
 
 /** What is seen comes first; the network, which is ten times as large, after the first paint. */
 const page = createPage(
-  painted().then(async () => (await import('./host.ts')).createServices()),
+  painted().then(async () => (await import('./open.ts')).createServices()),
   location.hash,
   loadSettings(),
 )

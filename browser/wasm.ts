@@ -1,4 +1,5 @@
 import type { Binaries } from '../protocol/ports/trainer/engine.ts'
+import type { WasmPlaces } from '../protocol/ports/trainer/tfjs.ts'
 
 /** The two builds of the engine's kernels, from where the page came from. */
 export async function engineBinaries(): Promise<Binaries> {
@@ -7,6 +8,20 @@ export async function engineBinaries(): Promise<Binaries> {
     bytesAt(new URL('../protocol/engine/binaries/relaxed.wasm', import.meta.url)),
   ])
   return { plain, relaxed }
+}
+
+/** TensorFlow.js' own, for the models that it trains; one is fetched when it is needed. */
+export function tfjsWasmPlaces(): WasmPlaces {
+  return {
+    'tfjs-backend-wasm.wasm': new URL(
+      '../node_modules/@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm.wasm',
+      import.meta.url,
+    ).href,
+    'tfjs-backend-wasm-simd.wasm': new URL(
+      '../node_modules/@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm-simd.wasm',
+      import.meta.url,
+    ).href,
+  }
 }
 
 async function bytesAt(address: URL): Promise<ArrayBuffer> {

@@ -14,6 +14,7 @@ import {
   writeDigitsDraft,
 } from './samples/digits.ts'
 import { block, fold, line, newRow, type PeerRow, percent } from './start/block.ts'
+import { buildPage, type ServedPage, servePage } from './start/page.ts'
 import { failed, killAll, type Program, run, start } from './start/processes.ts'
 
 /**
@@ -41,6 +42,8 @@ const GUEST_DIGITS = 800
 /** Off a terminal a line is said this often. */
 const LINE_EVERY_MS = 5000
 const DRAW_EVERY_MS = 200
+/** Programs dial the first, pages the second. */
+const LISTEN = ['--listen', '/ip4/127.0.0.1/tcp/0', '--listen', '/ip4/127.0.0.1/tcp/0/ws']
 /** Any single step but training: start, publish, release, evaluate. */
 const STEP_MS = 120_000
 
@@ -53,6 +56,7 @@ interface Options {
 
 interface Demo extends Options {
   bootstrap: Program
+  page: ServedPage
   address: string
   genesis: string
   shares: string[]
@@ -73,6 +77,7 @@ async function main(): Promise<void> {
     const alone = options.swap && options.rounds !== undefined ? await measureAlone(demo) : accuracy
     tellResult(demo, { alone, local: accuracy, released: release.accuracy }, seconds, release.cid)
   } finally {
+    demo.page.close()
     demo.bootstrap.interrupt()
     await demo.bootstrap.ended
     killAll()
@@ -107,6 +112,8 @@ function readOptions(): Options | undefined {
 async function prepare(options: Options): Promise<Demo> {
   const { home } = options
   await emptied(home)
+  const building = buildPage()
+  building.catch(() => {}) // thrown below
   say('dealing 7,200 handwritten digits: each of three peers gets some of the ten ...')
   const { train, test } = splitDigits(await readDigits())
   const all = Array.from({ length: train.size }, (_, row) => row)
@@ -120,17 +127,19 @@ async function prepare(options: Options): Promise<Demo> {
     ...['--json', '--host', '127.0.0.1', '--ws', '0', '--tcp', '0', '--udp', '0', '--http', '0'],
     ...['--home', join(home, 'bootstrap')],
   ])
-  const address = await addressOf(bootstrap)
+  const { tcp: address, ws } = await addressesOf(bootstrap)
   const published = await run('mlstore publish', 'mlstore', [
     ...['publish', join(home, 'draft'), '--json', '--join', address],
-    ...['--home', join(home, 'peer-1'), '--listen', '/ip4/127.0.0.1/tcp/0'],
+    ...['--home', join(home, 'peer-1'), ...LISTEN],
   ])
   const genesis = String(published.cid)
   say(`published the model digits:\n  ${genesis}`)
   const rows = dealt.map((digits, index) => newRow(`peer-${index + 1}`, labelsOf(digits).join('')))
+  await building
   const demo = {
     ...options,
     bootstrap,
+    page: await servePage([ws]),
     address,
     genesis,
     shares,
@@ -164,13 +173,15 @@ async function emptied(home: string): Promise<void> {
   await mkdir(home, { recursive: true })
 }
 
-async function addressOf(bootstrap: Program): Promise<string> {
+/** Where the bootstrap is reached by programs, and by pages. */
+async function addressesOf(bootstrap: Program): Promise<{ tcp: string; ws: string }> {
   const timer = setTimeout(() => bootstrap.kill(), STEP_MS)
   for await (const said of bootstrap.lines) {
     clearTimeout(timer)
-    const addresses = said.addresses as string[] | undefined
-    const tcp = addresses?.find((address) => /\/ip4\/127\.0\.0\.1\/tcp\/\d+\/p2p\//.test(address))
-    if (tcp) return tcp
+    const addresses = (said.addresses as string[] | undefined) ?? []
+    const tcp = addresses.find((address) => /\/ip4\/127\.0\.0\.1\/tcp\/\d+\/p2p\//.test(address))
+    const ws = addresses.find((address) => /\/ip4\/127\.0\.0\.1\/tcp\/\d+\/ws\/p2p\//.test(address))
+    if (tcp && ws) return { tcp, ws }
   }
   clearTimeout(timer)
   throw failed(bootstrap, await bootstrap.ended)
@@ -225,14 +236,7 @@ function startPeer(
   return start(name, 'mlstore', [
     // The version by its CID: the control starts where the swarm did, not from the swarm's release.
     ...['train', genesis, '--json', '--data', shares[index]!, '--join', address],
-    ...[
-      '--home',
-      join(home, name),
-      '--listen',
-      '/ip4/127.0.0.1/tcp/0',
-      '--seed',
-      String(index + 1),
-    ],
+    ...['--home', join(home, name), ...LISTEN, '--seed', String(index + 1)],
     // Three peers on one machine do not take its cores from each other.
     ...['--threads', '1'],
     // A peer of a swarm is told when to finish; one that trains alone counts for itself.
@@ -287,7 +291,6 @@ async function measureAlone(demo: Demo): Promise<number> {
 async function releaseAndMeasure(demo: Demo): Promise<{ cid: string; accuracy: number }> {
   say('releasing ...')
   const { address, home } = demo
-  const listen = ['--listen', '/ip4/127.0.0.1/tcp/0']
   const seeder = start('mlstore release', 'mlstore', [
     ...[
       'release',
@@ -298,7 +301,7 @@ async function releaseAndMeasure(demo: Demo): Promise<{ cid: string; accuracy: n
       address,
       '--home',
       join(home, 'peer-1'),
-      ...listen,
+      ...LISTEN,
     ],
   ])
   try {
@@ -320,7 +323,7 @@ async function releaseAndMeasure(demo: Demo): Promise<{ cid: string; accuracy: n
 function startSeed({ address, home, genesis }: Demo, peer: number, cid = genesis): Program {
   return start('mlstore seed', 'mlstore', [
     ...['seed', cid, '--json', '--join', address],
-    ...['--home', join(home, `peer-${peer}`), '--listen', '/ip4/127.0.0.1/tcp/0'],
+    ...['--home', join(home, `peer-${peer}`), ...LISTEN],
   ])
 }
 
@@ -340,9 +343,10 @@ async function firstLine(program: Program): Promise<Record<string, unknown>> {
 
 // Telling ----------------------------------------------------------------------------------------------------------------
 
-function tellGuest({ address, home }: Demo): void {
+function tellGuest({ address, home, page, genesis }: Demo): void {
   const data = relative(process.cwd(), join(home, 'digits-guest.csv'))
   const own = relative(process.cwd(), join(home, 'guest'))
+  say(`\nJoin from a browser, and draw digits of your own:\n\n  ${page.address}#/m/${genesis}`)
   say('\nA fourth peer joins from another terminal, in this folder, with:\n')
   say(`  npx mlstore train digits --data ${data} \\\n    --home ${own} --join \\\n    ${address}\n`)
 }

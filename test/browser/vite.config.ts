@@ -12,7 +12,7 @@ export default mergeConfig(
         name: 'pretended-services',
         enforce: 'pre',
         resolveId: (id) =>
-          id.endsWith('./host.ts')
+          id.endsWith('./open.ts')
             ? fileURLToPath(new URL('./services.ts', import.meta.url))
             : undefined,
       },

@@ -67,26 +67,51 @@ export async function encodeCheckpoint({ facts, arrays }: Checkpoint): Promise<U
 
 /** A checkpoint, or why these bytes are none: truncated, changed, or of another version. Arrays may be views of `bytes`. */
 export async function decodeCheckpoint(bytes: Uint8Array): Promise<Checkpoint | BrokenCheckpoint> {
-  if (bytes.length < HEADER_BYTES || !MAGIC.every((byte, i) => bytes[i] === byte))
-    return broken('no header')
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-  const version = view.getUint32(8, true)
-  if (version !== VERSION) return broken(`version ${version}, expected ${VERSION}`)
-  const length = view.getUint32(12, true)
-  const json = bytes.subarray(HEADER_BYTES, HEADER_BYTES + length)
-  if (length > MAX_JSON_BYTES || json.length < length) return broken('cut short in its facts')
-  if (hex(await digestOf(json)) !== hex(bytes.subarray(16, HEADER_BYTES)))
-    return broken('its facts have changed')
-  const { facts, arrays: list } = JSON.parse(new TextDecoder().decode(json))
+  const head = await headOf(async (start, end) => bytes.subarray(start, end))
+  if ('type' in head) return head
   const arrays: Record<string, Float32Array> = {}
-  let at = HEADER_BYTES + length
-  for (const { name, length, sha256 } of list) {
+  let at = head.bytes
+  for (const { name, length, sha256 } of head.arrays) {
     const part = bytes.subarray(at, (at += 4 * length))
     if (part.length !== 4 * length) return broken(`cut short in ${name}`)
     if (hex(await digestOf(part)) !== sha256) return broken(`${name} has changed`)
     arrays[name] = floatsOf(part)
   }
+  const { facts } = head
   return at === bytes.length ? { facts, arrays } : broken(`${bytes.length - at} bytes too many`)
+}
+
+/** Gives a file's bytes from start ..< end, fewer at its end. */
+export type ReadPart = (start: number, end: number) => Promise<Uint8Array>
+
+/** What a checkpoint says of itself, without reading its arrays. */
+export async function factsOf(read: ReadPart): Promise<CheckpointFacts | BrokenCheckpoint> {
+  const head = await headOf(read)
+  return 'type' in head ? head : head.facts
+}
+
+interface Head {
+  facts: CheckpointFacts
+  arrays: { name: string; length: number; sha256: string }[]
+  /** All before the arrays. */
+  bytes: number
+}
+
+async function headOf(read: ReadPart): Promise<Head | BrokenCheckpoint> {
+  const header = await read(0, HEADER_BYTES)
+  if (header.length < HEADER_BYTES || !MAGIC.every((byte, i) => header[i] === byte))
+    return broken('no header')
+  const view = new DataView(header.buffer, header.byteOffset, header.length)
+  const version = view.getUint32(8, true)
+  if (version !== VERSION) return broken(`version ${version}, expected ${VERSION}`)
+  const length = view.getUint32(12, true)
+  if (length > MAX_JSON_BYTES) return broken('cut short in its facts')
+  const json = await read(HEADER_BYTES, HEADER_BYTES + length)
+  if (json.length < length) return broken('cut short in its facts')
+  if (hex(await digestOf(json)) !== hex(header.subarray(16, HEADER_BYTES)))
+    return broken('its facts have changed')
+  const { facts, arrays } = JSON.parse(new TextDecoder().decode(json))
+  return { facts, arrays, bytes: HEADER_BYTES + length }
 }
 
 export interface BrokenCheckpoint {

@@ -1,0 +1,45 @@
+import type { FaultDetail } from '../protocol/errors.ts'
+import type { Manifest } from '../protocol/manifest.ts'
+import type { DataReport, Examples, Skips } from '../protocol/ports/examples.ts'
+import type { Command, WorkerEvent, WorkerInit } from '../protocol/ports/trainer/commands.ts'
+
+/** What the window and its worker say to each other. A worker's first message is its job; it has one for as long as it lives. */
+export type Job = LearnJob | PredictJob
+
+/** Hosts a learner: every other message is a Command, what comes back are WorkerEvents. */
+export interface LearnJob {
+  type: 'learn'
+  init: WorkerInit
+  own: OwnData
+  /** What people call the model: a checkpoint remembers it. */
+  title: string
+}
+
+/** What the person brought, before it is split and scaled. */
+export interface OwnData {
+  examples: Examples
+  format: DataReport['format']
+  skips: Skips
+}
+
+/** Predicts by the params it is told: every other message is a PredictCommand, what comes back are PredictEvents. */
+export interface PredictJob {
+  type: 'predict'
+  manifest: Manifest
+  modelJson: string
+  /** Frozen weights, float32 little-endian; empty when there are none. */
+  frozen: Uint8Array
+}
+
+export type PredictCommand =
+  /** float32, little-endian, in tensor order; for every `predict` that follows. */
+  | { type: 'load'; params: Uint8Array }
+  /** Answered by `predicted`. Float32Array[size × width], as the model takes them. */
+  | { type: 'predict'; id: number; inputs: Float32Array; size: number }
+
+export type PredictEvent =
+  | { type: 'predicted'; id: number; probabilities: Float32Array }
+  /** Nothing follows. */
+  | { type: 'failed'; detail: FaultDetail }
+
+export type { Command, WorkerEvent }

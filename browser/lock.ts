@@ -1,0 +1,13 @@
+/** What only one tab of a profile may have at a time; the browser gives it back when the tab is gone, however that ended. */
+
+/** Gives a function that gives it back, or undefined when another tab has it. Where a browser has no locks, nobody waits. */
+export function takeLock(name: string): Promise<(() => void) | undefined> {
+  const { locks } = navigator
+  if (!locks) return Promise.resolve(() => {})
+  return new Promise((resolve) => {
+    void locks.request(name, { ifAvailable: true }, (lock) => {
+      if (!lock) return resolve(undefined)
+      return new Promise<void>((release) => resolve(release))
+    })
+  })
+}

@@ -1,0 +1,58 @@
+import { Fault } from '../protocol/errors.ts'
+import type { Job } from './jobs.ts'
+import workerFile from './worker.ts?worker&url'
+
+/** A running worker: messages in order, and its death told once. */
+export interface RunningWorker {
+  post(message: unknown, transfer?: Transferable[]): void
+  close(): void
+}
+
+interface Policy {
+  createScriptURL(address: string): string
+}
+
+/** Only the page's own file becomes a worker. Where a browser has no Trusted Types, an address is one as it is. */
+const { trustedTypes } = globalThis as unknown as {
+  trustedTypes?: {
+    createPolicy(name: string, rules: Policy): Policy
+  }
+}
+const policy: Policy = trustedTypes?.createPolicy('mlstore', { createScriptURL: ours }) ?? {
+  createScriptURL: ours,
+}
+
+function ours(address: string): string {
+  if (new URL(address, location.href).origin === location.origin) return address
+  throw new Error(`no worker comes from ${address}`)
+}
+
+/** Starts a worker and gives it its job. */
+export function startWorker<Said>(
+  job: Job,
+  transfer: Transferable[],
+  { onSaid, onDied }: { onSaid: (said: Said) => void; onDied: (why: Fault) => void },
+): RunningWorker {
+  const worker = new Worker(policy.createScriptURL(workerFile), { type: 'module' })
+  worker.addEventListener('message', ({ data }) => onSaid(data))
+  worker.addEventListener('error', (event) => {
+    event.preventDefault()
+    onDied(died(event.message))
+  })
+  worker.postMessage(job, transfer)
+  return {
+    post: (message, transfer = []) => worker.postMessage(message, transfer),
+    close: () => worker.terminate(),
+  }
+}
+
+function died(message: string | undefined): Fault {
+  return new Fault({
+    kind: 'resource',
+    type: 'worker-died',
+    message: message
+      ? `the training thread ended: ${message}`
+      : 'the training thread could not be loaded, or this device has no memory left for it',
+    hint: 'close other tabs, then try again; the checkpoint is unharmed',
+  })
+}

@@ -1,0 +1,203 @@
+import { Fault } from '../protocol/errors.ts'
+import { joinSwarm, systemClock } from '../protocol/index.ts'
+import type { StoredVersion } from '../protocol/ports/store.ts'
+import { dataFilesOf } from '../protocol/ports/version.ts'
+import { randomFrom } from '../protocol/random.ts'
+import type { Report } from '../protocol/report.ts'
+import { checkpointedAt } from './checkpoint.ts'
+import type { Host } from './host.ts'
+import { type RunningLearner, startLearner } from './learner.ts'
+import { takeLock } from './lock.ts'
+import { startPredictor } from './predictor.ts'
+import type { Run, TrainOptions } from './services.ts'
+
+/** Registries are asked for cards, and given ours, within this. */
+const INTRODUCTION_MS = 8000
+/** A run that was away for more than this many rounds' time pulls a live peer's state. */
+const ROUNDS_AWAY = 20
+const ROUND_MS = 250
+/** The learner loads data and measures a step within this, or something is wrong with it. */
+const READY_MS = 5 * 60_000
+/** Its last checkpoint. */
+const GOODBYE_MS = 30_000
+/** Fetching a release to keep and serve it. */
+const RELEASE_MS = 10 * 60_000
+
+/** Joins a version's swarm and trains. Throws Fault `already-training` when another tab of this profile does. */
+export async function startRun(
+  host: Host,
+  version: StoredVersion,
+  options: TrainOptions,
+): Promise<Run> {
+  const release = await takeLock('mlstore-training')
+  if (!release) throw alreadyTraining()
+  let learner: RunningLearner | undefined
+  try {
+    const { manifest, checked, cid } = version
+    const genesis = manifest.genesis ?? cid
+    const { examples, format, skips } = options
+    const at = options.resume ? await checkpointedAt(genesis) : undefined
+    learner = startLearner({
+      type: 'learn',
+      title: manifest.title,
+      own: { examples, format, skips },
+      init: {
+        manifest,
+        genesis,
+        version: cid,
+        modelJson: checked.modelJson,
+        params: checked.params.slice(),
+        frozen: checked.frozen,
+        data: { path: 'this page' },
+        evalFiles: await dataFilesOf(checked, version, 'eval'),
+        seed: randomBelow(2 ** 32),
+        checkpointPath: genesis,
+        resume: options.resume,
+        backend: 'auto',
+      },
+    })
+    return await join(host, version, options, { learner, genesis, at, release })
+  } catch (error) {
+    learner?.close()
+    release()
+    throw error
+  }
+}
+
+interface Started {
+  learner: RunningLearner
+  genesis: string
+  /** When its checkpoint was written, milliseconds since 1970. */
+  at: number | undefined
+  release: () => void
+}
+
+async function join(
+  host: Host,
+  { manifest, checked, cid }: StoredVersion,
+  { rounds }: TrainOptions,
+  { learner, genesis, at, release }: Started,
+): Promise<Run> {
+  const awayMs = at === undefined ? 0 : Date.now() - at
+  const ready = within(learner.ready, READY_MS)
+  const swarm = await joinSwarm({
+    manifest,
+    genesis,
+    version: cid,
+    libp2p: host.libp2p,
+    introductions: {
+      cards: (genesis) =>
+        host.registry.cards(genesis, { signal: AbortSignal.timeout(INTRODUCTION_MS) }),
+      putCard: (bytes) =>
+        host.registry.putCard(bytes, { signal: AbortSignal.timeout(INTRODUCTION_MS) }),
+      keepCard: (bytes) => host.book.putCard(bytes, Date.now()),
+      reachable: () => host.registry.registries().length,
+    },
+    learner,
+    addresses: host.addresses,
+    ready,
+    clock: systemClock,
+    random: randomFrom(randomBelow(2 ** 48)),
+    freshNonce,
+    key: host.home.peerKey,
+    rounds,
+    adopt: ({ msPerStep }) => {
+      const { strict, stepsPerRound } = manifest.train
+      const roundMs = Math.max(strict ? 0 : ROUND_MS, stepsPerRound * msPerStep)
+      return awayMs > ROUNDS_AWAY * Math.max(ROUND_MS, roundMs)
+    },
+    onRelease: ({ version }, bytes) => void keepRelease(host, version, bytes),
+  })
+  const { backend, msPerStep, resumed, data } = await ready
+  const predictor = lazy(async () => startPredictor(checked, await learner.params()))
+  return {
+    reports: reports(),
+    view: { backend, msPerStep, resumed, rounds: rounds ?? 0, data },
+    pause: swarm.pause,
+    resume: swarm.resume,
+    finish: swarm.finish,
+    leave: swarm.leave,
+    async predict(inputs, size) {
+      const running = await predictor.get()
+      running.load(await learner.params())
+      return running.predict(inputs, size)
+    },
+    params: learner.params,
+  }
+
+  async function* reports(): AsyncGenerator<Report> {
+    try {
+      yield* swarm.reports
+    } finally {
+      await Promise.race([learner.ended, new Promise((resolve) => setTimeout(resolve, GOODBYE_MS))])
+      release()
+      await predictor.made()?.then(
+        (running) => running.close(),
+        () => {},
+      )
+    }
+  }
+}
+
+/** A release by the model's owner: peers who train keep it and serve it, and pass its listing on. */
+async function keepRelease(host: Host, cid: string, listing: Uint8Array): Promise<void> {
+  await host.book.put(listing, Date.now()).catch(() => undefined)
+  await host.store
+    .fetchVersion(cid, { signal: AbortSignal.timeout(RELEASE_MS) })
+    .catch(() => undefined) // who asks for it next tries again, and hears why not
+}
+
+/** Made at the first use. */
+function lazy<T>(make: () => Promise<T>): { get(): Promise<T>; made(): Promise<T> | undefined } {
+  let made: Promise<T> | undefined
+  return {
+    get() {
+      made ??= make()
+      return made
+    },
+    made: () => made,
+  }
+}
+
+function within<T>(work: Promise<T>, limitMs: number): Promise<T> {
+  let timer: ReturnType<typeof setTimeout>
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(notReady(limitMs)), limitMs)
+  })
+  const first = Promise.race([work, late])
+  first.then(over, over)
+  return first
+
+  function over() {
+    clearTimeout(timer)
+  }
+}
+
+/** A whole number 0 ..< limit, at most 2^48, from the browser's own source. */
+function randomBelow(limit: number): number {
+  const [high, low] = crypto.getRandomValues(new Uint32Array(2))
+  return ((high! & 0xffff) * 2 ** 32 + low!) % limit
+}
+
+function freshNonce(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16))
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
+}
+
+function alreadyTraining(): Fault {
+  return new Fault({
+    kind: 'resource',
+    type: 'already-training',
+    message: 'another tab of this browser is training, expected one at a time',
+    hint: 'stop it there, or go on there',
+  })
+}
+
+function notReady(limitMs: number): Fault {
+  return new Fault({
+    kind: 'unexpected',
+    type: 'worker-not-ready',
+    message: `the training thread was not ready after ${limitMs / 60_000} minutes`,
+    hint: 'try less data, or a smaller model',
+  })
+}
