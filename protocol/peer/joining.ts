@@ -2,6 +2,7 @@ import type { PeerId } from '../message.ts'
 import { publish } from './cards.ts'
 import { allowanceMs } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
+import { mayAnswer } from './links.ts'
 import { chooseDonor } from './pulls.ts'
 import { addSteps, type Joining, roundMs, type State } from './state.ts'
 import { forgetDoubts } from './swaps.ts'
@@ -10,14 +11,18 @@ import { forgetDoubts } from './swaps.ts'
 
 /** A newcomer waits this long for anybody who has trained. */
 const JOIN_MS = 5000
-/** With donors in sight but busy or out of reach, it goes on trying this long, then starts from its version. */
+/** With donors in sight but busy, it goes on trying this long, then starts from its version. */
 const JOIN_LIMIT_MS = 65_000
+/** Who has trained already loses more by waiting: it goes on from its own params. */
+const REJOIN_LIMIT_MS = 10_000
 /** Cards that arrive together are compared before a donor is chosen. */
 const DONOR_GATHER_MS = 300
 /** A donor that was busy is asked again after this. */
 const DONOR_AGAIN_MS = 5000
 /** Who slept or was paused for longer than so many rounds takes over a neighbour's state, as a newcomer does. */
 const ROUNDS_AWAY = 20
+/** A shorter gap is a busy machine, or a timer that a browser holds back; rounds may take a few milliseconds. */
+const AWAY_MS = 10_000
 
 export function joined(state: State, now: number): PeerEffect[] {
   state.tendAt = now
@@ -45,7 +50,8 @@ export function noticeAbsence(state: State, now: number): void {
   const { options, workedAt } = state
   state.workedAt = workedAt === Number.POSITIVE_INFINITY ? workedAt : now
   if (!options.swap || options.catchUp === false || state.joining || !isAhead(state)) return
-  if (now - workedAt > ROUNDS_AWAY * roundMs(state)) state.isStale = true
+  const most = Math.max(AWAY_MS, ROUNDS_AWAY * roundMs(state))
+  if (now - workedAt > most) state.isStale = true
 }
 
 /** Once our round and our swap are over. */
@@ -58,9 +64,11 @@ export function joinAgain(state: State, now: number): PeerEffect[] {
   return lookForState(state, now)
 }
 
-/** Whether anybody has trained. */
+/** Whether anybody has trained who may still be there: cards outlive their peers by minutes. */
 function isAhead({ links }: State): boolean {
-  return [...links.known.values()].some(({ steps, phase }) => steps > 0 && phase !== 'joining')
+  return [...links.known.values()].some(
+    (neighbour) => neighbour.steps > 0 && neighbour.phase !== 'joining' && mayAnswer(neighbour),
+  )
 }
 
 /** A newcomer adopts; a run that goes on, or that never averages, starts as it is. */
@@ -73,8 +81,8 @@ export function tryToJoin(state: State, now: number): PeerEffect[] {
   const joining = state.joining!
   if (joining.pull) return expirePull(state, now)
   const waited = now - joining.since
-  if (waited >= (isAhead(state) ? JOIN_LIMIT_MS : JOIN_MS))
-    return [...begin(state), ...news(state, now)]
+  const limit = state.view.steps > 0 ? REJOIN_LIMIT_MS : JOIN_LIMIT_MS
+  if (waited >= (isAhead(state) ? limit : JOIN_MS)) return [...begin(state), ...news(state, now)]
   if (now >= joining.againAt) joining.tried.clear()
   const donor = chooseDonor(state.links, joining.tried)
   if (donor) joining.firstDonorAt = Math.min(joining.firstDonorAt, now)
@@ -151,6 +159,7 @@ function news(state: State, now: number): PeerEffect[] {
 
 export function joiningTick({ since, pull, firstDonorAt, againAt }: Joining, now: number): number {
   if (pull) return pull.received ? Number.POSITIVE_INFINITY : pull.deadline + 1
-  const marks = [since + JOIN_MS, since + JOIN_LIMIT_MS, firstDonorAt + DONOR_GATHER_MS, againAt]
+  const limits = [JOIN_MS, REJOIN_LIMIT_MS, JOIN_LIMIT_MS].map((ms) => since + ms)
+  const marks = [...limits, firstDonorAt + DONOR_GATHER_MS, againAt]
   return Math.min(...marks.filter((at) => at > now))
 }

@@ -32,6 +32,8 @@ export interface Neighbour {
   notBefore: number
   /** A dial of ours is counted on as a link until then. */
   expectedUntil: number
+  /** How often it was dialled since we last reached it. */
+  dials: number
   failures: number
 }
 
@@ -44,6 +46,8 @@ const BACKOFF_MS = 1000
 const BACKOFF_MAX_MS = 60_000
 /** A dial answers by `linked`; without that it is tried again after this. */
 const DIAL_MS = 10_000
+/** After so many dials without a link nobody waits for a peer any more. */
+const DIALS_IN_VAIN = 2
 /** A dial that takes longer than this is no longer counted on: others are dialled beside it. */
 const EXPECT_MS = 3000
 /** More cards than this are not kept: a flood of identities ends here. */
@@ -77,6 +81,7 @@ export function linked(links: Links, peer: PeerId, path: Path, now: number): voi
   const neighbour = links.known.get(peer) ?? stranger(peer, now)
   links.near = undefined
   neighbour.path = path
+  neighbour.dials = 0
   neighbour.heardAt = now
   if (neighbour.failures === 0) neighbour.notBefore = now
   if (neighbour.phase === 'leaving') neighbour.phase = 'joining'
@@ -125,6 +130,11 @@ export function lagOf(
     if (phase === 'training' && behind <= most) lag = Math.max(lag, behind)
   }
   return lag
+}
+
+/** Whether we reach it, or have not tried in vain. */
+export function mayAnswer({ path, dials }: Neighbour): boolean {
+  return path !== undefined || dials < DIALS_IN_VAIN
 }
 
 /** Peers we can swap with now; borrowed. Asked after every event, so it is kept until a link or phase changes. */
@@ -230,6 +240,7 @@ function dialSome(
     const [neighbour] = left.splice(at, 1)
     neighbour!.notBefore = now + DIAL_MS * (1 + random() / 2)
     neighbour!.expectedUntil = now + EXPECT_MS
+    neighbour!.dials += 1
     effects.push({ type: 'dial', peer: neighbour!.peer })
   }
   return effects
@@ -253,6 +264,7 @@ function stranger(peer: PeerId, now: number): Neighbour {
     heardAt: now,
     notBefore: 0,
     expectedUntil: 0,
+    dials: 0,
     failures: 0,
   }
 }

@@ -1,11 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import {
   type Bench,
+  cardOf,
   digestOf,
   nonceOf,
   only,
   sent,
   startPeer,
+  trained,
   trainingPeer,
 } from '../../support/peer.ts'
 
@@ -149,6 +151,42 @@ describe('a resumed peer', () => {
     const bench = startPeer({ resumed: { ...resumed, adopt: false } })
     expect(only(bench.tell({ type: 'joined' }), 'train')).toHaveLength(1)
   })
+})
+
+describe('a peer whose rounds take milliseconds', () => {
+  const quick = { strict: true, msPerRound: 5 } as const
+
+  /** One round behind it, and the next under way. */
+  function quickPeer(): Bench {
+    const bench = trainingPeer({ strict: quick.strict, swapsPerRound: 1 })
+    bench.tell(trained(10, quick.msPerRound))
+    return bench
+  }
+
+  test('goes on from its own params after a swap that nobody answered', () => {
+    const bench = quickPeer()
+    const effects = bench.wait(8000)
+    expect(only(effects, 'report').map(({ report }) => report.ev)).toContain('swap-failed')
+    bench.tell(trained(10, quick.msPerRound))
+    expect(bench.peer.view.stage).toBe('training')
+  })
+
+  test('that heard nothing for eleven seconds pulls, and for no more than ten', () => {
+    const bench = quickPeer()
+    bench.wait(8000)
+    bench.tell({ type: 'tick' }, 11_000)
+    bench.tell(trained(10, quick.msPerRound))
+    expect(bench.peer.view.stage).toBe('joining')
+    bench.tell({ type: 'unlinked', peer: 'a' })
+    bench.wait(10_500)
+    expect(bench.peer.view.stage).toBe('training')
+  })
+})
+
+test('a newcomer waits for nobody whose card is all that is left of it', () => {
+  const bench = newcomer()
+  for (const ghost of ['g', 'h']) bench.tell({ type: 'card', card: cardOf(ghost, { steps: 500 }) })
+  expect(only(bench.wait(30_000), 'train')).toHaveLength(1)
 })
 
 describe('a donor', () => {
