@@ -32,7 +32,7 @@ import { has } from './abilities.ts'
 import type { Home } from './home.ts'
 import type { NetworkView } from './services.ts'
 
-export interface Host extends Finder, Pick<Presence, 'announce' | 'addresses'> {
+export interface Host extends Finder, Pick<Presence, 'announce' | 'yieldCard' | 'addresses'> {
   home: Home
   libp2p: Node
   book: ListingBook<Card>
@@ -99,6 +99,7 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
     join: presence.join,
     online: presence.online,
     announce: presence.announce,
+    yieldCard: presence.yieldCard,
     addresses: presence.addresses,
     async dial(address) {
       const parsed = parseAddress(address)

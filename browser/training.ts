@@ -79,6 +79,7 @@ async function join(
   { learner, genesis, at, release }: Started,
 ): Promise<Run> {
   const awayMs = at === undefined ? 0 : Date.now() - at
+  host.yieldCard(genesis)
   const ready = within(learner.ready, READY_MS)
   const swarm = await joinSwarm({
     manifest,
@@ -131,6 +132,7 @@ async function join(
     } finally {
       await Promise.race([learner.ended, new Promise((resolve) => setTimeout(resolve, GOODBYE_MS))])
       release()
+      void host.announce({ cid, genesis }).catch(() => undefined)
       await predictor.made()?.then(
         (running) => running.close(),
         () => {},

@@ -9,7 +9,7 @@ import {
   noticeAbsence,
   tryToJoin,
 } from './peer/joining.ts'
-import { linked, newLinks, tend, unlinked } from './peer/links.ts'
+import { linked, newLinks, tend, unlinked, unreached } from './peer/links.ts'
 import {
   after,
   answerOffer,
@@ -118,6 +118,9 @@ function react(state: State, event: PeerEvent, now: number): PeerEffect[] {
       return []
     case 'unlinked':
       unlinked(state.links, event.peer)
+      return []
+    case 'unreached':
+      unreached(state.links, event.peer)
       return []
     case 'reachable':
       state.reachable = event.count

@@ -399,7 +399,8 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
   }
 
   async function publish(state: CardState): Promise<void> {
-    sequence += 1
+    // Above what this peer said before the run, in another role.
+    sequence = Math.max(sequence + 1, Math.round(clock.date()))
     const card: Card = {
       ...state,
       peer: self,

@@ -13,6 +13,8 @@ export type PeerEvent =
   /** A direct connection to a peer of this swarm opened or closed; `reachable` counts bootstraps and the like. */
   | { type: 'linked'; peer: PeerId; path: Path }
   | { type: 'unlinked'; peer: PeerId }
+  /** A dial came to nothing: nobody waits for this peer. */
+  | { type: 'unreached'; peer: PeerId }
   | { type: 'reachable'; count: number }
   /** Messages of a swap, as they came. `codec` is known to us and tensors are ours: the host's gate saw to that. */
   | { type: 'offered'; from: PeerId; nonce: Nonce; codec: CodecName; steps: number }

@@ -96,6 +96,14 @@ export function unlinked(links: Links, peer: PeerId): void {
   if (neighbour.phase === 'leaving') links.known.delete(peer)
 }
 
+/** A dial failed: others are dialled in its place, and it again when its turn comes. */
+export function unreached(links: Links, peer: PeerId): void {
+  const neighbour = links.known.get(peer)
+  if (!neighbour || neighbour.path) return
+  neighbour.expectedUntil = 0
+  neighbour.dials = DIALS_IN_VAIN
+}
+
 /** A neighbour told us its steps inside a swap. */
 export function toldSteps(links: Links, peer: PeerId, steps: number, now: number): void {
   const neighbour = links.known.get(peer)

@@ -28,7 +28,7 @@ export interface Network {
   close(nonce: Nonce): void
   /** A peer of this swarm, from its card: from now on its links are reported. */
   admit(peer: PeerId): void
-  /** Opens a direct connection. Failures are silent: the peer is dialled again, later. */
+  /** Opens a direct connection; `linked` or `unreached` tells what came of it. */
   dial(peer: PeerId, addresses: readonly string[], signal: AbortSignal): Promise<void>
   hangUp(peer: PeerId): void
   publish(announcement: Uint8Array): Promise<void>
@@ -44,6 +44,8 @@ export type NetworkEvent =
   | { type: 'broken'; nonce: Nonce; reason: string }
   | { type: 'linked'; peer: PeerId; path: Path }
   | { type: 'unlinked'; peer: PeerId }
+  /** A dial came to nothing. */
+  | { type: 'unreached'; peer: PeerId }
   | { type: 'announced'; from: PeerId; bytes: Uint8Array }
 
 export interface NetworkOptions {
@@ -387,7 +389,11 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
       if (directConnectionTo(libp2p, id)) return
       const limit = AbortSignal.any([signal, AbortSignal.timeout(DIAL_MS)])
       const known = addresses.flatMap(parse)
-      await libp2p.dial(known.length > 0 ? known : id, { signal: limit }).catch(() => {})
+      try {
+        await libp2p.dial(known.length > 0 ? known : id, { signal: limit })
+      } catch {
+        onEvent({ type: 'unreached', peer })
+      }
     },
     hangUp(peer) {
       void libp2p.hangUp(peerIdFromString(peer)).catch(() => {})

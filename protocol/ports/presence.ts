@@ -28,6 +28,8 @@ export interface Presence {
   online(timeoutMs: number, signal?: AbortSignal): Promise<void>
   /** Tells registries, now and until closed, that this peer holds a version and serves it. */
   announce(version: HeldVersion): Promise<void>
+  /** Says no more of a model: a peer has one card in a swarm, and now its training writes it. */
+  yieldCard(genesis: string): void
   /** Where others reach this peer, the best first. */
   addresses(): string[]
   /** Says goodbye to registries and stops; the node stays as it is. */
@@ -129,6 +131,7 @@ export async function keepPresence(options: PresenceOptions): Promise<Presence> 
         return untilOnline(registry, tried, isAlone ? 0 : timeoutMs, outer)
       },
       announce: (version) => cards.announce(version, closing.signal),
+      yieldCard: cards.forget,
       addresses: () => cardAddresses(libp2p),
       async close() {
         await cards.leave(AbortSignal.timeout(GOODBYE_LIMIT_MS))
@@ -219,6 +222,7 @@ function announcer(
       held.set(version.genesis, version)
       await tell(version, 'seeding', signal)
     },
+    forget: (genesis: string) => void held.delete(genesis),
     renew: (signal: AbortSignal) => tellAll('seeding', signal),
     leave: (signal: AbortSignal) => tellAll('leaving', signal),
   }

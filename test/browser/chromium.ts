@@ -16,6 +16,14 @@ export const executablePath = [
   '/usr/bin/google-chrome',
 ].find(existsSync)
 
+/** Says which tests are skipped where there is none; where CI is set that is no skip but a failure. */
+export function requireChromium(what: string): void {
+  if (executablePath) return
+  const cause = `${what}: skipped, no Chromium is installed; npm run browser:install installs one`
+  if (process.env.CI) throw new Error(cause)
+  console.warn(cause)
+}
+
 /** The engine's page in Chromium, twice: where memory may be shared, and where it may not. */
 export interface EnginePages {
   isolated: Ask

@@ -1,14 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startHelper } from '../../node/threads.ts'
 import { engineBinaries } from '../../node/wasm.ts'
-import { type EnginePages, executablePath, openEnginePages } from './chromium.ts'
+import { type EnginePages, executablePath, openEnginePages, requireChromium } from './chromium.ts'
 import { type Asked, models, type Trained, train } from './engine/train.ts'
 
 /** The engine in a page's worker does what it does in Node. How fast it is there, `npm run bench -- browser` asks. */
 
 const STEPS = 4
 const names = models.map(({ name }) => name)
-if (!executablePath) console.warn('the engine in a page: skipped, no Chromium is installed')
+requireChromium('the engine in a page')
 
 describe.runIf(executablePath)('in Chromium', () => {
   let pages: EnginePages

@@ -189,6 +189,14 @@ test('a newcomer waits for nobody whose card is all that is left of it', () => {
   expect(only(bench.wait(30_000), 'train')).toHaveLength(1)
 })
 
+test('a newcomer whose dials come to nothing begins at once from its version', () => {
+  const bench = newcomer()
+  bench.tell({ type: 'card', card: cardOf('g', { steps: 500 }) })
+  expect(only(bench.wait(200), 'dial')).toEqual([])
+  bench.tell({ type: 'unreached', peer: 'g' })
+  expect(only(bench.wait(5000), 'train')).toHaveLength(1)
+})
+
 describe('a donor', () => {
   const pull = { from: 'a', what: 'state', codec: 'float32' } as const
 

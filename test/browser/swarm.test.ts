@@ -1,0 +1,187 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { text } from '../../browser/text.ts'
+import { phaseSentences } from '../../protocol/report.ts'
+import { executablePath, requireChromium } from './chromium.ts'
+import { openWorld, type Tab, type World } from './world.ts'
+
+/** The page as a peer: Chromium, a bootstrap and Node peers, each real; a tab of its own profile is a peer. */
+
+const SHARES = 4
+/** What a peer reaches by itself with 2 of 8 label-sorted pieces: it has never seen the other digits. */
+const ALONE = 0.45
+const LIMIT_MS = 120_000
+requireChromium('the page in a swarm')
+
+describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
+  let world: World
+  const open: Tab[] = []
+  const tabOf = async (...options: Parameters<World['tab']>) => {
+    const tab = await world.tab(...options)
+    open.push(tab)
+    return tab
+  }
+  beforeAll(async () => {
+    world = await openWorld(SHARES)
+  }, LIMIT_MS)
+  afterEach(async () => {
+    for (const tab of open.splice(0)) await tab.close()
+    for (const peer of ['a', 'b', 'c']) world.stop(peer)
+  })
+  afterAll(() => world?.end())
+
+  test('three tabs and a Node peer, each with some of the digits, end far above what each reaches alone', async () => {
+    world.train('a', 0)
+    const tabs = await Promise.all([1, 2, 3].map(() => tabOf()))
+    await Promise.all(tabs.map((tab, i) => tab.train(i + 1)))
+    const found = await Promise.all(
+      tabs.map((tab) => tab.sees('accuracy of 0.75', ({ averaged }) => averaged >= 0.75, 60_000)),
+    )
+    for (const { averaged, swaps } of found) {
+      expect(averaged).toBeGreaterThan(ALONE + 0.25)
+      expect(swaps).toBeGreaterThan(0)
+    }
+    expect(world.complaints()).toEqual([])
+  })
+
+  test('a tab that comes late starts from what the others know', async () => {
+    world.train('a', 0)
+    const first = await tabOf()
+    await first.train('sample')
+    await first.sees('accuracy of 0.8', ({ averaged }) => averaged >= 0.8)
+    const late = await tabOf()
+    await late.train(1)
+    const { own } = await late.sees('a first round', ({ round, own }) => round >= 1 && own > 0)
+    expect(own).toBeGreaterThan(ALONE)
+  })
+
+  test('a tab that is closed in the middle of its swaps stops nobody', async () => {
+    world.train('a', 0)
+    const [stays, goes] = await Promise.all([tabOf(), tabOf()])
+    await Promise.all([stays.train(1), goes.train(2)])
+    await goes.sees('swaps', ({ swaps }) => swaps >= 5)
+    await goes.close()
+    open.splice(open.indexOf(goes), 1)
+    const { swaps } = await stays.figures()
+    await stays.sees('ten swaps more', (now) => now.swaps >= swaps + 10)
+  })
+
+  test('a tab of one profile trains, and another says that it does', async () => {
+    const first = await tabOf()
+    await first.train('sample')
+    await first.sees('a round', ({ round }) => round >= 1)
+    const second = await tabOf({ context: first.context })
+    await second.train('sample')
+    await second.page.getByText('another tab of this browser is training').waitFor()
+    const { round } = await first.figures()
+    await first.sees('five rounds more', (now) => now.round >= round + 5)
+    await first.page.getByRole('button', { name: text.run.stop }).first().click()
+    await first.page.getByText(phaseSentences.stopped).first().waitFor()
+    await second.page.getByRole('button', { name: text.run.again }).click()
+    await second.sees('rounds of its own', (now) => now.round >= 1)
+  })
+
+  test('after a reload it goes on from its checkpoint', async () => {
+    const tab = await tabOf()
+    await tab.train('sample')
+    await tab.sees('ten rounds', ({ round }) => round >= 10)
+    await tab.page.getByRole('button', { name: text.run.stop }).first().click()
+    await tab.page.getByText(phaseSentences.stopped).first().waitFor()
+    const before = await tab.figures()
+    await tab.page.reload()
+    await tab.page.locator('input[accept*=csv]').waitFor({ state: 'attached' })
+    await tab.page.getByLabel(/Go on from round/).waitFor()
+    await tab.train('sample')
+    await tab.sees('a later round', ({ round }) => round > before.round)
+  })
+
+  test('with WebRTC blocked, tabs mix through a Node peer', async () => {
+    world.train('a', 0)
+    const tabs = await Promise.all([tabOf({ webrtc: false }), tabOf({ webrtc: false })])
+    await Promise.all(tabs.map((tab, i) => tab.train(i + 1)))
+    for (const tab of tabs) await tab.sees('accuracy of 0.6', ({ averaged }) => averaged >= 0.6)
+  })
+
+  test('with WebRTC blocked and no Node peer each trains alone, and says so within 15 s', async () => {
+    const tabs = await Promise.all([tabOf({ webrtc: false }), tabOf({ webrtc: false })])
+    await Promise.all(tabs.map((tab, i) => tab.train(i + 1)))
+    for (const tab of tabs) {
+      const { swaps } = await tab.sees(
+        'training alone',
+        ({ phase, round }) => phase === phaseSentences['training-alone'] && round >= 1,
+        15_000,
+      )
+      expect(swaps).toBe(0)
+    }
+  })
+
+  test('two tabs and nobody else swap over WebRTC', async () => {
+    const tabs = await Promise.all([tabOf(), tabOf()])
+    await Promise.all(tabs.map((tab, i) => tab.train(i + 1)))
+    for (const tab of tabs) await tab.sees('ten swaps', ({ swaps }) => swaps >= 10)
+    const rows = await tabs[0]!.page
+      .locator('table.table tbody tr')
+      .allInnerTexts()
+    expect(rows.join('\n')).toContain(text.peers.paths.webrtc)
+  })
+
+  test('what the command line publishes appears in the list', async () => {
+    const tab = await tabOf({ hash: '#/' })
+    await tab.page.getByRole('link', { name: 'Handwritten digits' }).first().waitFor()
+    await world.mlstore(
+      'publish',
+      await world.draft('letters', 'Handwritten letters'),
+      '--home',
+      world.home('other'),
+    )
+    await tab.page.reload()
+    await tab.page.getByRole('link', { name: 'Handwritten letters' }).first().waitFor()
+  })
+
+  test('ten drawings of a shape change what the model says of it', async () => {
+    const { page } = await tabOf()
+    const teach = page.getByLabel(text.train.drawPad, { exact: true })
+    const probe = page.getByLabel(text.train.testPad)
+    const best = page.locator('.test .guess-best strong')
+    await draw(probe)
+    const before = await best.innerText()
+    const wanted = before === '7' ? '4' : '7'
+    for (let i = 0; i < 10; i++) {
+      await draw(teach, 0.01 * i)
+      await page.locator('.teach .labels button', { hasText: wanted }).click()
+    }
+    await page.getByRole('button', { name: text.train.start, exact: true }).click()
+    await expect.poll(() => best.innerText(), { timeout: 30_000 }).toBe(wanted)
+    expect(before).not.toBe(wanted)
+  })
+})
+
+type Locator = ReturnType<Tab['page']['locator']>
+
+/** A crooked Z with its middle crossed, `shift` of the pad's width to the right. */
+async function draw(pad: Locator, shift = 0): Promise<void> {
+  await pad.scrollIntoViewIfNeeded()
+  const box = (await pad.boundingBox())!
+  const mouse = pad.page().mouse
+  const at = (x: number, y: number) =>
+    [box.x + (x + shift) * box.width, box.y + y * box.height] as const
+  for (const stroke of strokes) {
+    const [[x, y], ...rest] = stroke as [[number, number], ...[number, number][]]
+    await mouse.move(...at(x, y))
+    await mouse.down()
+    for (const [x, y] of rest) await mouse.move(...at(x, y), { steps: 5 })
+    await mouse.up()
+  }
+}
+
+const strokes = [
+  [
+    [0.25, 0.25],
+    [0.7, 0.25],
+    [0.3, 0.75],
+    [0.72, 0.75],
+  ],
+  [
+    [0.35, 0.5],
+    [0.65, 0.5],
+  ],
+]
