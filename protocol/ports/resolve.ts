@@ -286,7 +286,10 @@ async function versionAt(
   })
 }
 
-/** Addresses from the cards of those who hold one of the CIDs; who holds the first comes first. */
+/**
+ * Addresses from the cards of those who hold one of the CIDs. Who holds the first comes first, and among them who is reached
+ * without a relay, then whose card is newest: tabs come and go, and their cards outlive them.
+ */
 export async function holdersOf(
   host: Finder,
   cids: string[],
@@ -296,15 +299,21 @@ export async function holdersOf(
   for (const cid of new Set(cids)) {
     const cards = await host.registry.cards(cid, { signal }).catch(() => [])
     signal?.throwIfAborted()
-    const exact = cards.toSorted(
-      (a, b) => Number(b.card.version === cids[0]) - Number(a.card.version === cids[0]),
+    const best = cards.toSorted(
+      (a, b) =>
+        rankOf(b.card, cids[0]) - rankOf(a.card, cids[0]) || b.card.expiresAt - a.card.expiresAt,
     )
-    for (const { card } of exact.slice(0, PROVIDERS_LIMIT)) {
+    for (const { card } of best.slice(0, PROVIDERS_LIMIT)) {
       if (card.phase !== 'leaving')
         addresses.push(...card.addresses.map((address) => withPeer(address, card.peer)))
     }
   }
   return [...new Set(addresses)]
+}
+
+function rankOf({ version, addresses }: Card, wanted: string | undefined): number {
+  const isDirect = addresses.some((address) => !address.includes('/p2p-circuit'))
+  return (version === wanted ? 2 : 0) + (isDirect ? 1 : 0)
 }
 
 function withPeer(address: string, peer: string): string {

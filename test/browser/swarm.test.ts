@@ -98,7 +98,11 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     world.train('a', 0)
     const tabs = await Promise.all([tabOf({ webrtc: false }), tabOf({ webrtc: false })])
     await Promise.all(tabs.map((tab, i) => tab.train(i + 1)))
-    for (const tab of tabs) await tab.sees('accuracy of 0.6', ({ averaged }) => averaged >= 0.6)
+    for (const tab of tabs) {
+      await tab.sees('twenty swaps', ({ swaps }) => swaps >= 20)
+      const rows = await peerRows(tab)
+      expect(rows.filter((row) => row.includes(text.peers.paths.ws))).toHaveLength(rows.length)
+    }
   })
 
   test('with WebRTC blocked and no Node peer each trains alone, and says so within 15 s', async () => {
@@ -118,9 +122,7 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     const tabs = await Promise.all([tabOf(), tabOf()])
     await Promise.all(tabs.map((tab, i) => tab.train(i + 1)))
     for (const tab of tabs) await tab.sees('ten swaps', ({ swaps }) => swaps >= 10)
-    const rows = await tabs[0]!.page
-      .locator('table.table tbody tr')
-      .allInnerTexts()
+    const rows = await peerRows(tabs[0]!)
     expect(rows.join('\n')).toContain(text.peers.paths.webrtc)
   })
 
@@ -154,6 +156,12 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     expect(before).not.toBe(wanted)
   })
 })
+
+/** The rows of the table of peers. */
+function peerRows({ page }: Tab): Promise<string[]> {
+  const peers = page.locator('table', { hasText: text.peers.path })
+  return peers.locator('tbody tr').allInnerTexts()
+}
 
 type Locator = ReturnType<Tab['page']['locator']>
 

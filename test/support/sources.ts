@@ -96,7 +96,8 @@ function importsOf(path: string, code: string): Import[] {
     })),
     ...[...code.matchAll(dynamic)].map((at) => ({ at, name: at[1]!, typeOnly: false })),
   ]
-  return found.map(({ at, name, typeOnly }) => {
+  return found.map(({ at, name: asked, typeOnly }) => {
+    const name = asked.replace(/\?.*$/, '') // how Vite is to load it
     const line = code.slice(0, at.index + at[0].indexOf("'")).split('\n').length
     if (name.startsWith('.')) return { line, target: posix.join(dirname(path), name), typeOnly }
     if (name.startsWith('node:')) return { line, target: name, typeOnly }

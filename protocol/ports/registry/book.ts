@@ -24,6 +24,8 @@ export interface ListingBook<C extends CardLike = CardLike> {
   putCard(bytes: Uint8Array, now: number, from?: string): Promise<PutAnswer>
   /** Cards of peers that hold this version or train in this swarm, some of them when there are many. */
   cards(cid: string, now: number, limit?: number): { card: C; bytes: Uint8Array }[]
+  /** A peer that was connected is gone: its cards go too, where they name no way to it but through a relay. */
+  left(peer: string): void
   counts(): { listings: number; cards: number }
   /** All listings as bytes for restore(). */
   snapshot(): Uint8Array
@@ -36,6 +38,7 @@ export interface CardLike {
   peer: string
   genesis: string
   version: string
+  addresses: readonly string[]
   sequence: number
   expiresAt: number
 }
@@ -184,6 +187,11 @@ export function createListingBook<C extends CardLike>(options: BookOptions<C>): 
       )
     },
 
+    left(peer) {
+      for (const [key, { card }] of cards)
+        if (card.peer === peer && card.addresses.every(isIntroduced)) cards.delete(key)
+    },
+
     counts: () => ({ listings: listings.size, cards: cards.size }),
 
     snapshot: () =>
@@ -199,6 +207,11 @@ export function createListingBook<C extends CardLike>(options: BookOptions<C>): 
       return { restored, dropped: kept.length - restored }
     },
   }
+}
+
+/** A way that a relay opens, while its peer is connected to it. */
+function isIntroduced(address: string): boolean {
+  return address.includes('/p2p-circuit')
 }
 
 /** A registry's order: by name, then by genesis and owner. */

@@ -1,4 +1,4 @@
-import type { Connection, Libp2p, Stream } from '@libp2p/interface'
+import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
 import { lpStream } from '@libp2p/utils'
 import type { ListingBook } from './book.ts'
 import {
@@ -66,7 +66,14 @@ export async function serveRegistry(
       maxInboundStreams: STREAMS_LIMIT,
     },
   )
-  return { close: () => libp2p.unhandle(LISTING_PROTOCOL) }
+  const onGone = ({ detail }: CustomEvent<PeerId>) => book.left(detail.toString())
+  libp2p.addEventListener('peer:disconnect', onGone)
+  return {
+    close() {
+      libp2p.removeEventListener('peer:disconnect', onGone)
+      return libp2p.unhandle(LISTING_PROTOCOL)
+    },
+  }
 }
 
 async function serve(

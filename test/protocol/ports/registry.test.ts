@@ -177,6 +177,22 @@ describe('a book', () => {
     expect(book.cards(await cidOf('other'), now)).toEqual([])
     expect(book.cards(genesis, now + 60_000)).toEqual([])
   })
+
+  test('keeps the card of a peer that left while it names a way of its own, and no other', async () => {
+    const book = newBook()
+    const relayed = '/ip4/192.0.2.1/tcp/1/ws/p2p-circuit/webrtc'
+    const direct = '/ip4/192.0.2.2/tcp/1'
+    for (const [key, addresses] of [
+      [owner, [relayed, direct]],
+      [stranger, [relayed]],
+    ] as const) {
+      const card = { ...cardOf(key, 1), addresses: [...addresses] }
+      await book.putCard(await signCard(card, key), now)
+    }
+    for (const key of [owner, stranger]) book.left(key.publicKey.toString())
+    const left = book.cards(genesis, now).map(({ card }) => card.peer)
+    expect(left).toEqual([owner.publicKey.toString()])
+  })
 })
 
 describe('a registry', () => {
