@@ -49,8 +49,9 @@ export function answerPull(
   event: Extract<PeerEvent, { type: 'pull-asked' }>,
   now: number,
 ): PeerEffect[] {
-  const copiesPerRound = 2 * state.options.pullFrom
-  return servePull(state.pulls, event, pullRefusal(state, event), copiesPerRound, now)
+  const { pullFrom, stateBytes } = state.options
+  const served = { copiesPerRound: 2 * pullFrom, stateBytes }
+  return servePull(state.pulls, event, pullRefusal(state, event), served, now)
 }
 
 function refusal(

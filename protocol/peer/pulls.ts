@@ -15,7 +15,7 @@ export interface Pulls {
   round: PullRound | undefined
   /** Copies that we are encoding or sending for others, by nonce. */
   serving: Map<Nonce, { to: PeerId; what: 'state' | 'copy'; since: number }>
-  /** A newcomer's pull is served once in STATE_EVERY_MS. */
+  /** A newcomer's pull is served once in stateEveryMs(). */
   stateServedAt: number
   /** Copies served since the last round of ours, bounded as our own pulls are. */
   copiesServed: number
@@ -37,8 +37,10 @@ interface PulledCopy {
   bytes: number
 }
 
-/** One whole-state pull per donor in this time (DESIGN.md section 4, rule 5). */
-export const STATE_EVERY_MS = 30_000
+/** One whole-state pull per donor in this time (DESIGN.md section 4, rule 5), or sooner where it costs little. */
+const STATE_EVERY_MS = 30_000
+/** What a donor gives to newcomers on average, at most: who opens a page with a small model need not wait for the one before. */
+const STATE_BYTES_PER_MS = 100
 /** What serves longer than this was abandoned by its puller. */
 const SERVE_LIMIT_MS = 120_000
 
@@ -138,16 +140,26 @@ function maybeSettle(pulls: Pulls, now: number): PeerEffect[] {
   return [{ type: 'settle', nonce, role: 'puller', codec, received: [...asked.keys()] }]
 }
 
+/** What a donor is ready to serve. */
+interface Served {
+  copiesPerRound: number
+  stateBytes: number
+}
+
+function stateEveryMs(stateBytes: number): number {
+  return Math.min(STATE_EVERY_MS, stateBytes / STATE_BYTES_PER_MS)
+}
+
 /** Answers a pull: why not, or the effects that serve it. */
 export function servePull(
   pulls: Pulls,
   event: Extract<PeerEvent, { type: 'pull-asked' }>,
   refuse: BusyReason | undefined,
-  copiesPerRound: number,
+  { copiesPerRound, stateBytes }: Served,
   now: number,
 ): PeerEffect[] {
   const { from, nonce, what, codec } = event
-  const reason = refuse ?? whyNot(pulls, nonce, what, copiesPerRound, now)
+  const reason = refuse ?? whyNot(pulls, event, { copiesPerRound, stateBytes }, now)
   if (reason) return [{ type: 'send', to: from, message: { type: 'busy', nonce, reason } }]
   if (what === 'state') pulls.stateServedAt = now
   else pulls.copiesServed += 1
@@ -171,13 +183,13 @@ export function served(pulls: Pulls, event: Extract<PeerEvent, { type: 'gave' }>
 
 function whyNot(
   pulls: Pulls,
-  nonce: Nonce,
-  what: 'state' | 'copy',
-  copiesPerRound: number,
+  { nonce, what }: Extract<PeerEvent, { type: 'pull-asked' }>,
+  { copiesPerRound, stateBytes }: Served,
   now: number,
 ): BusyReason | undefined {
   if (pulls.serving.has(nonce)) return 'busy'
-  if (what === 'state') return now - pulls.stateServedAt < STATE_EVERY_MS ? 'busy' : undefined
+  if (what === 'state')
+    return now - pulls.stateServedAt < stateEveryMs(stateBytes) ? 'busy' : undefined
   return pulls.copiesServed >= copiesPerRound ? 'budget' : undefined
 }
 

@@ -216,10 +216,19 @@ describe('a donor', () => {
     expect(said.slice(0, 4)).toEqual(['grant', 'params', 'close', 'release'])
   })
 
-  test('gives its state once in 30 seconds', () => {
-    const bench = trainingPeer()
+  test('gives a large state once in 30 seconds', () => {
+    const bench = trainingPeer({ stateBytes: 100e6 })
     bench.tell({ type: 'pull-asked', ...pull, nonce: nonceOf('one') })
     const second = bench.tell({ type: 'pull-asked', ...pull, nonce: nonceOf('two') }, 29_999)
+    expect(sent(second, 'busy')).toMatchObject([{ reason: 'busy' }])
+    const third = bench.tell({ type: 'pull-asked', ...pull, nonce: nonceOf('three') }, 1)
+    expect(only(third, 'give')).toHaveLength(1)
+  })
+
+  test('gives a small state as often as 100 kB a second allow', () => {
+    const bench = trainingPeer({ stateBytes: 400_000 })
+    bench.tell({ type: 'pull-asked', ...pull, nonce: nonceOf('one') })
+    const second = bench.tell({ type: 'pull-asked', ...pull, nonce: nonceOf('two') }, 3999)
     expect(sent(second, 'busy')).toMatchObject([{ reason: 'busy' }])
     const third = bench.tell({ type: 'pull-asked', ...pull, nonce: nonceOf('three') }, 1)
     expect(only(third, 'give')).toHaveLength(1)
