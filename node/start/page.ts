@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { readdir, readFile, stat } from 'node:fs/promises'
-import { createServer, type Server, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { extname, join, normalize } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -20,6 +21,14 @@ export interface ServedPage {
   /** `http://127.0.0.1:4880/` */
   address: string
   close(): void
+}
+
+export interface ServeOptions {
+  folder?: string
+  /** Another where this one is taken. */
+  port?: number
+  /** PEM; with it the page comes over https. */
+  tls?: { key: string; cert: string }
 }
 
 /** Builds the page unless it is newer than all that it is made of. Throws Fault `page-not-built`. */
@@ -63,17 +72,18 @@ export async function buildPage(): Promise<void> {
 /** Serves the built page on loopback; `peers` are the addresses that it joins by. */
 export async function servePage(
   peers: readonly string[],
-  { folder = pageFolder, port = USUAL_PORT }: { folder?: string; port?: number } = {},
+  { folder = pageFolder, port = USUAL_PORT, tls }: ServeOptions = {},
 ): Promise<ServedPage> {
-  const server = createServer(async ({ url = '/' }, response) => {
+  const onRequest = async ({ url = '/' }: IncomingMessage, response: ServerResponse) => {
     const asked = new URL(url, 'http://localhost').pathname
     if (asked === '/peers.json') return answer(response, '.json', JSON.stringify(peers))
     const path = normalize(asked === '/' ? '/index.html' : asked)
     answer(response, extname(path), await readFile(join(folder, path)).catch(() => undefined))
-  })
+  }
+  const server = tls ? createSecureServer(tls, onRequest) : createServer(onRequest)
   await listen(server, port).catch(() => listen(server, 0))
   return {
-    address: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`,
+    address: `${tls ? 'https' : 'http'}://127.0.0.1:${(server.address() as AddressInfo).port}/`,
     close() {
       server.close()
       server.closeAllConnections()

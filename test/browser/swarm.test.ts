@@ -1,6 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { text } from '../../browser/text.ts'
+import { servePage } from '../../node/start/page.ts'
 import { phaseSentences } from '../../protocol/report.ts'
+import { certificate } from './certificate.ts'
 import { executablePath, requireChromium } from './chromium.ts'
 import { openWorld, type Tab, type World } from './world.ts'
 
@@ -124,6 +126,51 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     for (const tab of tabs) await tab.sees('ten swaps', ({ swaps }) => swaps >= 10)
     const rows = await peerRows(tabs[0]!)
     expect(rows.join('\n')).toContain(text.peers.paths.webrtc)
+  })
+
+  test('two tabs that swap go on when every bootstrap and Node peer is gone', async () => {
+    const apart = await openWorld(SHARES)
+    try {
+      const tabs = await Promise.all([apart.tab(), apart.tab()])
+      await Promise.all(tabs.map((tab, i) => tab.train(i + 1)))
+      for (const tab of tabs) await tab.sees('ten swaps', ({ swaps }) => swaps >= 10)
+      await apart.bootstrap.stop('SIGKILL')
+      apart.stop('publisher')
+      const before = await Promise.all(tabs.map((tab) => tab.figures()))
+      for (const [i, tab] of tabs.entries())
+        await tab.sees('ten more', ({ swaps }) => swaps >= before[i]!.swaps + 10)
+    } finally {
+      await apart.end()
+    }
+  })
+
+  test('a page that was offline trains on meanwhile, and swaps again when it is back', async () => {
+    world.train('a', 0)
+    const tab = await tabOf({ webrtc: false })
+    await tab.train(1)
+    await tab.sees('ten swaps', ({ swaps }) => swaps >= 10)
+    await tab.context.setOffline(true)
+    const gone = await tab.figures()
+    await tab.sees('thirty rounds more', ({ round }) => round >= gone.round + 30)
+    await tab.context.setOffline(false)
+    const back = await tab.figures()
+    await tab.sees('ten swaps more', ({ swaps }) => swaps >= back.swaps + 10, 60_000)
+  })
+
+  test('an https page, which may not dial ws, reaches a Node peer through webrtc-direct', async () => {
+    world.train('a', 0, '--listen', '/ip4/127.0.0.1/udp/0/webrtc-direct')
+    const address = world.bootstrap.addresses.find((address) => address.includes('/webrtc-direct/'))
+    const page = await servePage([address!], { port: 0, tls: await certificate() })
+    try {
+      // Browsers let even an https page dial ws on loopback: elsewhere they do not.
+      const tab = await tabOf({ address: page.address, websocket: false })
+      await tab.train(1)
+      await tab.sees('ten swaps', ({ swaps }) => swaps >= 10)
+      await tab.page.getByRole('link', { name: text.nav.network }).click()
+      await tab.page.getByText(text.peers.paths['webrtc-direct']).first().waitFor()
+    } finally {
+      page.close()
+    }
   })
 
   test('what the command line publishes appears in the list', async () => {

@@ -52,6 +52,8 @@ export interface TabOptions {
   rounds?: number
   /** Without RTCPeerConnection, as some networks and people have it. */
   webrtc?: boolean
+  /** Without WebSocket, as an https page is towards peers that have no certificate. */
+  websocket?: boolean
   /** Where it goes; the published model unless given. */
   hash?: string
   /** Another page than the world's. */
@@ -120,6 +122,7 @@ export async function openWorld(parts: number): Promise<World> {
     ...['publish', home('draft'), '--serve', '--json', '--home', home('publisher'), ...network],
   )
   const { cid } = await publisher.says(({ cid }) => cid !== undefined)
+  training.set('publisher', publisher)
   const [browser, page] = await Promise.all([
     chromium.launch({ executablePath: executablePath! }),
     servePage([ws], { port: 0 }),
@@ -187,7 +190,10 @@ async function openTab(ground: Ground, options: TabOptions): Promise<Tab> {
   page.on('pageerror', ({ message }) => said.push(message))
   await page.addInitScript(prepare, {
     settings: JSON.stringify({ theme: 'auto', rounds: options.rounds ?? 0 }),
-    webrtc: options.webrtc ?? true,
+    without: [
+      ...(options.webrtc === false ? ['RTCPeerConnection'] : []),
+      ...(options.websocket === false ? ['WebSocket'] : []),
+    ],
   })
   await page.goto(`${options.address ?? ground.address}${options.hash ?? `#/m/${cid}`}`)
   const figures = () => page.evaluate(readFigures).then(figuresFrom)
@@ -220,9 +226,9 @@ async function openTab(ground: Ground, options: TabOptions): Promise<Tab> {
 }
 
 /** Runs in the page, before any of its scripts. */
-function prepare({ settings, webrtc }: { settings: string; webrtc: boolean }): void {
+function prepare({ settings, without }: { settings: string; without: string[] }): void {
   localStorage.setItem('mlstore.settings', settings)
-  if (!webrtc) Reflect.deleteProperty(globalThis, 'RTCPeerConnection')
+  for (const name of without) Reflect.deleteProperty(globalThis, name)
   addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) =>
     console.error(`policy: ${violatedDirective} ${blockedURI}`),
   )
