@@ -6,18 +6,40 @@ const WORKERS = 3
 /** A test may start real processes; one that hangs fails after this. Longer limits stand at the test that needs them. */
 const TEST_LIMIT_MS = 30_000
 
+const shared = {
+  pool: 'forks',
+  testTimeout: TEST_LIMIT_MS,
+  hookTimeout: TEST_LIMIT_MS,
+  teardownTimeout: 5_000,
+  globals: false,
+} as const
+
+/** Two projects: `node`, and after it `browser`, one file at a time, for a Chromium takes all cores. */
 export default defineConfig({
   root: new URL('..', import.meta.url).pathname,
   test: {
-    include: ['test/**/*.test.ts'],
-    exclude: ['test/browser/**', '**/node_modules/**'],
-    pool: 'forks',
-    maxWorkers: WORKERS,
-    testTimeout: TEST_LIMIT_MS,
-    hookTimeout: TEST_LIMIT_MS,
-    teardownTimeout: 5_000,
-    globals: false,
     passWithNoTests: false,
     reporters: ['default', new URL('./support/tally.ts', import.meta.url).pathname],
+    projects: [
+      {
+        test: {
+          ...shared,
+          name: 'node',
+          include: ['test/**/*.test.ts'],
+          exclude: ['test/browser/**', '**/node_modules/**'],
+          maxWorkers: WORKERS,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: {
+          ...shared,
+          name: 'browser',
+          include: ['test/browser/**/*.test.ts'],
+          maxWorkers: 1,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
   },
 })

@@ -158,7 +158,7 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
   })
 
   test('an https page, which may not dial ws, reaches a Node peer through webrtc-direct', async () => {
-    world.train('a', 0, '--listen', '/ip4/127.0.0.1/udp/0/webrtc-direct')
+    world.train('a', 0)
     const address = world.bootstrap.addresses.find((address) => address.includes('/webrtc-direct/'))
     const page = await servePage([address!], { port: 0, tls: await certificate() })
     try {

@@ -117,6 +117,8 @@ export async function openWorld(parts: number): Promise<World> {
     '/ip4/127.0.0.1/tcp/0',
     '--listen',
     '/ip4/127.0.0.1/tcp/0/ws',
+    '--listen',
+    '/ip4/127.0.0.1/udp/0/webrtc-direct',
   ]
   const publisher = program(
     ...['publish', home('draft'), '--serve', '--json', '--home', home('publisher'), ...network],
