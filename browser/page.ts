@@ -134,15 +134,20 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
   /** Reads a run to its end; its faults end it. */
   const follow = async (version: OpenVersion, current: Run) => {
     let fault: Fault['detail'] | undefined
+    const reports = gathered((actions) => {
+      state.value = actions.reduce(reduce, state.value)
+    })
     try {
       for await (const report of current.reports) {
-        dispatch({ type: 'reported', report, at: Date.now() })
+        reports.take({ type: 'reported', report, at: Date.now() })
+        if (report.ev === 'phase') reports.flush()
         if (report.ev === 'phase' && report.phase === 'settling') await rememberParams(version)
       }
       await rememberParams(version)
     } catch (error) {
       fault = detailOf(error)
     }
+    reports.flush()
     clearTimeout(wake)
     run = undefined // first: views ask again as soon as they hear
     dispatch({ type: 'ended', fault })
@@ -369,6 +374,29 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       dispatch({ type: 'set', settings: changed })
       saveSettings(state.value.settings)
     },
+  }
+}
+
+/** A quick model has a hundred rounds a second; drawing each would take the time that the rounds need. */
+const DRAW_EVERY_MS = 250
+
+/** Actions that come together are taken together. */
+function gathered(takeAll: (actions: Action[]) => void) {
+  let waiting: Action[] = []
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const flush = () => {
+    clearTimeout(timer)
+    timer = undefined
+    const actions = waiting
+    waiting = []
+    if (actions.length > 0) takeAll(actions)
+  }
+  return {
+    take(action: Action) {
+      waiting.push(action)
+      timer ??= setTimeout(flush, DRAW_EVERY_MS)
+    },
+    flush,
   }
 }
 

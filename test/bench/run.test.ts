@@ -32,6 +32,10 @@ const keys = {
     ...['ofPyTorch', 'ofWasmPeak', 'ofOneThread'],
   ],
   browser: ['model', 'threads', 'simd', 'stepsPerSecond', 'ofNode'],
+  page: [
+    ...['firstPaintKB', 'totalKB', 'firstStepMs', 'firstSwapMs'],
+    ...['blockedMsP99', 'ofNode', 'heapSlopeMBPerHour'],
+  ],
 }
 
 test('without a name it lists every bench with the figure to reach', async () => {
@@ -48,7 +52,7 @@ test('an unknown name is refused with those there are', async () => {
   )
   expect(fault?.code).toBe(2)
   expect(fault?.stderr).toContain(
-    'choose of skew, bytes, swap, overhead, memory, start, train, browser and all',
+    'choose of skew, bytes, swap, overhead, memory, start, train, browser, page and all',
   )
 })
 

@@ -14,6 +14,7 @@ const benches = {
   start: () => import('./start.ts'),
   train: () => import('./train.ts'),
   browser: () => import('./browser.ts'),
+  page: () => import('./page.ts'),
 } as const
 const names = Object.keys(benches) as (keyof typeof benches)[]
 

@@ -1,9 +1,9 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
-import { expect } from 'vitest'
 import { text } from '../../browser/text.ts'
 import {
   type Digits,
@@ -83,6 +83,7 @@ export interface Figures {
 
 const DIGITS = 2000
 const OPEN_MS = 30_000
+const LOOK_EVERY_MS = 100
 const mlstoreFile = fileURLToPath(new URL('../../node/mlstore.js', import.meta.url))
 
 /** Starts everything but peers. `parts` is into how many skewed shares the digits are dealt. */
@@ -208,17 +209,14 @@ async function openTab(ground: Ground, options: TabOptions): Promise<Tab> {
       await begin.click({ timeout: OPEN_MS })
     },
     async sees(what, wanted, limitMs = OPEN_MS) {
-      let last: Figures | undefined
-      await expect
-        .poll(
-          async () => {
-            last = await figures()
-            return wanted(last) ? what : `${what}, not ${JSON.stringify(last)}`
-          },
-          { timeout: limitMs, interval: 100 },
-        )
-        .toBe(what)
-      return last!
+      const until = performance.now() + limitMs
+      for (;;) {
+        const found = await figures()
+        if (wanted(found)) return found
+        if (performance.now() > until)
+          throw new Error(`expected ${what} within ${limitMs} ms, got ${JSON.stringify(found)}`)
+        await sleep(LOOK_EVERY_MS)
+      }
     },
     close: () => (options.context ? page.close() : context.close()),
   }
