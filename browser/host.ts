@@ -3,7 +3,7 @@
  * a relay introduced, answers the listing protocol and remembers whom it met.
  */
 import { circuitRelayTransport } from '@libp2p/circuit-relay-v2'
-import type { Libp2p } from '@libp2p/interface'
+import type { Libp2p, PeerId } from '@libp2p/interface'
 import { webRTC, webRTCDirect } from '@libp2p/webrtc'
 import { webSockets } from '@libp2p/websockets'
 import type { Multiaddr } from '@multiformats/multiaddr'
@@ -49,6 +49,9 @@ const LOOKING_MS = 12_000
 /** What connections tell is gathered for this long; round-trip times are looked at as often. */
 const SOON_MS = 100
 const LOOK_EVERY_MS = 2_000
+/** A connection is pinged this often; libp2p's own pings are rarer than a person looks. */
+const PING_EVERY_MS = 15_000
+const PING_LIMIT_MS = 5_000
 
 /** Starts a node in a home and begins to join. `join` are addresses that a link or the page's own server gave. */
 export async function startHost(home: Home, join: readonly string[]): Promise<Host> {
@@ -111,7 +114,7 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
         throw unreachable(address, error)
       }
     },
-    watch: (listener) => watch(node, presence, listener),
+    watch: (listener) => watch(libp2p as unknown as Node, presence, listener),
   }
 }
 
@@ -162,16 +165,17 @@ const events = [
 ] as const
 
 function watch(
-  libp2p: Libp2p,
+  libp2p: Node,
   presence: Presence,
   listener: (network: NetworkView) => void,
 ): () => void {
   const startedAt = performance.now()
+  const trips = newTrips(libp2p)
   let said = ''
   let timer: ReturnType<typeof setTimeout> | undefined
   const look = () => {
     timer = undefined
-    const view = viewOf(libp2p, presence, performance.now() - startedAt)
+    const view = viewOf(libp2p, presence, trips, performance.now() - startedAt)
     const text = JSON.stringify(view)
     if (text === said) return
     said = text
@@ -194,12 +198,36 @@ function watch(
   }
 }
 
-function viewOf(libp2p: Libp2p, presence: Presence, ageMs: number): NetworkView {
+/** Round-trip times by peer, asked now and then; those of tabs nobody looks at can wait. */
+function newTrips(libp2p: Node): (peer: PeerId) => number | undefined {
+  const trips = new Map<string, { askedAt: number; ms: number | undefined }>()
+  return (peer) => {
+    const now = performance.now()
+    const trip = trips.get(peer.toString()) ?? { askedAt: Number.NEGATIVE_INFINITY, ms: undefined }
+    trips.set(peer.toString(), trip)
+    if (now - trip.askedAt < PING_EVERY_MS || document.hidden) return trip.ms
+    trip.askedAt = now
+    libp2p.services.ping.ping(peer, { signal: AbortSignal.timeout(PING_LIMIT_MS) }).then(
+      (ms) => {
+        trip.ms = ms
+      },
+      () => {}, // gone, or too busy to answer
+    )
+    return trip.ms
+  }
+}
+
+function viewOf(
+  libp2p: Node,
+  presence: Presence,
+  trips: ReturnType<typeof newTrips>,
+  ageMs: number,
+): NetworkView {
   const best = new Map<string, NetworkView['peers'][number]>()
   for (const connection of libp2p.getConnections()) {
     if (connection.status !== 'open') continue
     const peer = connection.remotePeer.toString()
-    const row = { peer, path: pathOf(connection), rttMs: connection.rtt }
+    const row = { peer, path: pathOf(connection), rttMs: trips(connection.remotePeer) }
     const before = best.get(peer)
     if (!before || before.path === 'relay') best.set(peer, row)
   }

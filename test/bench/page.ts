@@ -45,6 +45,8 @@ export const bench: Bench<PageResult> = {
 
 const ABSENT = 'skipped, there is none (npm run browser:install)'
 const VISITORS = 5
+/** The one donor serves the next newcomer after 4 s. */
+const BETWEEN_MS = 6_000
 const TURNS = 3
 const TURN_MS = 8_000
 const BLOCKED_MS = 30_000
@@ -65,7 +67,10 @@ async function run({ quick, say }: BenchOptions): Promise<PageResult> {
     await trainer.says(({ ev, round }) => ev === 'round' && round! > 5)
     say('visitors ...')
     const visits = []
-    for (let i = 0; i < (quick ? 1 : VISITORS); i++) visits.push(await visit(world))
+    for (let i = 0; i < (quick ? 1 : VISITORS); i++) {
+      if (i > 0) await sleep(BETWEEN_MS)
+      visits.push(await visit(world))
+    }
     say('the window while it trains ...')
     const tab = await world.tab()
     await tab.train('sample')

@@ -4,7 +4,8 @@ import { servePage } from '../../node/start/page.ts'
 import { phaseSentences } from '../../protocol/report.ts'
 import { certificate } from './certificate.ts'
 import { executablePath, requireChromium } from './chromium.ts'
-import { openWorld, type Tab, type World } from './world.ts'
+import { openPlainChromium } from './plain.ts'
+import { figuresFrom, openWorld, readFigures, type Tab, type World } from './world.ts'
 
 /** The page as a peer: Chromium, a bootstrap and Node peers, each real; a tab of its own profile is a peer. */
 
@@ -155,6 +156,29 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await tab.context.setOffline(false)
     const back = await tab.figures()
     await tab.sees('ten swaps more', ({ swaps }) => swaps >= back.swaps + 10, 60_000)
+  })
+
+  test('a hidden tab goes on training', async () => {
+    const chromium = await openPlainChromium()
+    try {
+      const tab = await chromium.open(`${world.page.address}#/m/${world.cid}`)
+      const is = (expression: string) => tab.evaluate<boolean>(expression)
+      const until = (expression: string) =>
+        expect.poll(() => is(expression), { timeout: 30_000 }).toBe(true)
+      const round = async () => figuresFrom(await tab.evaluate(`(${readFigures})()`)).round
+      await until(`document.querySelector('button.sample:enabled') !== null`)
+      await is(`document.querySelector('button.sample').click(), true`)
+      await until(`document.querySelector('.start .primary:enabled') !== null`)
+      await is(`document.querySelector('.start .primary').click(), true`)
+      await expect.poll(round, { timeout: 30_000 }).toBeGreaterThan(5)
+      await chromium.open('about:blank')
+      await until(`document.visibilityState === 'hidden'`)
+      const before = await round()
+      await expect.poll(round, { timeout: 30_000 }).toBeGreaterThan(before + 50)
+      expect(await is('document.hidden')).toBe(true)
+    } finally {
+      await chromium.end()
+    }
   })
 
   test('an https page, which may not dial ws, reaches a Node peer through webrtc-direct', async () => {

@@ -235,7 +235,7 @@ function prepare({ settings, without }: { settings: string; without: string[] })
 }
 
 /** Runs in the page: the phase, and what the run's panel says, each by its name. */
-function readFigures(): { phase: string; rows: [string, string][] } {
+export function readFigures(): { phase: string; rows: [string, string][] } {
   const textOf = (element: Element | null) =>
     element?.textContent?.replace(/\s+/g, ' ').trim() ?? ''
   return {
@@ -247,7 +247,7 @@ function readFigures(): { phase: string; rows: [string, string][] } {
   }
 }
 
-function figuresFrom({ phase, rows }: ReturnType<typeof readFigures>): Figures {
+export function figuresFrom({ phase, rows }: ReturnType<typeof readFigures>): Figures {
   const said = new Map(rows)
   const value = (name: string) => said.get(name) ?? ''
   const count = (name: string) => Number(value(name).replaceAll(',', '') || 0)
