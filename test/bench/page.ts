@@ -24,17 +24,23 @@ export interface PageResult extends Result {
   ofNode: number
   /** Of the window's heap, garbage collected before each look. */
   heapSlopeMBPerHour: number
+  /** A swap of 10 MB each way between two tabs: MB of 10^6 one way a second, and packets that the browser threw away. */
+  tabSwapMBps: number
+  tabSwapDiscarded: number
+  /** The same between two browsers on this machine, whose UDP buffers are small. */
+  browsersSwapMBps: number
 }
 
 const figures = [
   ...['firstPaintKB', 'totalKB', 'firstStepMs', 'firstSwapMs'],
   ...['blockedMsP99', 'ofNode', 'heapSlopeMBPerHour'],
+  ...['tabSwapMBps', 'tabSwapDiscarded', 'browsersSwapMBps'],
 ] as const
 
 export const bench: Bench<PageResult> = {
   name: 'page',
   reach:
-    'first paint <= 120 KB, all <= 750 KB gzip; first step <= 15 s, first swap <= 30 s; blocked p99 <= 100 ms; steps of Node >= 0.9; heap flat',
+    'first paint <= 120 KB, all <= 750 KB gzip; first step <= 15 s, first swap <= 30 s; blocked p99 <= 100 ms; steps of Node >= 0.9; heap flat; 10 MB between tabs >= 5 MB/s, none discarded',
   run,
   table: (result) =>
     [
@@ -57,7 +63,14 @@ const QUICK = { turnMs: 1_500, blockedMs: 2_000, heapMs: 6_000, heapEveryMs: 2_0
 async function run({ quick, say }: BenchOptions): Promise<PageResult> {
   const { executablePath } = await import('../browser/chromium.ts')
   if (!executablePath) return { ...empty, chromium: ABSENT }
-  const { openWorld } = await import('../browser/world.ts')
+  const [{ openWorld }, { swapBetweenTabs }] = await Promise.all([
+    import('../browser/world.ts'),
+    import('./tabs.ts'),
+  ])
+  say('swaps between two tabs, and between two browsers ...')
+  const [megabytes, times] = quick ? [1, 2] : [10, 9]
+  const tabs = await swapBetweenTabs(megabytes, times, { browsers: 1 })
+  const apart = await swapBetweenTabs(megabytes, times, { browsers: 2 })
   say('a bootstrap, a model and a Chromium ...')
   const world = await openWorld(4)
   try {
@@ -88,6 +101,9 @@ async function run({ quick, say }: BenchOptions): Promise<PageResult> {
       blockedMsP99: rounded(blockedMsP99),
       ofNode: rounded(ofNode),
       heapSlopeMBPerHour: rounded(heapSlope),
+      tabSwapMBps: rounded(tabs.megabytesPerSecond),
+      tabSwapDiscarded: tabs.discarded,
+      browsersSwapMBps: rounded(apart.megabytesPerSecond),
     }
   } finally {
     await world.end()
@@ -97,6 +113,7 @@ async function run({ quick, say }: BenchOptions): Promise<PageResult> {
 const empty: PageResult = {
   ...{ bench: 'page', chromium: ABSENT, firstPaintKB: 0, totalKB: 0, firstStepMs: 0 },
   ...{ firstSwapMs: 0, blockedMsP99: 0, ofNode: 0, heapSlopeMBPerHour: 0 },
+  ...{ tabSwapMBps: 0, tabSwapDiscarded: 0, browsersSwapMBps: 0 },
 }
 
 /** One stranger: opens the link, takes the sample, starts. */

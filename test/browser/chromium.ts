@@ -49,7 +49,7 @@ const isolation = {
 /** Bundles the page as a browser gets it, serves it on loopback and opens it. */
 export async function openEnginePages(): Promise<EnginePages> {
   const folder = await mkdtemp(join(tmpdir(), 'ml-store-page-'))
-  await bundle(folder)
+  await bundle(new URL('./engine', import.meta.url), folder)
   const servers = await Promise.all([serve(folder, isolation), serve(folder, {})])
   const browser = await chromium.launch({ executablePath: executablePath! })
   const [isolated, plain] = await Promise.all(servers.map(open))
@@ -72,12 +72,13 @@ export async function openEnginePages(): Promise<EnginePages> {
   }
 }
 
-async function bundle(folder: string): Promise<void> {
+/** Bundles a page of the tests' own as a browser gets it. */
+export async function bundle(source: URL, folder: string): Promise<void> {
   await build({
-    root: fileURLToPath(new URL('./engine', import.meta.url)),
+    root: fileURLToPath(source),
     configFile: false,
     logLevel: 'warn',
-    build: { outDir: folder, emptyOutDir: true, target: 'esnext' },
+    build: { outDir: folder, emptyOutDir: true, target: 'esnext', chunkSizeWarningLimit: 2000 },
     worker: { format: 'es' },
   })
 }
