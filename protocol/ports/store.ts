@@ -479,7 +479,7 @@ async function importAll(helia: Helia, files: ReadonlyMap<string, Uint8Array>): 
  */
 function blockReader(helia: Helia, libp2p: Libp2p, options: FetchOptions): GetBlock {
   const { providers = [], signal } = options
-  let dialled: Promise<number> | undefined
+  let dialled: Promise<void> | undefined
   return async (cid) => {
     const startedAt = performance.now()
     for (let attempt = 0; attempt < BLOCK_ATTEMPTS; attempt++) {
@@ -488,8 +488,9 @@ function blockReader(helia: Helia, libp2p: Libp2p, options: FetchOptions): GetBl
       if (await helia.blockstore.has(cid))
         return collect(helia.blockstore.get(cid, { offline: true }))
       dialled ??= dialAll(libp2p, providers, signal)
-      const reached = await dialled
-      if (reached === 0 && libp2p.getConnections().length === 0) throw noProvider(cid, providers)
+      // Whoever is reached later is asked then: one that is gone may take seconds to say nothing.
+      if (libp2p.getConnections().length === 0) await dialled
+      if (libp2p.getConnections().length === 0) throw noProvider(cid, providers)
       try {
         const limit = AbortSignal.any([
           AbortSignal.timeout(BLOCK_LIMIT_MS),
@@ -525,12 +526,12 @@ function isStorageError(error: unknown): boolean {
   return false
 }
 
-/** Dials each peer among the addresses by all of its addresses; gives how many were reached. */
+/** Dials each peer among the addresses by all of its addresses; resolves when one is reached, or none could be. */
 async function dialAll(
   libp2p: Libp2p,
   addresses: readonly string[],
   signal?: AbortSignal,
-): Promise<number> {
+): Promise<void> {
   const byPeer = new Map<string, Multiaddr[]>()
   for (const text of addresses) {
     const address = tryMultiaddr(text)
@@ -539,20 +540,21 @@ async function dialAll(
     if (peer === libp2p.peerId.toString()) continue
     byPeer.set(peer, [...(byPeer.get(peer) ?? []), address])
   }
-  let reached = 0
-  await inParallel(PROVIDERS_AT_ONCE, [...byPeer.values()], async (list) => {
+  const reached = Promise.withResolvers<void>()
+  const all = inParallel(PROVIDERS_AT_ONCE, [...byPeer.values()], async (list) => {
     const limit = AbortSignal.any([
       AbortSignal.timeout(DIAL_LIMIT_MS),
       ...(signal === undefined ? [] : [signal]),
     ])
     try {
       await libp2p.dial(list, { signal: limit })
-      reached++
+      reached.resolve()
     } catch {
       signal?.throwIfAborted()
     }
   })
-  return reached
+  all.catch(() => {}) // thrown below to who still waits
+  await Promise.race([reached.promise, all])
 }
 
 function tryMultiaddr(text: string): Multiaddr | undefined {
