@@ -1,0 +1,166 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { AxeBuilder } from '@axe-core/playwright'
+import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
+import { build } from 'vite'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { text } from '../../browser/text.ts'
+import { type ServedPage, servePage } from '../../node/start/page.ts'
+import { phaseSentences } from '../../protocol/report.ts'
+import { executablePath, requireChromium } from './chromium.ts'
+
+/**
+ * Every view of the page in every state, over services that only pretend: no serious or critical finding of axe, no overflow,
+ * no complaint of the browser. Screenshots land in test-screenshots/, which git ignores.
+ */
+
+const DIGITS = 'digits'
+/** Views by name: the address after `#`, the state of services.ts, and what to do before looking. */
+const views: [name: string, state: string, hash: string, look: (page: Page) => Promise<void>][] = [
+  ['models', '', '#/', (page) => page.locator('.cards .card').first().waitFor()],
+  ['models-empty', 'empty', '#/', (page) => page.locator('.empty').waitFor()],
+  ['models-loading', 'slow', '#/', (page) => page.locator('main').waitFor()],
+  ['models-failing', 'failing', '#/', (page) => page.locator('.fault').first().waitFor()],
+  ['models-offline', 'offline', '#/', (page) => page.locator('main').waitFor()],
+  ['train', '', `#/m/${DIGITS}`, (page) => page.locator('button.sample').waitFor()],
+  ['card', '', `#/m/${DIGITS}/card`, opened],
+  ['try', '', `#/m/${DIGITS}/try`, opened],
+  ['versions', '', `#/m/${DIGITS}/versions`, opened],
+  ['swarm', '', `#/m/${DIGITS}/swarm`, opened],
+  ['training', '', `#/m/${DIGITS}`, training],
+  ['alone', 'alone', `#/m/${DIGITS}`, training],
+  ['ended', '', `#/m/${DIGITS}`, ended],
+  ['mine', '', '#/mine', (page) => page.locator('h1').waitFor()],
+  ['network', '', '#/network', (page) => page.locator('h1').waitFor()],
+  ['settings', '', '#/settings', (page) => page.locator('h1').waitFor()],
+  ['wrong-link', '', '#/m/nothing', (page) => page.locator('.fault').first().waitFor()],
+  ['unknown', '', '#/nowhere', (page) => page.getByText(text.unknown.title).waitFor()],
+]
+const looks = (['light', 'dark'] as const).flatMap((colorScheme) =>
+  [1280, 360].map((width) => ({ colorScheme, width })),
+)
+const LIMIT_MS = 120_000
+const WAIT_MS = 10_000
+requireChromium('the views of the page')
+
+async function opened(page: Page): Promise<void> {
+  await page.locator('[aria-current="page"]').first().waitFor()
+  await page.locator('h1').waitFor()
+}
+
+async function training(page: Page): Promise<void> {
+  await page.locator('button.sample').click()
+  await page.getByRole('button', { name: text.train.start, exact: true }).click()
+  await page.locator('section.run .phase.running').waitFor()
+  await page.locator('.plot canvas').waitFor()
+}
+
+async function ended(page: Page): Promise<void> {
+  await training(page)
+  await page.getByRole('button', { name: text.run.stop }).first().click()
+  await page.getByText(phaseSentences.stopped).first().waitFor()
+}
+
+describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
+  let folder: string
+  let site: ServedPage
+  let browser: Browser
+  const said: string[] = []
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'ml-store-views-'))
+    await build({
+      configFile: fileURLToPath(new URL('./vite.config.ts', import.meta.url)),
+      logLevel: 'error',
+      build: { outDir: folder, emptyOutDir: true },
+    })
+    site = await servePage([], { folder, port: 0 })
+    browser = await chromium.launch({ executablePath: executablePath! })
+  }, LIMIT_MS)
+  afterAll(async () => {
+    await browser?.close()
+    site?.close()
+    await rm(folder, { recursive: true, force: true, maxRetries: 5 })
+  })
+
+  async function contextOf({
+    colorScheme,
+    width,
+  }: (typeof looks)[number]): Promise<BrowserContext> {
+    const context = await browser.newContext({
+      colorScheme,
+      viewport: { width, height: width > 600 ? 900 : 740 },
+      reducedMotion: 'reduce',
+    })
+    await context.addInitScript(() =>
+      addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) =>
+        console.error(`policy: ${violatedDirective} ${blockedURI}`),
+      ),
+    )
+    return context
+  }
+
+  async function open(context: BrowserContext, state: string, hash: string): Promise<Page> {
+    const page = await context.newPage()
+    page.setDefaultTimeout(WAIT_MS)
+    page.on('console', (message) => message.type() === 'error' && said.push(message.text()))
+    page.on('pageerror', ({ message }) => said.push(message))
+    await page.goto(`${site.address}${state && `?state=${state}`}${hash}`)
+    return page
+  }
+
+  test.each(looks)('is accessible and whole, $colorScheme, $width px', async (look) => {
+    const context = await contextOf(look)
+    const findings: string[] = []
+    for (const [name, state, hash, until] of views) {
+      const page = await open(context, state, hash)
+      await until(page)
+      await page.screenshot({
+        path: `test-screenshots/${name}-${look.colorScheme}-${look.width}.png`,
+      })
+      const { violations } = await new AxeBuilder({ page }).analyze()
+      for (const { id, impact, nodes } of violations) {
+        if (impact !== 'serious' && impact !== 'critical') continue
+        findings.push(`${name}: ${id} at ${nodes.map(({ target }) => target.join(' ')).join(', ')}`)
+      }
+      const over = await page.evaluate(
+        () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+      )
+      if (over > 0) findings.push(`${name}: ${over} px wider than the window`)
+      await page.close()
+    }
+    await context.close()
+    expect(findings).toEqual([])
+    expect(said.splice(0)).toEqual([])
+  })
+
+  test('can be used by keyboard alone, from the link to a running training', async () => {
+    const context = await contextOf(looks[0]!)
+    const page = await open(context, '', `#/m/${DIGITS}`)
+    await page.locator('button.sample').waitFor()
+    const press = async (name: string) => {
+      for (let i = 0; i < 80; i++) {
+        await page.keyboard.press('Tab')
+        const focused = await page.evaluate(() => document.activeElement?.textContent?.trim() ?? '')
+        if (focused === name) return page.keyboard.press('Enter')
+      }
+      throw new Error(`80 times Tab never reached ${name}`)
+    }
+    await press(text.data.sample)
+    await page.locator('.parts li').waitFor()
+    await press(text.train.start)
+    await page.locator('section.run .phase.running').waitFor()
+    await context.close()
+  })
+
+  test('says what is missing where this browser has no WebRTC', async () => {
+    const context = await contextOf(looks[0]!)
+    await context.addInitScript(() => Reflect.deleteProperty(globalThis, 'RTCPeerConnection'))
+    const page = await open(context, '', '#/network')
+    const row = page.locator('li, tr', { hasText: 'WebRTC' }).filter({ hasNotText: 'Works' })
+    expect(await row.first().innerText()).toMatch(/WebRTC/)
+    await context.close()
+  })
+})
