@@ -46,6 +46,8 @@ export interface Swarm {
   resume(): void
   /** Stops training; settles with the others, then ends by itself. */
   finish(): void
+  /** Steps take this share of the time from now on, 0 < share <= 1. */
+  pace(share: number): void
   /** Ends after the swap in flight. Idempotent; resolves when the last timer and stream are gone. */
   leave(reason: string): Promise<void>
 }
@@ -92,6 +94,8 @@ export interface SwarmOptions {
   swap?: boolean
   /** Begins paused, until resume(). */
   paused?: boolean
+  /** The share of the time that steps take, until pace(); all of it unless given. */
+  pace?: number
   /** A resumed run that was away for long pulls the state of a live peer. */
   adopt?: boolean | ((ready: Ready) => boolean)
   /** Whether to do so too after a long sleep or pause; it does unless told not to. */
@@ -172,6 +176,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
   })
   const stopped = Promise.withResolvers<void>()
   learner.listen(onLearner)
+  if (options.pace !== undefined) setPace(options.pace)
   const introducing = keepIntroducing()
   isPumping = false
   events.unshift({ type: 'joined' })
@@ -184,6 +189,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     pause: () => dispatch({ type: 'pause' }),
     resume: () => dispatch({ type: 'resume' }),
     finish: () => dispatch({ type: 'finish' }),
+    pace: setPace,
     leave(reason) {
       dispatch({ type: 'leave', reason })
       return stopped.promise
@@ -264,6 +270,10 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     const bytes = received.get(nonce)
     received.delete(nonce)
     if (bytes) learner.send({ type: 'adopt', nonce, bytes, steps })
+  }
+
+  function setPace(share: number): void {
+    learner.send({ type: 'pace', share })
   }
 
   function onLearner(event: WorkerEvent): void {

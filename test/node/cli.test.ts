@@ -73,6 +73,11 @@ describe('a wrong use ends with exit code 2 and one line that helps:', () => {
       ['train', 'digits', '--data', 'x', '--threads', '0'],
       /--threads got "0", expected a whole number from 1 to 64/,
     ],
+    [
+      'an intensity above 100 %',
+      ['train', 'digits', '--data', 'x', '--intensity', '101'],
+      /--intensity got "101", expected a whole number from 1 to 100/,
+    ],
     ['too many threads', ['eval', 'digits', '--threads', '65'], /--threads got "65"/],
     [
       'a wrong format',
