@@ -1,6 +1,5 @@
 import { del, get, set } from 'idb-keyval'
-import type { Drawing } from './state.ts'
-import { type Settings, themes } from './state.ts'
+import { type Drawing, intensities, type Settings, themes } from './state.ts'
 
 /** What a person asked this browser to remember: settings, and drawings if they said so. A browser that keeps nothing is fine. */
 
@@ -11,6 +10,7 @@ export function loadSettings(): Settings {
   return {
     theme: themes.find((theme) => theme === kept['theme']) ?? 'auto',
     rounds: Number.isSafeInteger(kept['rounds']) ? Math.max(0, Number(kept['rounds'])) : 0,
+    intensity: intensities.find((share) => share === kept['intensity']) ?? 1,
   }
 }
 

@@ -162,6 +162,12 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     forgetPredictors((name) => name.startsWith('own '))
   }
 
+  /** What was set since, a run that goes on follows. */
+  const heed = (current: Run, before: Pick<Settings, 'intensity'>) => {
+    const { intensity } = state.value.settings
+    if (intensity !== before.intensity) current.setPace(intensity)
+  }
+
   const listModels = () => {
     dispatch({ type: 'listing' })
     return attempt(
@@ -294,7 +300,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       const work = workOf(state.value, version.genesis)
       dispatch({ type: 'started', version, examples: sizeOfWork(work) })
       ofRun = version
-      const { rounds } = state.value.settings
+      const { rounds, intensity } = state.value.settings
       await attempt(
         async () => {
           const ready = await services
@@ -303,10 +309,12 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
             format: work.parts.some(({ source }) => source === 'csv') ? 'csv' : 'imagefolder',
             skips: skipsOf(work),
             resume: options.resume,
+            pace: intensity,
             ...(rounds > 0 && { rounds }),
           })
           dispatch({ type: 'joined', view: run.view })
           following = follow(version, run)
+          heed(run, { intensity })
           if (wish === 'finish') run.finish()
           if (wish === 'stop') await run.leave(LEFT)
         },
@@ -371,8 +379,10 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     },
 
     set(changed) {
+      const before = state.value.settings
       dispatch({ type: 'set', settings: changed })
       saveSettings(state.value.settings)
+      if (run) heed(run, before)
     },
   }
 }

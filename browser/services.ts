@@ -94,6 +94,8 @@ export interface TrainOptions {
   /** Go on from this profile's checkpoint, if there is one. */
   resume: boolean
   rounds?: number
+  /** The share of the time that training takes, until setPace(); all of it unless given. */
+  pace?: number
 }
 
 /** One run: reports in order, ends after `stopped`; a fault is thrown at the reader. */
@@ -105,6 +107,8 @@ export interface Run {
   /** Finishes its round, settles with the others, then ends by itself. */
   finish(): void
   leave(reason: string): Promise<void>
+  /** Training takes this share of the time from now on, 0 < share <= 1. */
+  setPace(share: number): void
   /** Probabilities Float32Array[size × classes] by the params of now. */
   predict(inputs: Float32Array, size: number): Promise<Float32Array>
   /** The params of now: float32 in tensor order. */

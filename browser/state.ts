@@ -126,10 +126,13 @@ export type Joining =
   | { type: 'failed'; address: string; fault: FaultDetail }
 
 export const themes = ['auto', 'light', 'dark'] as const
+export const intensities = [0.25, 0.5, 0.75, 1] as const
 export interface Settings {
   theme: (typeof themes)[number]
   /** A run stops after so many rounds; 0 is no limit. */
   rounds: number
+  /** The share of the time that training takes. */
+  intensity: (typeof intensities)[number]
 }
 
 /** Every action, with what it carries. */

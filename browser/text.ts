@@ -287,6 +287,9 @@ const english = {
     limits: 'Limits',
     rounds: 'Stop after so many rounds',
     roundsHint: '0 goes on until you stop it. Holds from the next start.',
+    intensity: 'Intensity',
+    intensityHint:
+      'How much of the time training takes; the rest is left to whatever else runs here. Holds at once.',
   },
   abilities: {
     webrtc: {

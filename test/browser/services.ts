@@ -62,9 +62,10 @@ export async function createServices(): Promise<Services> {
       await wait(200)
       return sample(manifest)
     },
-    async train(version, { examples, resume }) {
+    async train(version, { examples, resume, pace = 1 }) {
       await wait(200)
-      return pretend(version, examples, resume ? rounds : 0, odd === 'alone', (round) => {
+      const start = { round: resume ? rounds : 0, alone: odd === 'alone', pace }
+      return pretend(version, examples, start, (round) => {
         rounds = round
       })
     },
@@ -93,8 +94,7 @@ export async function createServices(): Promise<Services> {
 function pretend(
   version: OpenVersion,
   examples: Examples,
-  start: number,
-  alone: boolean,
+  { round: start, alone, ...first }: { round: number; alone: boolean; pace: number },
   keep: (round: number) => void,
 ): Run {
   const random = randomFrom(1)
@@ -102,6 +102,7 @@ function pretend(
   const split = splitRows(examples.size, 0.1, random)
   let over = false
   let paused = false
+  let { pace } = first
   let round = start
   let up = 0
   async function* reports(): AsyncGenerator<Report> {
@@ -112,7 +113,7 @@ function pretend(
     yield phaseReport(alone ? 'training-alone' : 'training')
     let told = false
     while (!over) {
-      await wait(150)
+      await wait(150 / pace)
       if (paused !== told) {
         told = paused
         yield phaseReport(paused ? 'paused' : alone ? 'training-alone' : 'training')
@@ -171,6 +172,9 @@ function pretend(
     },
     leave: async () => {
       over = true
+    },
+    setPace: (share) => {
+      pace = share
     },
     predict: async (_, size) => guesses(size, 12),
     params: async () => version.params,

@@ -7,7 +7,7 @@ import { phaseReport, type Report } from '../../protocol/report.ts'
 import { digits } from './manifests.ts'
 
 const version = { cid: 'bafyversion', genesis: 'bafygenesis', manifest: digits } as OpenVersion
-const settings = { theme: 'auto', rounds: 0 } as const
+const settings = { theme: 'auto', rounds: 0, intensity: 1 } as const
 const fault = () => new Fault({ kind: 'network', type: 'unreachable', message: 'nobody answered' })
 const drawing = { label: 1, pixels: new Uint8Array(784) }
 
@@ -44,6 +44,7 @@ function runOf() {
     resume: () => asked.push('resume'),
     finish: () => end('finish'),
     leave: async () => end('leave'),
+    setPace: (share: number) => asked.push(`pace ${share}`),
     params: async () => Uint8Array.of(7),
     predict: async () => Float32Array.of(1),
   } as unknown as Run
@@ -168,4 +169,23 @@ test('a version without sample data says so', async () => {
   const page = pageWith({ sampleOf: async () => undefined })
   await page.useSample(version)
   expect(workOf(page.state.value, version.genesis).fault?.type).toBe('no-sample')
+})
+
+test('a run starts at the intensity that is set, and follows when it is changed', async () => {
+  const { run, asked } = runOf()
+  const given: unknown[] = []
+  const page = pageWith({
+    train: async (_, { pace }) => {
+      given.push(pace)
+      page.set({ intensity: 0.25 }) // while the swarm is being joined
+      return run
+    },
+  })
+  page.set({ intensity: 0.5 })
+  await page.start(version, { resume: false })
+  page.set({ theme: 'dark' })
+  page.set({ intensity: 1 })
+  expect(given).toEqual([0.5])
+  expect(asked).toEqual(['pace 0.25', 'pace 1'])
+  await page.stop()
 })
