@@ -48,6 +48,8 @@ export interface Swarm {
   finish(): void
   /** Steps take this share of the time from now on, 0 < share <= 1. */
   pace(share: number): void
+  /** Whether copies may travel; while not, it trains alone and answers offers as busy. A swap under way is finished. */
+  allowSwaps(allowed: boolean): void
   /** Ends after the swap in flight. Idempotent; resolves when the last timer and stream are gone. */
   leave(reason: string): Promise<void>
 }
@@ -92,6 +94,8 @@ export interface SwarmOptions {
   rounds?: number | undefined
   /** False is the control: train alone. */
   swap?: boolean
+  /** False begins without swaps, until allowSwaps(true). */
+  swapping?: boolean
   /** Begins paused, until resume(). */
   paused?: boolean
   /** The share of the time that steps take, until pace(); all of it unless given. */
@@ -168,6 +172,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     swapsPerRound: options.swapsPerRound ?? manifest.gossip.swapsPerRound,
     rounds: options.rounds,
     swap: options.swap ?? true,
+    swapping: options.swapping ?? true,
     paused: options.paused ?? false,
     catchUp: options.catchUp ?? true,
     random: options.random,
@@ -190,6 +195,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     resume: () => dispatch({ type: 'resume' }),
     finish: () => dispatch({ type: 'finish' }),
     pace: setPace,
+    allowSwaps: (allowed) => dispatch({ type: 'swapping', allowed }),
     leave(reason) {
       dispatch({ type: 'leave', reason })
       return stopped.promise
