@@ -2,7 +2,15 @@ import { type InjectionKey, inject, type ShallowRef, shallowRef } from 'vue'
 import { type Fault, faultFrom, invariant } from '../protocol/errors.ts'
 import { phaseReport } from '../protocol/report.ts'
 import { type FoundFile, type ReadOptions, readFiles, widthOf } from './data.ts'
-import { isLocalKept, loadDrawings, saveDrawings, saveSettings } from './keep.ts'
+import {
+  isLocalKept,
+  loadDrawings,
+  loadTraffic,
+  saveDrawings,
+  saveSettings,
+  saveTraffic,
+} from './keep.ts'
+import { countOn, isSpent, type Traffic } from './quota.ts'
 import type { OpenVersion, Predictor, Run, Services } from './services.ts'
 import {
   type Action,
@@ -82,6 +90,11 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
   /** What the last run ended with; the version it belongs to. */
   let own: { genesis: string; params: Uint8Array } | undefined
   let ofRun: OpenVersion | undefined
+  /** Sent and received today, and how much of the run's has been counted as such. */
+  let traffic: Traffic | undefined
+  let counted = 0
+  /** What the run was told last. */
+  let swapping = true
   let wake: ReturnType<typeof setTimeout> | undefined
   const predictors = new Map<string, Promise<Predictor>>()
 
@@ -136,6 +149,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     let fault: Fault['detail'] | undefined
     const reports = gathered((actions) => {
       state.value = actions.reduce(reduce, state.value)
+      meter(current)
     })
     try {
       for await (const report of current.reports) {
@@ -149,6 +163,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     }
     reports.flush()
     clearTimeout(wake)
+    meter(current)
     run = undefined // first: views ask again as soon as they hear
     dispatch({ type: 'ended', fault })
     void loadRuns()
@@ -166,6 +181,25 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
   const heed = (current: Run, before: Pick<Settings, 'intensity'>) => {
     const { intensity } = state.value.settings
     if (intensity !== before.intensity) current.setPace(intensity)
+    meter(current)
+  }
+
+  /** Counts what a run has sent and received since, as today's, and holds it to the day's limit. Answers whether that is reached. */
+  const meter = (current: Run | undefined): boolean => {
+    const total = current ? current.traffic.up + current.traffic.down : 0
+    const more = current ? total - counted : 0
+    traffic = countOn(new Date(), loadTraffic() ?? traffic, more)
+    if (current) counted = total
+    if (more > 0) saveTraffic(traffic)
+    const { settings, run: shown, today } = state.value
+    const limited = isSpent(traffic, settings.megabytes)
+    if (limited !== shown?.limited || traffic.bytes !== today)
+      dispatch({ type: 'metered', today: traffic.bytes, limited })
+    if (current && swapping === limited) {
+      swapping = !limited
+      current.allowSwaps(swapping)
+    }
+    return limited
   }
 
   const listModels = () => {
@@ -181,6 +215,8 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       async () => dispatch({ type: 'kept', runs: await (await services).runs() }),
       (fault) => ({ type: 'keptFailed', fault }),
     )
+
+  meter(undefined)
 
   const resume = () => {
     clearTimeout(wake)
@@ -301,6 +337,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       dispatch({ type: 'started', version, examples: sizeOfWork(work) })
       ofRun = version
       const { rounds, intensity } = state.value.settings
+      swapping = !meter(undefined)
       await attempt(
         async () => {
           const ready = await services
@@ -310,9 +347,11 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
             skips: skipsOf(work),
             resume: options.resume,
             pace: intensity,
+            swapping,
             ...(rounds > 0 && { rounds }),
           })
           dispatch({ type: 'joined', view: run.view })
+          counted = 0
           following = follow(version, run)
           heed(run, { intensity })
           if (wish === 'finish') run.finish()
@@ -383,6 +422,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       dispatch({ type: 'set', settings: changed })
       saveSettings(state.value.settings)
       if (run) heed(run, before)
+      else meter(undefined)
     },
   }
 }

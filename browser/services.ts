@@ -96,6 +96,8 @@ export interface TrainOptions {
   rounds?: number
   /** The share of the time that training takes, until setPace(); all of it unless given. */
   pace?: number
+  /** False begins without swaps, until allowSwaps(true). */
+  swapping?: boolean
 }
 
 /** One run: reports in order, ends after `stopped`; a fault is thrown at the reader. */
@@ -109,6 +111,10 @@ export interface Run {
   leave(reason: string): Promise<void>
   /** Training takes this share of the time from now on, 0 < share <= 1. */
   setPace(share: number): void
+  /** Bytes of copies sent and received in this run. */
+  readonly traffic: { readonly up: number; readonly down: number }
+  /** Whether copies may travel; while not, it trains alone. */
+  allowSwaps(allowed: boolean): void
   /** Probabilities Float32Array[size × classes] by the params of now. */
   predict(inputs: Float32Array, size: number): Promise<Float32Array>
   /** The params of now: float32 in tensor order. */

@@ -17,6 +17,7 @@ import type {
   OpenVersion,
   RunView,
 } from './services.ts'
+import { text } from './text.ts'
 
 /**
  * All that the page shows, in one tree; `reduce` is the only thing that makes a new one, and `table` lists every action.
@@ -34,6 +35,8 @@ export interface AppState {
   keptFault: FaultDetail | undefined
   joining: Joining
   settings: Settings
+  /** Bytes that swaps sent and received today. */
+  today: number
 }
 
 export interface Models {
@@ -95,6 +98,8 @@ export interface RunState {
   bytesUp: number
   bytesDown: number
   swaps: number
+  /** Trains alone for the rest of the day: its limit of traffic is reached. */
+  limited: boolean
   pausedUntil: number | undefined
   fault: FaultDetail | undefined
 }
@@ -133,6 +138,8 @@ export interface Settings {
   rounds: number
   /** The share of the time that training takes. */
   intensity: (typeof intensities)[number]
+  /** Swaps send and receive so much in a day; 0 is no limit. */
+  megabytes: number
 }
 
 /** Every action, with what it carries. */
@@ -167,6 +174,7 @@ export interface Actions {
   kept: { runs: KeptRun[] }
   keptFailed: { fault: FaultDetail }
   set: { settings: Partial<Settings> }
+  metered: { today: number; limited: boolean }
 }
 
 export type Action = { [K in keyof Actions]: { type: K } & Actions[K] }[keyof Actions]
@@ -183,6 +191,7 @@ export function initialState(hash: string, settings: Settings): AppState {
     keptFault: undefined,
     joining: { type: 'idle' },
     settings,
+    today: 0,
   }
 }
 
@@ -264,6 +273,7 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
 
   kept: (state, { runs }) => ({ ...state, kept: runs, keptFault: undefined }),
   keptFailed: (state, { fault }) => ({ ...state, keptFault: fault }),
+  metered: (state, { today, limited }) => ({ ...onRun(state, () => ({ limited })), today }),
   set: (state, { settings }) => ({ ...state, settings: { ...state.settings, ...settings } }),
 }
 
@@ -347,8 +357,14 @@ export function isLive(run: RunState | undefined): run is RunState {
   return run !== undefined && run.type !== 'ended'
 }
 
-export function phaseText({ phase }: RunState): string {
+export function phaseText({ phase, limited }: RunState): string {
+  if (limited && isAlone(phase)) return text.run.limited
   return phaseSentences[phase]
+}
+
+/** Training, with nobody to swap with. */
+function isAlone(phase: Phase): boolean {
+  return phase === 'training-alone' || phase === 'offline-training'
 }
 
 function isOver({ type }: RunState): boolean {
@@ -388,6 +404,7 @@ function newRun({ genesis, cid, manifest }: OpenVersion, examples: number): RunS
     bytesUp: 0,
     bytesDown: 0,
     swaps: 0,
+    limited: false,
     pausedUntil: undefined,
     fault: undefined,
   }

@@ -147,6 +147,10 @@ const english = {
     down: 'Received',
     none: 'not yet',
     again: 'Train on',
+    limited: 'Training alone; today’s limit of traffic is reached',
+    limitedHint: (megabytes: number) =>
+      `Swaps have sent and received ${megabytes.toLocaleString('en')} MB today, as much as the settings allow. They go on after midnight, or when the limit is raised.`,
+    limits: 'Change the limit',
     session: 'Training session',
   },
   chart: {
@@ -287,6 +291,9 @@ const english = {
     limits: 'Limits',
     rounds: 'Stop after so many rounds',
     roundsHint: '0 goes on until you stop it. Holds from the next start.',
+    megabytes: 'Megabytes a day',
+    megabytesHint: (today: string) =>
+      `What swaps may send and receive together; then training goes on alone until the next day. 0 is no limit. Today: ${today}.`,
     intensity: 'Intensity',
     intensityHint:
       'How much of the time training takes; the rest is left to whatever else runs here. Holds at once.',

@@ -75,7 +75,7 @@ interface Started {
 async function join(
   host: Host,
   { manifest, checked, cid }: StoredVersion,
-  { rounds, pace }: TrainOptions,
+  { rounds, pace, swapping }: TrainOptions,
   { learner, genesis, at, release }: Started,
 ): Promise<Run> {
   const awayMs = at === undefined ? 0 : Date.now() - at
@@ -103,6 +103,7 @@ async function join(
     key: host.home.peerKey,
     rounds,
     ...(pace !== undefined && { pace }),
+    ...(swapping !== undefined && { swapping }),
     adopt: ({ msPerStep }) => {
       const { strict, stepsPerRound } = manifest.train
       const roundMs = Math.max(strict ? 0 : ROUND_MS, stepsPerRound * msPerStep)
@@ -120,6 +121,8 @@ async function join(
     finish: swarm.finish,
     leave: swarm.leave,
     setPace: swarm.pace,
+    traffic: swarm.traffic,
+    allowSwaps: swarm.allowSwaps,
     async predict(inputs, size) {
       const running = await predictor.get()
       running.load(await learner.params())

@@ -62,9 +62,9 @@ export async function createServices(): Promise<Services> {
       await wait(200)
       return sample(manifest)
     },
-    async train(version, { examples, resume, pace = 1 }) {
+    async train(version, { examples, resume, pace = 1, swapping = true }) {
       await wait(200)
-      const start = { round: resume ? rounds : 0, alone: odd === 'alone', pace }
+      const start = { round: resume ? rounds : 0, alone: odd === 'alone', pace, swapping }
       return pretend(version, examples, start, (round) => {
         rounds = round
       })
@@ -91,10 +91,17 @@ export async function createServices(): Promise<Services> {
   }
 }
 
+interface Start {
+  round: number
+  alone: boolean
+  pace: number
+  swapping: boolean
+}
+
 function pretend(
   version: OpenVersion,
   examples: Examples,
-  { round: start, alone, ...first }: { round: number; alone: boolean; pace: number },
+  { round: start, alone: lonely, pace, swapping }: Start,
   keep: (round: number) => void,
 ): Run {
   const random = randomFrom(1)
@@ -102,22 +109,20 @@ function pretend(
   const split = splitRows(examples.size, 0.1, random)
   let over = false
   let paused = false
-  let { pace } = first
   let round = start
-  let up = 0
+  const traffic = { up: 0, down: 0 }
   async function* reports(): AsyncGenerator<Report> {
     yield phaseReport('fetching')
     yield phaseReport('connecting')
     await wait(300)
-    yield { ev: 'peers', count: alone ? 0 : 3, direct: alone ? 0 : 3 }
-    yield phaseReport(alone ? 'training-alone' : 'training')
-    let told = false
+    yield { ev: 'peers', count: lonely ? 0 : 3, direct: lonely ? 0 : 3 }
+    let told = ''
     while (!over) {
+      const alone = lonely || !swapping
+      const phase = paused ? 'paused' : alone ? 'training-alone' : 'training'
+      if (phase !== told) yield phaseReport(phase)
+      told = phase
       await wait(150 / pace)
-      if (paused !== told) {
-        told = paused
-        yield phaseReport(paused ? 'paused' : alone ? 'training-alone' : 'training')
-      }
       if (paused) continue
       round++
       keep(round)
@@ -127,10 +132,11 @@ function pretend(
       yield evaluation(round, 'trained', trained, loss + 0.1)
       if (alone) continue
       const [peer, path] = others[round % 3]!
-      up += 51_000
       if (round % 11 === 0) {
         yield { ev: 'swap-failed', round, with: peer, reason: 'no answer within 10 s' }
       } else {
+        traffic.up += 51_000
+        traffic.down += 51_000
         yield {
           ev: 'swap',
           round,
@@ -148,8 +154,8 @@ function pretend(
       ev: 'stopped',
       reason: 'stopped by its user',
       rounds: round,
-      bytesUp: up,
-      bytesDown: up,
+      bytesUp: traffic.up,
+      bytesDown: traffic.down,
     }
   }
   return {
@@ -175,6 +181,10 @@ function pretend(
     },
     setPace: (share) => {
       pace = share
+    },
+    traffic,
+    allowSwaps: (allowed) => {
+      swapping = allowed
     },
     predict: async (_, size) => guesses(size, 12),
     params: async () => version.params,

@@ -1,5 +1,5 @@
 import { beforeEach, expect, test, vi } from 'vitest'
-import { loadSettings, saveSettings } from '../../browser/keep.ts'
+import { loadSettings, loadTraffic, saveSettings, saveTraffic } from '../../browser/keep.ts'
 
 beforeEach(() => {
   const kept = new Map<string, string>()
@@ -10,11 +10,11 @@ beforeEach(() => {
   return () => vi.unstubAllGlobals()
 })
 
-const usual = { theme: 'auto', rounds: 0, intensity: 1 }
+const usual = { theme: 'auto', rounds: 0, intensity: 1, megabytes: 0 }
 
 test('settings come back as they were saved, and a first visit has the usual ones', () => {
   expect(loadSettings()).toEqual(usual)
-  const mine = { theme: 'dark', rounds: 30, intensity: 0.25 } as const
+  const mine = { theme: 'dark', rounds: 30, intensity: 0.25, megabytes: 500 } as const
   saveSettings(mine)
   expect(loadSettings()).toEqual(mine)
 })
@@ -22,9 +22,17 @@ test('settings come back as they were saved, and a first visit has the usual one
 test.each([
   ['no JSON', '{"theme":'],
   ['a list', '[1, 2]'],
-  ['other values', '{"theme":"pink","rounds":-3,"intensity":0}'],
-  ['other types', '{"theme":1,"rounds":"9","intensity":"0.5"}'],
+  ['other values', '{"theme":"pink","rounds":-3,"intensity":0,"megabytes":1.5}'],
+  ['other types', '{"theme":1,"megabytes":null,"rounds":"9","intensity":"0.5"}'],
 ])('kept settings that are %s are the usual ones', (_, kept) => {
   localStorage.setItem('mlstore.settings', kept)
   expect(loadSettings()).toEqual(usual)
+})
+
+test('traffic comes back as it was saved; what is no traffic is none', () => {
+  expect(loadTraffic()).toBeUndefined()
+  saveTraffic({ day: '2026-11-24', bytes: 51_000 })
+  expect(loadTraffic()).toEqual({ day: '2026-11-24', bytes: 51_000 })
+  localStorage.setItem('mlstore.traffic', '{"day":20261124,"bytes":9}')
+  expect(loadTraffic()).toBeUndefined()
 })

@@ -11,6 +11,7 @@ import {
   latest,
   listed,
   peersOf,
+  phaseText,
   reduce,
   sizeOfWork,
   skipsOf,
@@ -19,12 +20,12 @@ import {
   workOf,
 } from '../../browser/state.ts'
 import type { Examples } from '../../protocol/ports/examples.ts'
-import type { Report } from '../../protocol/report.ts'
+import { phaseReport, type Report } from '../../protocol/report.ts'
 import { digits } from './manifests.ts'
 
 const genesis = 'bafygenesis'
 const version = { cid: 'bafyversion', genesis, manifest: digits } as OpenVersion
-const first = initialState('', { theme: 'auto', rounds: 0, intensity: 1 })
+const first = initialState('', { theme: 'auto', rounds: 0, intensity: 1, megabytes: 0 })
 const after = (...actions: Action[]) => actions.reduce(reduce, first)
 const reports = (...all: Report[]): Action[] =>
   all.map((report, i) => ({ type: 'reported', report, at: 1000 * i }))
@@ -219,4 +220,12 @@ test('a preview shows the newest drawings and rows from every part', () => {
 
 test('the likeliest come first', () => {
   expect(topOf([0.1, 0.7, 0.2], 2)).toEqual([1, 2])
+})
+
+test('a run that may swap no more today says so, and no longer that nobody is here', () => {
+  const alone = after(started, joined, ...reports(phaseReport('training-alone')))
+  expect(phaseText(alone.run!)).toMatch(/nobody else is here/)
+  const limited = reduce(alone, { type: 'metered', today: 5, limited: true })
+  expect(phaseText(limited.run!)).toMatch(/limit/)
+  expect(phaseText(reduce(limited, reports(phaseReport('paused'))[0]!).run!)).toBe('Paused')
 })
