@@ -60,6 +60,10 @@ export interface Page {
   ownParams(): Promise<Uint8Array | undefined>
   loadRuns(): Promise<void>
   forgetRun(genesis: string): Promise<void>
+  loadOwner(): Promise<void>
+  /** The owner's key as a file to be saved; undefined where that failed. */
+  exportOwner(passphrase: string): Promise<{ name: string; text: string } | undefined>
+  importOwner(file: Blob, passphrase: string): Promise<void>
   set(settings: Partial<Settings>): void
 }
 
@@ -414,6 +418,38 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
           dispatch({ type: 'kept', runs: await ready.runs() })
         },
         (fault) => ({ type: 'keptFailed', fault }),
+      )
+    },
+
+    loadOwner() {
+      return attempt(
+        async () => dispatch({ type: 'owned', id: await (await services).owner() }),
+        (fault) => ({ type: 'ownerFailed', fault }),
+      )
+    },
+
+    async exportOwner(passphrase) {
+      let file: { name: string; text: string } | undefined
+      dispatch({ type: 'owning', doing: 'export' })
+      await attempt(
+        async () => {
+          const ready = await services
+          file = await ready.exportOwner(passphrase)
+          dispatch({ type: 'ownerDone', id: (await ready.owner())!, done: 'exported' })
+        },
+        (fault) => ({ type: 'ownerFailed', fault }),
+      )
+      return file
+    },
+
+    importOwner(file, passphrase) {
+      dispatch({ type: 'owning', doing: 'import' })
+      return attempt(
+        async () => {
+          const id = await (await services).importOwner(file, passphrase)
+          dispatch({ type: 'ownerDone', id, done: 'imported' })
+        },
+        (fault) => ({ type: 'ownerFailed', fault }),
       )
     },
 

@@ -30,6 +30,15 @@ export interface Services {
   runs(): Promise<KeptRun[]>
   /** Forgets a checkpoint. */
   forgetRun(genesis: string): Promise<void>
+  /** Whose key signs what this profile publishes, as a peer id; undefined before there is one. */
+  owner(): Promise<string | undefined>
+  /** The owner's key as a file under a passphrase; makes one where there is none. Throws Fault `weak-passphrase`. */
+  exportOwner(passphrase: string): Promise<{ name: string; text: string }>
+  /**
+   * Takes over the key of such a file and gives its owner; the key before is gone. Throws Fault `wrong-key-file` or
+   * `wrong-passphrase`.
+   */
+  importOwner(file: Blob, passphrase: string): Promise<string>
 }
 
 export interface NetworkView {

@@ -34,6 +34,7 @@ export interface AppState {
   kept: KeptRun[] | undefined
   keptFault: FaultDetail | undefined
   joining: Joining
+  owner: OwnerKey
   settings: Settings
   /** Bytes that swaps sent and received today. */
   today: number
@@ -130,6 +131,15 @@ export type Joining =
   | { type: 'joined'; address: string }
   | { type: 'failed'; address: string; fault: FaultDetail }
 
+/** The key that signs what is published here. */
+export interface OwnerKey {
+  /** As a peer id; undefined before there is one. */
+  id: string | undefined
+  doing: 'export' | 'import' | undefined
+  done: 'exported' | 'imported' | undefined
+  fault: FaultDetail | undefined
+}
+
 export const themes = ['auto', 'light', 'dark'] as const
 export const intensities = [0.25, 0.5, 0.75, 1] as const
 export interface Settings {
@@ -173,6 +183,10 @@ export interface Actions {
   dismissed: object
   kept: { runs: KeptRun[] }
   keptFailed: { fault: FaultDetail }
+  owned: { id: string | undefined }
+  owning: { doing: 'export' | 'import' }
+  ownerDone: { id: string; done: 'exported' | 'imported' }
+  ownerFailed: { fault: FaultDetail }
   set: { settings: Partial<Settings> }
   metered: { today: number; limited: boolean }
 }
@@ -190,6 +204,7 @@ export function initialState(hash: string, settings: Settings): AppState {
     kept: undefined,
     keptFault: undefined,
     joining: { type: 'idle' },
+    owner: { id: undefined, doing: undefined, done: undefined, fault: undefined },
     settings,
     today: 0,
   }
@@ -273,6 +288,10 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
 
   kept: (state, { runs }) => ({ ...state, kept: runs, keptFault: undefined }),
   keptFailed: (state, { fault }) => ({ ...state, keptFault: fault }),
+  owned: (state, { id }) => onOwner(state, { id }),
+  owning: (state, { doing }) => onOwner(state, { doing, done: undefined, fault: undefined }),
+  ownerDone: (state, { id, done }) => onOwner(state, { id, doing: undefined, done }),
+  ownerFailed: (state, { fault }) => onOwner(state, { doing: undefined, fault }),
   metered: (state, { today, limited }) => ({ ...onRun(state, () => ({ limited })), today }),
   set: (state, { settings }) => ({ ...state, settings: { ...state.settings, ...settings } }),
 }
@@ -378,6 +397,10 @@ function isFetching({ opened }: AppState, reference: string): boolean {
 function onWork(state: AppState, genesis: string, change: (work: Work) => Partial<Work>): AppState {
   const work = workOf(state, genesis)
   return { ...state, works: { ...state.works, [genesis]: { ...work, ...change(work) } } }
+}
+
+function onOwner(state: AppState, change: Partial<OwnerKey>): AppState {
+  return { ...state, owner: { ...state.owner, ...change } }
 }
 
 function onRun(state: AppState, change: (run: RunState) => Partial<RunState>): AppState {

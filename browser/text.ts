@@ -298,6 +298,24 @@ const english = {
     intensityHint:
       'How much of the time training takes; the rest is left to whatever else runs here. Holds at once.',
   },
+  owner: {
+    title: 'Owner key',
+    hint: 'It signs the models that you publish. Whoever has it can release new versions of them; without it, nobody can.',
+    none: 'None yet. It is made when it is first needed: to publish, or to be exported.',
+    passphrase: 'Passphrase of the file',
+    passphraseHint:
+      'Several words, 10 characters at least. A file opens with its own passphrase only, and nobody can tell you a lost one.',
+    show: 'Show it',
+    export: 'Export to a file',
+    import: 'Import a file',
+    replaces: (end: string) =>
+      `This browser has a key already, …${end}. It will be gone: export it first if you publish with it.`,
+    replace: 'Replace it',
+    keep: 'Keep it',
+    doing: 'Working; this takes a second or two …',
+    exported: 'Exported. Keep the file and its passphrase apart.',
+    imported: 'Imported. What you publish here is signed by this key now.',
+  },
   abilities: {
     webrtc: {
       title: 'WebRTC',

@@ -123,8 +123,7 @@ async function deriveKey(passphrase: string, { derive }: Head): Promise<CryptoKe
 }
 
 function parse(text: string): OwnerKeyFile {
-  if (text.length > FILE_LIMIT)
-    throw wrongFile(`it has ${text.length} characters, expected ${FILE_LIMIT} at most`)
+  if (text.length > FILE_LIMIT) throw wrongFile(`it has more than ${FILE_LIMIT} characters`)
   let found: unknown
   try {
     found = JSON.parse(text)

@@ -23,6 +23,7 @@ import { phaseReport, type Report } from '../../protocol/report.ts'
 export async function createServices(): Promise<Services> {
   const odd = new URLSearchParams(location.search).get('state') ?? ''
   let rounds = 0
+  let owner: string | undefined
   return {
     onNetwork(listener) {
       listener({ ...network, phase: 'looking', peers: [] })
@@ -87,6 +88,19 @@ export async function createServices(): Promise<Services> {
     },
     async forgetRun() {
       rounds = 0
+    },
+    owner: async () => owner,
+    async exportOwner(passphrase) {
+      await wait(800)
+      if (passphrase.length < 10) throw weakPassphrase(passphrase)
+      owner = network.peer
+      return { name: 'mlstore-owner-pretended.json', text: '{}' }
+    },
+    async importOwner(file, passphrase) {
+      await wait(800)
+      if (passphrase !== 'correct horse battery' || file.size === 0) throw wrongPassphrase()
+      owner = others[0][0]
+      return owner
     },
   }
 }
@@ -386,6 +400,24 @@ function unreachable(): Fault {
     type: 'unreachable',
     message: 'none of 2 peers that list models answered within 15 s',
     hint: 'check your connection, or paste the address of a peer under Network',
+  })
+}
+
+function weakPassphrase({ length }: string): Fault {
+  return new Fault({
+    kind: 'usage',
+    type: 'weak-passphrase',
+    message: `the passphrase has ${length} characters, expected at least 10`,
+    hint: 'take several words: whoever gets hold of the file may try as long as they like',
+  })
+}
+
+function wrongPassphrase(): Fault {
+  return new Fault({
+    kind: 'verification',
+    type: 'wrong-passphrase',
+    message: 'the passphrase does not open this key, or the file was changed since it was written',
+    hint: 'type it as it was when the key was exported',
   })
 }
 

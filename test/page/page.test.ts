@@ -258,3 +258,30 @@ describe('a limit of megabytes a day', () => {
     expect(page.state.value.run?.limited).toBe(true)
   })
 })
+
+test('an owner key is exported, and a file that does not open leaves the key as it was', async () => {
+  const page = pageWith({
+    owner: async () => 'me',
+    exportOwner: async (passphrase) => ({ name: 'key.json', text: passphrase }),
+    importOwner: async () => {
+      throw fault()
+    },
+  })
+  await page.loadOwner()
+  expect(page.state.value.owner.id).toBe('me')
+  expect(await page.exportOwner('words')).toEqual({ name: 'key.json', text: 'words' })
+  expect(page.state.value.owner).toMatchObject({ id: 'me', done: 'exported', doing: undefined })
+  const importing = page.importOwner(new Blob(['{}']), 'other words')
+  expect(page.state.value.owner).toMatchObject({ doing: 'import', done: undefined })
+  await importing
+  expect(page.state.value.owner).toMatchObject({
+    ...{ id: 'me', doing: undefined, done: undefined },
+    fault: { type: 'unreachable' },
+  })
+})
+
+test('an imported key is the one that signs from now on', async () => {
+  const page = pageWith({ importOwner: async (file) => await file.text() })
+  await page.importOwner(new Blob(['other']), 'words')
+  expect(page.state.value.owner).toMatchObject({ id: 'other', done: 'imported', fault: undefined })
+})
