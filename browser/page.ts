@@ -18,6 +18,7 @@ import {
   type Drawing,
   examplesOf,
   initialState,
+  isAlone,
   isLive,
   reduce,
   type Settings,
@@ -99,6 +100,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
   let counted = 0
   /** What the run was told last. */
   let swapping = true
+  let alone: ReturnType<typeof setTimeout> | undefined
   let wake: ReturnType<typeof setTimeout> | undefined
   const predictors = new Map<string, Promise<Predictor>>()
 
@@ -158,7 +160,10 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     try {
       for await (const report of current.reports) {
         reports.take({ type: 'reported', report, at: Date.now() })
-        if (report.ev === 'phase') reports.flush()
+        if (report.ev === 'phase') {
+          reports.flush()
+          noticeAlone(isAlone(report.phase))
+        }
         if (report.ev === 'phase' && report.phase === 'settling') await rememberParams(version)
       }
       await rememberParams(version)
@@ -167,6 +172,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     }
     reports.flush()
     clearTimeout(wake)
+    noticeAlone(false)
     meter(current)
     run = undefined // first: views ask again as soon as they hear
     dispatch({ type: 'ended', fault })
@@ -179,6 +185,16 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     if (!params) return
     own = { genesis, params }
     forgetPredictors((name) => name.startsWith('own '))
+  }
+
+  /** Who stays alone for a while is told why. */
+  const noticeAlone = (is: boolean) => {
+    if (is) {
+      alone ??= setTimeout(() => dispatch({ type: 'lonely' }), ALONE_MS)
+      return
+    }
+    clearTimeout(alone)
+    alone = undefined
   }
 
   /** What was set since, a run that goes on follows. */
@@ -488,6 +504,9 @@ function gathered(takeAll: (actions: Action[]) => void) {
 
 /** The reason that the others hear. */
 const LEFT = 'stopped by its user'
+
+/** A newcomer looks for peers for 5 s; who is alone after that knows why within 15 s of joining. */
+const ALONE_MS = 10_000
 
 /** Reading files says how far it is this often. */
 const PROGRESS_EVERY_MS = 200

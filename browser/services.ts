@@ -48,6 +48,10 @@ export interface NetworkView {
   addresses: string[]
   /** Peers that answer the listing protocol. */
   registries: number
+  /** Peers that bring newcomers together: bootstraps and Node peers. */
+  introducers: number
+  /** What the browser says of its own connection. */
+  isOnline: boolean
   /** One row a peer, by its best path. */
   peers: { peer: string; path: Path; rttMs: number | undefined }[]
   fault?: FaultDetail

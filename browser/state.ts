@@ -101,6 +101,8 @@ export interface RunState {
   swaps: number
   /** Trains alone for the rest of the day: its limit of traffic is reached. */
   limited: boolean
+  /** Has trained for a while with nobody to swap with. */
+  lonely: boolean
   pausedUntil: number | undefined
   fault: FaultDetail | undefined
 }
@@ -177,6 +179,7 @@ export interface Actions {
   started: { version: OpenVersion; examples: number }
   joined: { view: RunView }
   reported: { report: Report; at: number }
+  lonely: object
   pausing: { until: number | undefined }
   ending: object
   ended: { fault: FaultDetail | undefined }
@@ -196,7 +199,10 @@ export type Action = { [K in keyof Actions]: { type: K } & Actions[K] }[keyof Ac
 export function initialState(hash: string, settings: Settings): AppState {
   return {
     route: readRoute(hash),
-    network: { phase: 'starting', peer: '', addresses: [], registries: 0, peers: [] },
+    network: {
+      ...{ phase: 'starting', peer: '', addresses: [], peers: [] },
+      ...{ registries: 0, introducers: 0, isOnline: true },
+    },
     models: { type: 'loading', list: undefined, fault: undefined },
     opened: { type: 'none' },
     works: {},
@@ -275,6 +281,7 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
   joined: (state, { view }) =>
     onRun(state, (run) => ({ type: isOver(run) ? run.type : 'running', view })),
   reported: (state, { report, at }) => onRun(state, (run) => reported(run, report, at)),
+  lonely: (state) => onRun(state, ({ phase }) => ({ lonely: isAlone(phase) })),
   pausing: (state, { until }) => onRun(state, () => ({ pausedUntil: until })),
   ending: (state) => onRun(state, () => ({ type: 'ending', pausedUntil: undefined })),
   ended: (state, { fault }) =>
@@ -382,8 +389,21 @@ export function phaseText({ phase, limited }: RunState): string {
 }
 
 /** Training, with nobody to swap with. */
-function isAlone(phase: Phase): boolean {
+export function isAlone(phase: Phase): boolean {
   return phase === 'training-alone' || phase === 'offline-training'
+}
+
+/** Why a run that has long been alone is. */
+export type Alone = 'offline' | 'noWebRTC' | 'unlinked' | 'apart' | 'nobody'
+
+/** Undefined while there is nothing to explain. `webRTC`: whether this browser has it. */
+export function whyAlone({ run, network }: AppState, webRTC: boolean): Alone | undefined {
+  if (!isLive(run) || !run.lonely || run.limited) return undefined
+  if (!network.isOnline) return 'offline'
+  const byWebSocket = network.peers.some(({ path }) => path === 'ws')
+  if (!webRTC && (!byWebSocket || run.count > 0)) return 'noWebRTC'
+  if (network.peers.length === 0) return 'unlinked'
+  return run.count > 0 ? 'apart' : 'nobody'
 }
 
 function isOver({ type }: RunState): boolean {
@@ -428,13 +448,15 @@ function newRun({ genesis, cid, manifest }: OpenVersion, examples: number): RunS
     bytesDown: 0,
     swaps: 0,
     limited: false,
+    lonely: false,
     pausedUntil: undefined,
     fault: undefined,
   }
 }
 
 function reported(run: RunState, report: Report, at: number): Partial<RunState> {
-  if (report.ev === 'phase') return { phase: report.phase }
+  if (report.ev === 'phase')
+    return { phase: report.phase, lonely: run.lonely && isAlone(report.phase) }
   if (report.ev === 'fetch') return { fetch: report }
   if (report.ev === 'peers') return { count: report.count, direct: report.direct }
   if (report.ev === 'round') {

@@ -18,7 +18,7 @@ import { phaseReport, type Report } from '../../protocol/report.ts'
 
 /**
  * Services that pretend: two models, three peers, and a run whose figures get better whatever it is given. `?state=` in the
- * address chooses an odd one: empty, slow, failing, offline, alone, broken.
+ * address chooses an odd one: empty, slow, failing, offline, alone, broken, closed.
  */
 export async function createServices(): Promise<Services> {
   const odd = new URLSearchParams(location.search).get('state') ?? ''
@@ -27,7 +27,8 @@ export async function createServices(): Promise<Services> {
   return {
     onNetwork(listener) {
       listener({ ...network, phase: 'looking', peers: [] })
-      const timer = setTimeout(() => listener(odd === 'offline' ? offline : network), 300)
+      const view = odd === 'offline' ? offline : odd === 'closed' ? closed : network
+      const timer = setTimeout(() => listener(view), 300)
       return () => clearTimeout(timer)
     },
     async join(address) {
@@ -269,6 +270,8 @@ const network: NetworkView = {
     '/ip4/127.0.0.1/tcp/4002/ws/p2p/12D3KooWBobbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbDe2/p2p-circuit/webrtc/p2p/12D3KooWMeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeHi4',
   ],
   registries: 3,
+  introducers: 2,
+  isOnline: true,
   peers: others.map(([peer, path], i) => ({ peer, path, rttMs: i === 2 ? undefined : 3 + 28 * i })),
 }
 
@@ -277,7 +280,17 @@ const offline: NetworkView = {
   phase: 'offline',
   addresses: [],
   registries: 0,
+  introducers: 0,
+  isOnline: false,
   peers: [],
+}
+
+const closed: NetworkView = {
+  ...network,
+  addresses: [],
+  registries: 1,
+  introducers: 0,
+  peers: network.peers.filter(({ path }) => path === 'webrtc'),
 }
 
 const genesis = 'bafybeigenesis2digits2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'

@@ -9,7 +9,7 @@ import type {
 } from '../../browser/services.ts'
 import { sizeOfWork, workOf } from '../../browser/state.ts'
 import { Fault } from '../../protocol/errors.ts'
-import { phaseReport, type Report } from '../../protocol/report.ts'
+import { type Phase, phaseReport, type Report } from '../../protocol/report.ts'
 import { digits } from './manifests.ts'
 
 const version = { cid: 'bafyversion', genesis: 'bafygenesis', manifest: digits } as OpenVersion
@@ -284,4 +284,33 @@ test('an imported key is the one that signs from now on', async () => {
   const page = pageWith({ importOwner: async (file) => await file.text() })
   await page.importOwner(new Blob(['other']), 'words')
   expect(page.state.value.owner).toMatchObject({ id: 'other', done: 'imported', fault: undefined })
+})
+
+test('a run is lonely after 10 s alone, and company ends that', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const { run, say } = runOf()
+  const page = pageWith({ train: async () => run })
+  const phase = async (name: Phase) => {
+    say(phaseReport(name))
+    await expect.poll(() => page.state.value.run?.phase).toBe(name)
+  }
+  const isLonely = () => page.state.value.run?.lonely
+  await page.start(version, { resume: false })
+  await phase('training-alone')
+  vi.advanceTimersByTime(6000)
+  await phase('offline-training')
+  vi.advanceTimersByTime(3999)
+  expect(isLonely()).toBe(false)
+  vi.advanceTimersByTime(1)
+  expect(isLonely()).toBe(true)
+  await phase('training')
+  expect(isLonely()).toBe(false)
+  await phase('training-alone')
+  vi.advanceTimersByTime(9000)
+  await phase('training')
+  vi.advanceTimersByTime(60_000)
+  await phase('training-alone')
+  expect(isLonely()).toBe(false)
+  await page.stop()
 })

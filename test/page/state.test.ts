@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest'
-import type { ListedModel, OpenVersion, RunView } from '../../browser/services.ts'
+import { describe, expect, test } from 'vitest'
+import type { ListedModel, NetworkView, OpenVersion, RunView } from '../../browser/services.ts'
 import {
   type Action,
   type AppState,
@@ -17,6 +17,7 @@ import {
   skipsOf,
   someOf,
   topOf,
+  whyAlone,
   workOf,
 } from '../../browser/state.ts'
 import type { Examples } from '../../protocol/ports/examples.ts'
@@ -228,4 +229,44 @@ test('a run that may swap no more today says so, and no longer that nobody is he
   const limited = reduce(alone, { type: 'metered', today: 5, limited: true })
   expect(phaseText(limited.run!)).toMatch(/limit/)
   expect(phaseText(reduce(limited, reports(phaseReport('paused'))[0]!).run!)).toBe('Paused')
+})
+
+/** In a group, `after` reads as a hook. */
+const stateOf = after
+
+describe('why a run is alone', () => {
+  const alone = [started, joined, ...reports(phaseReport('training-alone'))]
+  const ws = { peer: 'node', path: 'ws', rttMs: 3 } as const
+  const page = { peer: 'page', path: 'webrtc', rttMs: 3 } as const
+  const why = (
+    network: Partial<NetworkView>,
+    { webRTC = true, count = 0, more = [] as Action[] } = {},
+  ) => {
+    const view = { ...first.network, phase: 'online' as const, ...network }
+    const known = reports({ ev: 'peers', count, direct: 0 })
+    const lonely: Action = { type: 'lonely' }
+    const told: Action = { type: 'networked', network: view }
+    return whyAlone(stateOf(...alone, ...known, lonely, told, ...more), webRTC)
+  }
+
+  test('is the browser, WebRTC, the network or nobody, whichever explains it', () => {
+    expect(why({ isOnline: false, peers: [ws] })).toBe('offline')
+    expect(why({ peers: [] }, { webRTC: false })).toBe('noWebRTC')
+    expect(why({ peers: [ws] }, { webRTC: false, count: 2 })).toBe('noWebRTC')
+    expect(why({ peers: [ws] }, { webRTC: false })).toBe('nobody')
+    expect(why({ peers: [] })).toBe('unlinked')
+    expect(why({ peers: [page] }, { count: 2 })).toBe('apart')
+    expect(why({ peers: [ws, page] })).toBe('nobody')
+  })
+
+  test('is told only after a while, and no longer once somebody swaps or the day is spent', () => {
+    expect(whyAlone(stateOf(...alone), true)).toBeUndefined()
+    const later = (...actions: Action[]) => why({ peers: [ws] }, { more: actions })
+    expect(later(...reports(phaseReport('offline-training')))).toBe('nobody')
+    expect(
+      later(...reports(phaseReport('training'), phaseReport('training-alone'))),
+    ).toBeUndefined()
+    expect(later({ type: 'metered', today: 9, limited: true })).toBeUndefined()
+    expect(later({ type: 'ended', fault: undefined })).toBeUndefined()
+  })
 })
