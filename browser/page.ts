@@ -505,8 +505,8 @@ function gathered(takeAll: (actions: Action[]) => void) {
 /** The reason that the others hear. */
 const LEFT = 'stopped by its user'
 
-/** A newcomer looks for peers for 5 s; who is alone after that knows why within 15 s of joining. */
-const ALONE_MS = 10_000
+/** A newcomer looks for peers for 5 s; who is alone after that knows why well within 15 s. */
+const ALONE_MS = 5_000
 
 /** Reading files says how far it is this often. */
 const PROGRESS_EVERY_MS = 200

@@ -286,7 +286,7 @@ test('an imported key is the one that signs from now on', async () => {
   expect(page.state.value.owner).toMatchObject({ id: 'other', done: 'imported', fault: undefined })
 })
 
-test('a run is lonely after 10 s alone, and company ends that', async () => {
+test('a run is lonely after 5 s alone, and company ends that', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
   onTestFinished(() => void vi.useRealTimers())
   const { run, say } = runOf()
@@ -298,16 +298,16 @@ test('a run is lonely after 10 s alone, and company ends that', async () => {
   const isLonely = () => page.state.value.run?.lonely
   await page.start(version, { resume: false })
   await phase('training-alone')
-  vi.advanceTimersByTime(6000)
+  vi.advanceTimersByTime(3000)
   await phase('offline-training')
-  vi.advanceTimersByTime(3999)
+  vi.advanceTimersByTime(1999)
   expect(isLonely()).toBe(false)
   vi.advanceTimersByTime(1)
   expect(isLonely()).toBe(true)
   await phase('training')
   expect(isLonely()).toBe(false)
   await phase('training-alone')
-  vi.advanceTimersByTime(9000)
+  vi.advanceTimersByTime(4000)
   await phase('training')
   vi.advanceTimersByTime(60_000)
   await phase('training-alone')
