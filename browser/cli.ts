@@ -1,10 +1,18 @@
 import type { NetworkView, OpenVersion } from './services.ts'
+import type { Settings } from './state.ts'
 
 /** The same deeds on the command line: each action of the page shows its own. */
 
-export function cliTrain({ cid, manifest }: OpenVersion, network: NetworkView): string {
+/** With the limits that a person set; for others, without. */
+export function cliTrain(
+  { cid, manifest }: OpenVersion,
+  network: NetworkView,
+  { rounds, intensity }: Pick<Settings, 'rounds' | 'intensity'> = { rounds: 0, intensity: 1 },
+): string {
   const data = manifest.input.kind === 'image' ? './mine' : 'mine.csv'
-  return `mlstore train ${cid} --data ${data}${joins(network)}`
+  const most = rounds > 0 ? ` --rounds ${rounds}` : ''
+  const pace = intensity < 1 ? ` --intensity ${100 * intensity}` : ''
+  return `mlstore train ${cid} --data ${data}${most}${pace}${joins(network)}`
 }
 
 export function cliPredict({ cid, manifest }: OpenVersion, network: NetworkView): string {

@@ -16,10 +16,16 @@ import { IDBDatastore } from 'datastore-idb'
 import { createStore, get, set, type UseStore } from 'idb-keyval'
 import type { Blockstore } from 'interface-blockstore'
 import type { Datastore } from 'interface-datastore'
-import { takeLock } from './lock.ts'
+import { takeLock, whenFree } from './lock.ts'
 
 export interface Home {
   peerKey: Ed25519PrivateKey
+  /** The owner's key, made on first use: most people never publish. */
+  ownerKey(): Promise<Ed25519PrivateKey>
+  /** Whose key that is, as a peer id; undefined before there is one. */
+  owner(): Promise<string | undefined>
+  /** Puts another in its place; the one before is gone. */
+  setOwnerKey(key: Ed25519PrivateKey): Promise<void>
   /** Whether anything outlives this page. */
   isKept: boolean
   blockstore: Blockstore
@@ -51,6 +57,9 @@ async function openKept(): Promise<Home | undefined> {
   const isFirst = (await takeLock('mlstore-peer')) !== undefined
   const home: Home = {
     peerKey: isFirst ? await keyIn(store, 'peer') : await generateKeyPair('Ed25519'),
+    ownerKey: () => whenFree('mlstore-owner', () => keyIn(store, 'owner')),
+    owner: async () => (await heldIn(store, 'owner'))?.publicKey.toString(),
+    setOwnerKey: (key) => whenFree('mlstore-owner', () => putKey(store, 'owner', key)),
     isKept: true,
     blockstore,
     datastore,
@@ -67,8 +76,17 @@ async function openKept(): Promise<Home | undefined> {
 
 async function openForgetful(): Promise<Home> {
   let listings: Uint8Array | undefined
+  let owner: Promise<Ed25519PrivateKey> | undefined
   const home: Home = {
     peerKey: await generateKeyPair('Ed25519'),
+    ownerKey() {
+      owner ??= generateKeyPair('Ed25519')
+      return owner
+    },
+    owner: async () => (await owner)?.publicKey.toString(),
+    async setOwnerKey(key) {
+      owner = Promise.resolve(key)
+    },
     isKept: false,
     blockstore: new MemoryBlockstore(),
     datastore: new MemoryDatastore(),
@@ -89,25 +107,32 @@ interface Wrapped {
   bytes: ArrayBuffer
 }
 
-/** AES-GCM by a CryptoKey that was made not extractable: who copies the database without this browser has nothing. */
+/** The key of this name, made where there is none. */
 async function keyIn(store: UseStore, name: string): Promise<Ed25519PrivateKey> {
-  const wrapping = await wrappingKey(store)
-  const held: Wrapped | undefined = await get(`${name}.key`, store)
-  if (held) {
-    const bytes = await crypto.subtle.decrypt(
-      { name: 'AES-GCM', iv: held.iv },
-      wrapping,
-      held.bytes,
-    )
-    const key = privateKeyFromProtobuf(new Uint8Array(bytes))
-    if (key.type === 'Ed25519') return key
-  }
+  const held = await heldIn(store, name)
+  if (held) return held
   const key = await generateKeyPair('Ed25519')
+  await putKey(store, name, key)
+  return key
+}
+
+/** AES-GCM by a CryptoKey that was made not extractable: who copies the database without this browser has nothing. */
+async function putKey(store: UseStore, name: string, key: Ed25519PrivateKey): Promise<void> {
+  const wrapping = await wrappingKey(store)
   const iv = crypto.getRandomValues(new Uint8Array(12))
   const plain = Uint8Array.from(privateKeyToProtobuf(key))
   const bytes = await crypto.subtle.encrypt({ name: 'AES-GCM', iv }, wrapping, plain)
   await set(`${name}.key`, { iv, bytes } satisfies Wrapped, store)
-  return key
+}
+
+async function heldIn(store: UseStore, name: string): Promise<Ed25519PrivateKey | undefined> {
+  const held: Wrapped | undefined = await get(`${name}.key`, store)
+  if (!held) return undefined
+  const wrapping = await wrappingKey(store)
+  const { iv, bytes } = held
+  const plain = await crypto.subtle.decrypt({ name: 'AES-GCM', iv }, wrapping, bytes)
+  const key = privateKeyFromProtobuf(new Uint8Array(plain))
+  return key.type === 'Ed25519' ? key : undefined
 }
 
 async function wrappingKey(store: UseStore): Promise<CryptoKey> {

@@ -2,7 +2,7 @@
  * Host: one libp2p node in the window, for gossip, swaps and Helia. It dials WebSocket and WebRTC, is reached over WebRTC that
  * a relay introduced, answers the listing protocol and remembers whom it met.
  */
-import { circuitRelayTransport } from '@libp2p/circuit-relay-v2'
+import { circuitRelayTransport, RELAY_V2_HOP_CODEC } from '@libp2p/circuit-relay-v2'
 import type { Libp2p, PeerId } from '@libp2p/interface'
 import { webRTC, webRTCDirect } from '@libp2p/webrtc'
 import { webSockets } from '@libp2p/websockets'
@@ -78,6 +78,7 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
     }),
   })
   const node = libp2p as unknown as Libp2p
+  const introducers = rememberIntroducers(node)
   const book = await openBook(home)
   const presence = await keepPresence({
     libp2p: node,
@@ -114,7 +115,7 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
         throw unreachable(address, error)
       }
     },
-    watch: (listener) => watch(libp2p as unknown as Node, presence, listener),
+    watch: (listener) => watch(libp2p as unknown as Node, { ...presence, introducers }, listener),
   }
 }
 
@@ -156,6 +157,18 @@ async function openBook(home: Home): Promise<ListingBook<Card>> {
   return book
 }
 
+/** Who relays, as each says when it is met: only they can introduce a page to another. */
+function rememberIntroducers(libp2p: Libp2p): ReadonlySet<string> {
+  const introducers = new Set<string>()
+  libp2p.addEventListener('peer:identify', ({ detail }) => {
+    if (detail.protocols.includes(RELAY_V2_HOP_CODEC)) introducers.add(detail.peerId.toString())
+  })
+  return introducers
+}
+
+/** What a view is made of, beside the node. */
+type Watched = Pick<Presence, 'registry' | 'addresses'> & { introducers: ReadonlySet<string> }
+
 const events = [
   'connection:open',
   'connection:close',
@@ -166,7 +179,7 @@ const events = [
 
 function watch(
   libp2p: Node,
-  presence: Presence,
+  watched: Watched,
   listener: (network: NetworkView) => void,
 ): () => void {
   const startedAt = performance.now()
@@ -175,7 +188,7 @@ function watch(
   let timer: ReturnType<typeof setTimeout> | undefined
   const look = () => {
     timer = undefined
-    const view = viewOf(libp2p, presence, trips, performance.now() - startedAt)
+    const view = viewOf(libp2p, watched, trips, performance.now() - startedAt)
     const text = JSON.stringify(view)
     if (text === said) return
     said = text
@@ -219,10 +232,11 @@ function newTrips(libp2p: Node): (peer: PeerId) => number | undefined {
 
 function viewOf(
   libp2p: Node,
-  presence: Presence,
+  watched: Watched,
   trips: ReturnType<typeof newTrips>,
   ageMs: number,
 ): NetworkView {
+  const { registry, addresses, introducers } = watched
   const best = new Map<string, NetworkView['peers'][number]>()
   for (const connection of libp2p.getConnections()) {
     if (connection.status !== 'open') continue
@@ -231,13 +245,14 @@ function viewOf(
     const before = best.get(peer)
     if (!before || before.path === 'relay') best.set(peer, row)
   }
-  const registries = presence.registry.registries().length
   const isLooking = ageMs < LOOKING_MS && navigator.onLine
   return {
     phase: best.size > 0 ? 'online' : isLooking ? 'looking' : 'offline',
     peer: libp2p.peerId.toString(),
-    addresses: presence.addresses(),
-    registries,
+    addresses: addresses(),
+    registries: registry.registries().length,
+    introducers: [...best.keys()].filter((peer) => introducers.has(peer)).length,
+    isOnline: navigator.onLine,
     peers: [...best.values()],
   }
 }

@@ -1,25 +1,34 @@
 import { del, get, set } from 'idb-keyval'
-import type { Drawing } from './state.ts'
-import { type Settings, themes } from './state.ts'
+import type { Traffic } from './quota.ts'
+import { type Drawing, intensities, type Settings, themes } from './state.ts'
 
 /** What a person asked this browser to remember: settings, and drawings if they said so. A browser that keeps nothing is fine. */
 
 const SETTINGS = 'mlstore.settings'
+const TRAFFIC = 'mlstore.traffic'
 
 export function loadSettings(): Settings {
-  const kept = read()
+  const kept = read(SETTINGS)
   return {
     theme: themes.find((theme) => theme === kept['theme']) ?? 'auto',
-    rounds: Number.isSafeInteger(kept['rounds']) ? Math.max(0, Number(kept['rounds'])) : 0,
+    rounds: countIn(kept['rounds']),
+    intensity: intensities.find((share) => share === kept['intensity']) ?? 1,
+    megabytes: countIn(kept['megabytes']),
   }
 }
 
 export function saveSettings(settings: Settings): void {
-  try {
-    localStorage.setItem(SETTINGS, JSON.stringify(settings))
-  } catch {
-    // Storage is off or full: they hold until the page closes.
-  }
+  write(SETTINGS, settings)
+}
+
+/** What swaps sent and received on the last day that they did; undefined when nothing is kept. */
+export function loadTraffic(): Traffic | undefined {
+  const { day, bytes } = read(TRAFFIC)
+  return typeof day === 'string' ? { day, bytes: countIn(bytes) } : undefined
+}
+
+export function saveTraffic(traffic: Traffic): void {
+  write(TRAFFIC, traffic)
 }
 
 export function isLocalKept(): boolean {
@@ -58,9 +67,21 @@ function keyOf(genesis: string): string {
   return `drawings/${genesis}`
 }
 
-function read(): Record<string, unknown> {
+function write(name: string, what: object): void {
   try {
-    const kept: unknown = JSON.parse(localStorage.getItem(SETTINGS) ?? '{}')
+    localStorage.setItem(name, JSON.stringify(what))
+  } catch {
+    // Storage is off or full: it holds until the page closes.
+  }
+}
+
+function countIn(kept: unknown): number {
+  return Number.isSafeInteger(kept) ? Math.max(0, Number(kept)) : 0
+}
+
+function read(name: string): Record<string, unknown> {
+  try {
+    const kept: unknown = JSON.parse(localStorage.getItem(name) ?? '{}')
     return kept instanceof Object ? (kept as Record<string, unknown>) : {}
   } catch {
     return {}

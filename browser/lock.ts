@@ -11,3 +11,8 @@ export function takeLock(name: string): Promise<(() => void) | undefined> {
     })
   })
 }
+
+/** One tab of a profile after the other. */
+export async function whenFree<T>(name: string, work: () => Promise<T>): Promise<T> {
+  return navigator.locks ? await navigator.locks.request(name, work) : work()
+}

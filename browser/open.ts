@@ -2,6 +2,7 @@
 import { Fault } from '../protocol/errors.ts'
 import { swarmOf } from '../protocol/manifest.ts'
 import type { Examples } from '../protocol/ports/examples.ts'
+import { openOwnerKey, sealOwnerKey } from '../protocol/ports/owner-key.ts'
 import { compareVersions, fetchResolved, resolveModel } from '../protocol/ports/resolve.ts'
 import type { KeptVersion, StoredVersion } from '../protocol/ports/store.ts'
 import { dataFilesOf, README_FILE } from '../protocol/ports/version.ts'
@@ -25,6 +26,8 @@ const COUNTED = 24
 const COUNT_MS = 4_000
 /** A sample that lies outside its version. */
 const SAMPLE_BYTES = 64 * 2 ** 20
+/** More of a key file is not read: it is none then. */
+const KEY_FILE_BYTES = 64 * 2 ** 10
 /** Versions whose bytes stay in memory. */
 const HELD = 4
 
@@ -81,6 +84,21 @@ export async function createServices(): Promise<Services> {
 
     runs: listCheckpoints,
     forgetRun: forgetCheckpoint,
+
+    owner: home.owner,
+
+    async exportOwner(passphrase) {
+      const key = await home.ownerKey()
+      const owner = key.publicKey.toString()
+      const text = await sealOwnerKey(key, passphrase)
+      return { name: `mlstore-owner-${owner.slice(-8)}.json`, text }
+    },
+
+    async importOwner(file, passphrase) {
+      const key = await openOwnerKey(await file.slice(0, KEY_FILE_BYTES).text(), passphrase)
+      await home.setOwnerKey(key)
+      return key.publicKey.toString()
+    },
   }
 }
 

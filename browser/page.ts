@@ -2,7 +2,15 @@ import { type InjectionKey, inject, type ShallowRef, shallowRef } from 'vue'
 import { type Fault, faultFrom, invariant } from '../protocol/errors.ts'
 import { phaseReport } from '../protocol/report.ts'
 import { type FoundFile, type ReadOptions, readFiles, widthOf } from './data.ts'
-import { isLocalKept, loadDrawings, saveDrawings, saveSettings } from './keep.ts'
+import {
+  isLocalKept,
+  loadDrawings,
+  loadTraffic,
+  saveDrawings,
+  saveSettings,
+  saveTraffic,
+} from './keep.ts'
+import { countOn, isSpent, type Traffic } from './quota.ts'
 import type { OpenVersion, Predictor, Run, Services } from './services.ts'
 import {
   type Action,
@@ -10,6 +18,7 @@ import {
   type Drawing,
   examplesOf,
   initialState,
+  isAlone,
   isLive,
   reduce,
   type Settings,
@@ -52,6 +61,10 @@ export interface Page {
   ownParams(): Promise<Uint8Array | undefined>
   loadRuns(): Promise<void>
   forgetRun(genesis: string): Promise<void>
+  loadOwner(): Promise<void>
+  /** The owner's key as a file to be saved; undefined where that failed. */
+  exportOwner(passphrase: string): Promise<{ name: string; text: string } | undefined>
+  importOwner(file: Blob, passphrase: string): Promise<void>
   set(settings: Partial<Settings>): void
 }
 
@@ -82,6 +95,12 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
   /** What the last run ended with; the version it belongs to. */
   let own: { genesis: string; params: Uint8Array } | undefined
   let ofRun: OpenVersion | undefined
+  /** Sent and received today, and how much of the run's has been counted as such. */
+  let traffic: Traffic | undefined
+  let counted = 0
+  /** What the run was told last. */
+  let swapping = true
+  let alone: ReturnType<typeof setTimeout> | undefined
   let wake: ReturnType<typeof setTimeout> | undefined
   const predictors = new Map<string, Promise<Predictor>>()
 
@@ -136,11 +155,15 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     let fault: Fault['detail'] | undefined
     const reports = gathered((actions) => {
       state.value = actions.reduce(reduce, state.value)
+      meter(current)
     })
     try {
       for await (const report of current.reports) {
         reports.take({ type: 'reported', report, at: Date.now() })
-        if (report.ev === 'phase') reports.flush()
+        if (report.ev === 'phase') {
+          reports.flush()
+          noticeAlone(isAlone(report.phase))
+        }
         if (report.ev === 'phase' && report.phase === 'settling') await rememberParams(version)
       }
       await rememberParams(version)
@@ -149,6 +172,8 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     }
     reports.flush()
     clearTimeout(wake)
+    noticeAlone(false)
+    meter(current)
     run = undefined // first: views ask again as soon as they hear
     dispatch({ type: 'ended', fault })
     void loadRuns()
@@ -160,6 +185,41 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     if (!params) return
     own = { genesis, params }
     forgetPredictors((name) => name.startsWith('own '))
+  }
+
+  /** Who stays alone for a while is told why. */
+  const noticeAlone = (is: boolean) => {
+    if (is) {
+      alone ??= setTimeout(() => dispatch({ type: 'lonely' }), ALONE_MS)
+      return
+    }
+    clearTimeout(alone)
+    alone = undefined
+  }
+
+  /** What was set since, a run that goes on follows. */
+  const heed = (current: Run, before: Pick<Settings, 'intensity'>) => {
+    const { intensity } = state.value.settings
+    if (intensity !== before.intensity) current.setPace(intensity)
+    meter(current)
+  }
+
+  /** Counts what a run has sent and received since, as today's, and holds it to the day's limit. Answers whether that is reached. */
+  const meter = (current: Run | undefined): boolean => {
+    const total = current ? current.traffic.up + current.traffic.down : 0
+    const more = current ? total - counted : 0
+    traffic = countOn(new Date(), loadTraffic() ?? traffic, more)
+    if (current) counted = total
+    if (more > 0) saveTraffic(traffic)
+    const { settings, run: shown, today } = state.value
+    const limited = isSpent(traffic, settings.megabytes)
+    if (limited !== shown?.limited || traffic.bytes !== today)
+      dispatch({ type: 'metered', today: traffic.bytes, limited })
+    if (current && swapping === limited) {
+      swapping = !limited
+      current.allowSwaps(swapping)
+    }
+    return limited
   }
 
   const listModels = () => {
@@ -175,6 +235,8 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       async () => dispatch({ type: 'kept', runs: await (await services).runs() }),
       (fault) => ({ type: 'keptFailed', fault }),
     )
+
+  meter(undefined)
 
   const resume = () => {
     clearTimeout(wake)
@@ -294,7 +356,8 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       const work = workOf(state.value, version.genesis)
       dispatch({ type: 'started', version, examples: sizeOfWork(work) })
       ofRun = version
-      const { rounds } = state.value.settings
+      const { rounds, intensity } = state.value.settings
+      swapping = !meter(undefined)
       await attempt(
         async () => {
           const ready = await services
@@ -303,10 +366,14 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
             format: work.parts.some(({ source }) => source === 'csv') ? 'csv' : 'imagefolder',
             skips: skipsOf(work),
             resume: options.resume,
+            pace: intensity,
+            swapping,
             ...(rounds > 0 && { rounds }),
           })
           dispatch({ type: 'joined', view: run.view })
+          counted = 0
           following = follow(version, run)
+          heed(run, { intensity })
           if (wish === 'finish') run.finish()
           if (wish === 'stop') await run.leave(LEFT)
         },
@@ -370,9 +437,44 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       )
     },
 
+    loadOwner() {
+      return attempt(
+        async () => dispatch({ type: 'owned', id: await (await services).owner() }),
+        (fault) => ({ type: 'ownerFailed', fault }),
+      )
+    },
+
+    async exportOwner(passphrase) {
+      let file: { name: string; text: string } | undefined
+      dispatch({ type: 'owning', doing: 'export' })
+      await attempt(
+        async () => {
+          const ready = await services
+          file = await ready.exportOwner(passphrase)
+          dispatch({ type: 'ownerDone', id: (await ready.owner())!, done: 'exported' })
+        },
+        (fault) => ({ type: 'ownerFailed', fault }),
+      )
+      return file
+    },
+
+    importOwner(file, passphrase) {
+      dispatch({ type: 'owning', doing: 'import' })
+      return attempt(
+        async () => {
+          const id = await (await services).importOwner(file, passphrase)
+          dispatch({ type: 'ownerDone', id, done: 'imported' })
+        },
+        (fault) => ({ type: 'ownerFailed', fault }),
+      )
+    },
+
     set(changed) {
+      const before = state.value.settings
       dispatch({ type: 'set', settings: changed })
       saveSettings(state.value.settings)
+      if (run) heed(run, before)
+      else meter(undefined)
     },
   }
 }
@@ -402,6 +504,9 @@ function gathered(takeAll: (actions: Action[]) => void) {
 
 /** The reason that the others hear. */
 const LEFT = 'stopped by its user'
+
+/** A newcomer looks for peers for 5 s; who is alone after that knows why well within 15 s. */
+const ALONE_MS = 5_000
 
 /** Reading files says how far it is this often. */
 const PROGRESS_EVERY_MS = 200

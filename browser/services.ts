@@ -30,6 +30,15 @@ export interface Services {
   runs(): Promise<KeptRun[]>
   /** Forgets a checkpoint. */
   forgetRun(genesis: string): Promise<void>
+  /** Whose key signs what this profile publishes, as a peer id; undefined before there is one. */
+  owner(): Promise<string | undefined>
+  /** The owner's key as a file under a passphrase; makes one where there is none. Throws Fault `weak-passphrase`. */
+  exportOwner(passphrase: string): Promise<{ name: string; text: string }>
+  /**
+   * Takes over the key of such a file and gives its owner; the key before is gone. Throws Fault `wrong-key-file` or
+   * `wrong-passphrase`.
+   */
+  importOwner(file: Blob, passphrase: string): Promise<string>
 }
 
 export interface NetworkView {
@@ -39,6 +48,10 @@ export interface NetworkView {
   addresses: string[]
   /** Peers that answer the listing protocol. */
   registries: number
+  /** Peers that bring newcomers together: bootstraps and Node peers. */
+  introducers: number
+  /** What the browser says of its own connection. */
+  isOnline: boolean
   /** One row a peer, by its best path. */
   peers: { peer: string; path: Path; rttMs: number | undefined }[]
   fault?: FaultDetail
@@ -94,6 +107,10 @@ export interface TrainOptions {
   /** Go on from this profile's checkpoint, if there is one. */
   resume: boolean
   rounds?: number
+  /** The share of the time that training takes, until setPace(); all of it unless given. */
+  pace?: number
+  /** False begins without swaps, until allowSwaps(true). */
+  swapping?: boolean
 }
 
 /** One run: reports in order, ends after `stopped`; a fault is thrown at the reader. */
@@ -105,6 +122,12 @@ export interface Run {
   /** Finishes its round, settles with the others, then ends by itself. */
   finish(): void
   leave(reason: string): Promise<void>
+  /** Training takes this share of the time from now on, 0 < share <= 1. */
+  setPace(share: number): void
+  /** Bytes of copies sent and received in this run. */
+  readonly traffic: { readonly up: number; readonly down: number }
+  /** Whether copies may travel; while not, it trains alone. */
+  allowSwaps(allowed: boolean): void
   /** Probabilities Float32Array[size × classes] by the params of now. */
   predict(inputs: Float32Array, size: number): Promise<Float32Array>
   /** The params of now: float32 in tensor order. */

@@ -17,6 +17,7 @@ import type {
   OpenVersion,
   RunView,
 } from './services.ts'
+import { text } from './text.ts'
 
 /**
  * All that the page shows, in one tree; `reduce` is the only thing that makes a new one, and `table` lists every action.
@@ -33,7 +34,10 @@ export interface AppState {
   kept: KeptRun[] | undefined
   keptFault: FaultDetail | undefined
   joining: Joining
+  owner: OwnerKey
   settings: Settings
+  /** Bytes that swaps sent and received today. */
+  today: number
 }
 
 export interface Models {
@@ -95,6 +99,10 @@ export interface RunState {
   bytesUp: number
   bytesDown: number
   swaps: number
+  /** Trains alone for the rest of the day: its limit of traffic is reached. */
+  limited: boolean
+  /** Has trained for a while with nobody to swap with. */
+  lonely: boolean
   pausedUntil: number | undefined
   fault: FaultDetail | undefined
 }
@@ -125,11 +133,25 @@ export type Joining =
   | { type: 'joined'; address: string }
   | { type: 'failed'; address: string; fault: FaultDetail }
 
+/** The key that signs what is published here. */
+export interface OwnerKey {
+  /** As a peer id; undefined before there is one. */
+  id: string | undefined
+  doing: 'export' | 'import' | undefined
+  done: 'exported' | 'imported' | undefined
+  fault: FaultDetail | undefined
+}
+
 export const themes = ['auto', 'light', 'dark'] as const
+export const intensities = [0.25, 0.5, 0.75, 1] as const
 export interface Settings {
   theme: (typeof themes)[number]
   /** A run stops after so many rounds; 0 is no limit. */
   rounds: number
+  /** The share of the time that training takes. */
+  intensity: (typeof intensities)[number]
+  /** Swaps send and receive so much in a day; 0 is no limit. */
+  megabytes: number
 }
 
 /** Every action, with what it carries. */
@@ -157,13 +179,19 @@ export interface Actions {
   started: { version: OpenVersion; examples: number }
   joined: { view: RunView }
   reported: { report: Report; at: number }
+  lonely: object
   pausing: { until: number | undefined }
   ending: object
   ended: { fault: FaultDetail | undefined }
   dismissed: object
   kept: { runs: KeptRun[] }
   keptFailed: { fault: FaultDetail }
+  owned: { id: string | undefined }
+  owning: { doing: 'export' | 'import' }
+  ownerDone: { id: string; done: 'exported' | 'imported' }
+  ownerFailed: { fault: FaultDetail }
   set: { settings: Partial<Settings> }
+  metered: { today: number; limited: boolean }
 }
 
 export type Action = { [K in keyof Actions]: { type: K } & Actions[K] }[keyof Actions]
@@ -171,7 +199,10 @@ export type Action = { [K in keyof Actions]: { type: K } & Actions[K] }[keyof Ac
 export function initialState(hash: string, settings: Settings): AppState {
   return {
     route: readRoute(hash),
-    network: { phase: 'starting', peer: '', addresses: [], registries: 0, peers: [] },
+    network: {
+      ...{ phase: 'starting', peer: '', addresses: [], peers: [] },
+      ...{ registries: 0, introducers: 0, isOnline: true },
+    },
     models: { type: 'loading', list: undefined, fault: undefined },
     opened: { type: 'none' },
     works: {},
@@ -179,7 +210,9 @@ export function initialState(hash: string, settings: Settings): AppState {
     kept: undefined,
     keptFault: undefined,
     joining: { type: 'idle' },
+    owner: { id: undefined, doing: undefined, done: undefined, fault: undefined },
     settings,
+    today: 0,
   }
 }
 
@@ -248,6 +281,7 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
   joined: (state, { view }) =>
     onRun(state, (run) => ({ type: isOver(run) ? run.type : 'running', view })),
   reported: (state, { report, at }) => onRun(state, (run) => reported(run, report, at)),
+  lonely: (state) => onRun(state, ({ phase }) => ({ lonely: isAlone(phase) })),
   pausing: (state, { until }) => onRun(state, () => ({ pausedUntil: until })),
   ending: (state) => onRun(state, () => ({ type: 'ending', pausedUntil: undefined })),
   ended: (state, { fault }) =>
@@ -261,6 +295,11 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
 
   kept: (state, { runs }) => ({ ...state, kept: runs, keptFault: undefined }),
   keptFailed: (state, { fault }) => ({ ...state, keptFault: fault }),
+  owned: (state, { id }) => onOwner(state, { id }),
+  owning: (state, { doing }) => onOwner(state, { doing, done: undefined, fault: undefined }),
+  ownerDone: (state, { id, done }) => onOwner(state, { id, doing: undefined, done }),
+  ownerFailed: (state, { fault }) => onOwner(state, { doing: undefined, fault }),
+  metered: (state, { today, limited }) => ({ ...onRun(state, () => ({ limited })), today }),
   set: (state, { settings }) => ({ ...state, settings: { ...state.settings, ...settings } }),
 }
 
@@ -344,8 +383,27 @@ export function isLive(run: RunState | undefined): run is RunState {
   return run !== undefined && run.type !== 'ended'
 }
 
-export function phaseText({ phase }: RunState): string {
+export function phaseText({ phase, limited }: RunState): string {
+  if (limited && isAlone(phase)) return text.run.limited
   return phaseSentences[phase]
+}
+
+/** Training, with nobody to swap with. */
+export function isAlone(phase: Phase): boolean {
+  return phase === 'training-alone' || phase === 'offline-training'
+}
+
+/** Why a run that has long been alone is. */
+export type Alone = 'offline' | 'noWebRTC' | 'unlinked' | 'apart' | 'nobody'
+
+/** Undefined while there is nothing to explain. `webRTC`: whether this browser has it. */
+export function whyAlone({ run, network }: AppState, webRTC: boolean): Alone | undefined {
+  if (!isLive(run) || !run.lonely || run.limited) return undefined
+  if (!network.isOnline) return 'offline'
+  const byWebSocket = network.peers.some(({ path }) => path === 'ws')
+  if (!webRTC && (!byWebSocket || run.count > 0)) return 'noWebRTC'
+  if (network.peers.length === 0) return 'unlinked'
+  return run.count > 0 ? 'apart' : 'nobody'
 }
 
 function isOver({ type }: RunState): boolean {
@@ -359,6 +417,10 @@ function isFetching({ opened }: AppState, reference: string): boolean {
 function onWork(state: AppState, genesis: string, change: (work: Work) => Partial<Work>): AppState {
   const work = workOf(state, genesis)
   return { ...state, works: { ...state.works, [genesis]: { ...work, ...change(work) } } }
+}
+
+function onOwner(state: AppState, change: Partial<OwnerKey>): AppState {
+  return { ...state, owner: { ...state.owner, ...change } }
 }
 
 function onRun(state: AppState, change: (run: RunState) => Partial<RunState>): AppState {
@@ -385,13 +447,16 @@ function newRun({ genesis, cid, manifest }: OpenVersion, examples: number): RunS
     bytesUp: 0,
     bytesDown: 0,
     swaps: 0,
+    limited: false,
+    lonely: false,
     pausedUntil: undefined,
     fault: undefined,
   }
 }
 
 function reported(run: RunState, report: Report, at: number): Partial<RunState> {
-  if (report.ev === 'phase') return { phase: report.phase }
+  if (report.ev === 'phase')
+    return { phase: report.phase, lonely: run.lonely && isAlone(report.phase) }
   if (report.ev === 'fetch') return { fetch: report }
   if (report.ev === 'peers') return { count: report.count, direct: report.direct }
   if (report.ev === 'round') {

@@ -2,6 +2,7 @@ import type { FaultDetail } from '../protocol/errors.ts'
 import type { Path } from '../protocol/report.ts'
 import type { Ability } from './abilities.ts'
 import type { NetworkView } from './services.ts'
+import type { Alone } from './state.ts'
 
 /**
  * Every sentence of the page. A second language is a second object of this type; phases have theirs in protocol/report.ts,
@@ -147,6 +148,20 @@ const english = {
     down: 'Received',
     none: 'not yet',
     again: 'Train on',
+    limited: 'Training alone; today’s limit of traffic is reached',
+    limitedHint: (megabytes: number) =>
+      `Swaps have sent and received ${megabytes.toLocaleString('en')} MB today, as much as the settings allow. They go on after midnight, or when the limit is raised.`,
+    limits: 'Change the limit',
+    why: {
+      offline: 'This browser is offline. Swaps go on when it is back; what is trained is kept.',
+      noWebRTC:
+        'This browser has no WebRTC, so it swaps with Node peers over WebSocket only, and none that trains this model is in reach.',
+      unlinked:
+        'Nobody can be reached from here, so nobody can be found to swap with. Paste the address of a peer under Network.',
+      apart:
+        'Others have this model, but none of them swaps with this page: they do not train now, or no direct way leads to them.',
+      nobody: 'Nobody else trains this model now. Swaps begin as soon as somebody does.',
+    } satisfies Record<Alone, string>,
     session: 'Training session',
   },
   chart: {
@@ -287,6 +302,30 @@ const english = {
     limits: 'Limits',
     rounds: 'Stop after so many rounds',
     roundsHint: '0 goes on until you stop it. Holds from the next start.',
+    megabytes: 'Megabytes a day',
+    megabytesHint: (today: string) =>
+      `What swaps may send and receive together; then training goes on alone until the next day. 0 is no limit. Today: ${today}.`,
+    intensity: 'Intensity',
+    intensityHint:
+      'How much of the time training takes; the rest is left to whatever else runs here. Holds at once.',
+  },
+  owner: {
+    title: 'Owner key',
+    hint: 'It signs the models that you publish. Whoever has it can release new versions of them; without it, nobody can.',
+    none: 'None yet. It is made when it is first needed: to publish, or to be exported.',
+    passphrase: 'Passphrase of the file',
+    passphraseHint:
+      'Several words, 10 characters at least. A file opens with its own passphrase only, and nobody can tell you a lost one.',
+    show: 'Show it',
+    export: 'Export to a file',
+    import: 'Import a file',
+    replaces: (end: string) =>
+      `This browser has a key already, …${end}. It will be gone: export it first if you publish with it.`,
+    replace: 'Replace it',
+    keep: 'Keep it',
+    doing: 'Working; this takes a second or two …',
+    exported: 'Exported. Keep the file and its passphrase apart.',
+    imported: 'Imported. What you publish here is signed by this key now.',
   },
   abilities: {
     webrtc: {
@@ -315,6 +354,8 @@ const english = {
       offline: 'Nobody can be reached. What is kept here can still be trained and tried.',
       failed: 'The network did not start. Reload the page; the cause stands below.',
     } satisfies Record<NetworkView['phase'], string>,
+    closed:
+      'No bootstrap or Node peer is in reach. Those who are linked train and swap on, but nobody new can join until one returns.',
     join: 'Paste an address',
     joinHint: 'Somebody who runs mlstore or shared a link can tell you theirs.',
     address: 'Address of a peer',

@@ -75,7 +75,7 @@ interface Started {
 async function join(
   host: Host,
   { manifest, checked, cid }: StoredVersion,
-  { rounds }: TrainOptions,
+  { rounds, pace, swapping }: TrainOptions,
   { learner, genesis, at, release }: Started,
 ): Promise<Run> {
   const awayMs = at === undefined ? 0 : Date.now() - at
@@ -102,6 +102,8 @@ async function join(
     freshNonce,
     key: host.home.peerKey,
     rounds,
+    ...(pace !== undefined && { pace }),
+    ...(swapping !== undefined && { swapping }),
     adopt: ({ msPerStep }) => {
       const { strict, stepsPerRound } = manifest.train
       const roundMs = Math.max(strict ? 0 : ROUND_MS, stepsPerRound * msPerStep)
@@ -118,6 +120,9 @@ async function join(
     resume: swarm.resume,
     finish: swarm.finish,
     leave: swarm.leave,
+    setPace: swarm.pace,
+    traffic: swarm.traffic,
+    allowSwaps: swarm.allowSwaps,
     async predict(inputs, size) {
       const running = await predictor.get()
       running.load(await learner.params())

@@ -57,6 +57,11 @@ const commands: [name: string, text: string, load: () => Promise<CommandSpec>][]
     async () => (await import('./commands/doctor.ts')).doctor,
   ],
   [
+    'key',
+    'export or import the key that signs what you publish',
+    async () => (await import('./commands/key.ts')).key,
+  ],
+  [
     'export',
     'write a model for use elsewhere',
     async () => (await import('./commands/export.ts')).exportModel,

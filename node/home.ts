@@ -23,6 +23,10 @@ export interface Home {
   peerKey: Ed25519PrivateKey
   /** The owner's key, made on first use: most peers never publish. */
   ownerKey(): Promise<Ed25519PrivateKey>
+  /** Whose key that is, as a peer id; undefined before there is one. */
+  owner(): Promise<string | undefined>
+  /** Puts another in its place; the one before is gone. */
+  setOwnerKey(key: Ed25519PrivateKey): Promise<void>
   blockstore: FsBlockstore
   datastore: LevelDatastore
   /** Directory of checkpoints; each model's under its genesis. */
@@ -76,6 +80,11 @@ export async function openHome(dir: string): Promise<Home> {
       ownerKey: () => {
         ownerKey ??= keyAt(dir, 'owner.key')
         return ownerKey
+      },
+      owner: async () => (await heldAt(dir, 'owner.key'))?.publicKey.toString(),
+      async setOwnerKey(key) {
+        await write('owner.key', privateKeyToProtobuf(key))
+        ownerKey = Promise.resolve(key)
       },
       blockstore,
       datastore,
@@ -145,14 +154,19 @@ function isLocked(error: unknown): boolean {
   return false
 }
 
+/** The key of this name, made where there is none. */
 async function keyAt(dir: string, name: string): Promise<Ed25519PrivateKey> {
+  const held = await heldAt(dir, name)
+  if (held !== undefined) return held
+  const key = await generateKeyPair('Ed25519')
+  await writer(dir)(name, privateKeyToProtobuf(key))
+  return key
+}
+
+async function heldAt(dir: string, name: string): Promise<Ed25519PrivateKey | undefined> {
   const path = join(dir, name)
   const held = await readOptional(path)
-  if (held === undefined) {
-    const key = await generateKeyPair('Ed25519')
-    await writer(dir)(name, privateKeyToProtobuf(key))
-    return key
-  }
+  if (held === undefined) return undefined
   try {
     const key = privateKeyFromProtobuf(held)
     if (key.type === 'Ed25519') return key

@@ -23,7 +23,7 @@ import {
 import { expireRound, newPulls } from './peer/pulls.ts'
 import { trained, trainOn } from './peer/rounds.ts'
 import { depart, leave, settle } from './peer/settling.ts'
-import type { PeerOptions, PeerView, State } from './peer/state.ts'
+import { maySwap, type PeerOptions, type PeerView, type State } from './peer/state.ts'
 import { expire, newSwaps, nextDeadline, progress, type SwapContext } from './peer/swaps.ts'
 
 export type { CardState, PeerEffect, PeerEvent } from './peer/events.ts'
@@ -78,6 +78,7 @@ export function createPeer(options: PeerOptions): Peer {
     workedAt: Number.POSITIVE_INFINITY,
     isStale: false,
     paused: options.paused ?? false,
+    swapping: options.swapping ?? true,
     finishing: false,
     reachable: 0,
     msPerStep: 0,
@@ -153,6 +154,9 @@ function react(state: State, event: PeerEvent, now: number): PeerEffect[] {
       state.paused = false
       noticeAbsence(state, now)
       return []
+    case 'swapping':
+      state.swapping = event.allowed
+      return []
     case 'finish':
       state.finishing = true
       return []
@@ -170,7 +174,7 @@ function advance(state: State, now: number): PeerEffect[] {
   const effects: PeerEffect[] = []
   const { view } = state
   if (state.leaving) return depart(state, now)
-  if (state.isStale) effects.push(...joinAgain(state, now))
+  if (state.isStale && maySwap(state)) effects.push(...joinAgain(state, now))
   if (state.joining) effects.push(...tryToJoin(state, now))
   if (view.stage === 'training') effects.push(...trainOn(state, now))
   if (view.stage === 'settling' || view.stage === 'done') effects.push(...settle(state, now))

@@ -46,6 +46,10 @@ export interface Swarm {
   resume(): void
   /** Stops training; settles with the others, then ends by itself. */
   finish(): void
+  /** Steps take this share of the time from now on, 0 < share <= 1. */
+  pace(share: number): void
+  /** Whether copies may travel; while not, it trains alone and answers offers as busy. A swap under way is finished. */
+  allowSwaps(allowed: boolean): void
   /** Ends after the swap in flight. Idempotent; resolves when the last timer and stream are gone. */
   leave(reason: string): Promise<void>
 }
@@ -90,8 +94,12 @@ export interface SwarmOptions {
   rounds?: number | undefined
   /** False is the control: train alone. */
   swap?: boolean
+  /** False begins without swaps, until allowSwaps(true). */
+  swapping?: boolean
   /** Begins paused, until resume(). */
   paused?: boolean
+  /** The share of the time that steps take, until pace(); all of it unless given. */
+  pace?: number
   /** A resumed run that was away for long pulls the state of a live peer. */
   adopt?: boolean | ((ready: Ready) => boolean)
   /** Whether to do so too after a long sleep or pause; it does unless told not to. */
@@ -164,6 +172,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     swapsPerRound: options.swapsPerRound ?? manifest.gossip.swapsPerRound,
     rounds: options.rounds,
     swap: options.swap ?? true,
+    swapping: options.swapping ?? true,
     paused: options.paused ?? false,
     catchUp: options.catchUp ?? true,
     random: options.random,
@@ -172,6 +181,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
   })
   const stopped = Promise.withResolvers<void>()
   learner.listen(onLearner)
+  if (options.pace !== undefined) setPace(options.pace)
   const introducing = keepIntroducing()
   isPumping = false
   events.unshift({ type: 'joined' })
@@ -184,6 +194,8 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     pause: () => dispatch({ type: 'pause' }),
     resume: () => dispatch({ type: 'resume' }),
     finish: () => dispatch({ type: 'finish' }),
+    pace: setPace,
+    allowSwaps: (allowed) => dispatch({ type: 'swapping', allowed }),
     leave(reason) {
       dispatch({ type: 'leave', reason })
       return stopped.promise
@@ -264,6 +276,10 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     const bytes = received.get(nonce)
     received.delete(nonce)
     if (bytes) learner.send({ type: 'adopt', nonce, bytes, steps })
+  }
+
+  function setPace(share: number): void {
+    learner.send({ type: 'pace', share })
   }
 
   function onLearner(event: WorkerEvent): void {

@@ -54,6 +54,11 @@ export const train: CommandSpec = {
     },
     shared.threads,
     {
+      flags: '--intensity <percent>',
+      text: 'share of the time that training takes: it rests between steps (default: 100)',
+      read: readCount(1, 100),
+    },
+    {
       flags: '--max-memory <MB>',
       text: 'refuse a model that needs more (default: half of what is free)',
       read: readCount(1),
@@ -152,6 +157,9 @@ async function trainOn(
   })
   const [found] = await Promise.all([device, import('../../protocol/index.ts')])
   showDevice(found, manifest, screen)
+  const intensity = options.intensity as number | undefined
+  if (intensity !== undefined)
+    screen.note(`          rests between steps, which take ${intensity} % of the time`)
   const shown = ready.then((ready) => {
     showReady(context, ready, path, screen)
     return ready
@@ -251,6 +259,7 @@ async function swarmOn({ args, options, signal }: Context, host: Host, run: Run,
     key: host.home.peerKey,
     rounds: options.rounds as number | undefined,
     swap: options.swap !== false,
+    ...(options.intensity !== undefined && { pace: Number(options.intensity) / 100 }),
     adopt: ({ msPerStep }) =>
       run.awayMs > ROUNDS_AWAY * Math.max(ROUND_MS, roundMsOf(manifest, msPerStep)),
     swapsPerRound: options.swapsPerRound as number | undefined,

@@ -2,7 +2,7 @@ import { CARD_LIFETIME_MS, type Card } from '../message.ts'
 import { type Phase, phaseReport } from '../report.ts'
 import type { CardState, PeerEffect } from './events.ts'
 import { hear, live } from './links.ts'
-import type { State } from './state.ts'
+import { maySwap, type State } from './state.ts'
 
 /** What a Peer says of itself, to the swarm in its card and to its host in reports, and what it hears of others. */
 
@@ -59,11 +59,12 @@ export function sayPhase(state: State): PeerEffect[] {
   return [{ type: 'report', report: phaseReport(phase) }]
 }
 
-function phaseOf({ view, paused, reachable, leaving, options }: State): Phase {
+function phaseOf(state: State): Phase {
+  const { view, paused, reachable, leaving } = state
   if (leaving) return 'leaving'
   if (paused) return 'paused'
   if (view.stage === 'joining') return 'connecting'
   if (view.stage === 'settling' || view.stage === 'done') return 'settling'
-  if (view.links > 0 && options.swap) return 'training'
+  if (view.links > 0 && maySwap(state)) return 'training'
   return reachable > 0 ? 'training-alone' : 'offline-training'
 }

@@ -47,6 +47,8 @@ export type PeerEvent =
   /** What a person may ask: pause, go on, stop training but let the swarm agree, leave now. */
   | { type: 'pause' }
   | { type: 'resume' }
+  /** Whether copies may travel: while not, it trains alone, and a swap under way is finished. */
+  | { type: 'swapping'; allowed: boolean }
   | { type: 'finish' }
   | { type: 'leave'; reason: string }
 

@@ -4,7 +4,7 @@ import { allowanceMs } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
 import { mayAnswer } from './links.ts'
 import { chooseDonor } from './pulls.ts'
-import { addSteps, type Joining, roundMs, type State } from './state.ts'
+import { addSteps, type Joining, maySwap, roundMs, type State } from './state.ts'
 import { forgetDoubts } from './swaps.ts'
 
 /** Joining: a newcomer pulls a live peer's state before its first step; alone, it starts from the version it fetched. */
@@ -72,14 +72,16 @@ function isAhead({ links }: State): boolean {
 }
 
 /** A newcomer adopts; a run that goes on, or that never averages, starts as it is. */
-function wantsState({ options }: State): boolean {
-  if (!options.swap) return false
-  return options.resumed ? options.resumed.adopt : true
+function wantsState(state: State): boolean {
+  if (!maySwap(state)) return false
+  const { resumed } = state.options
+  return resumed ? resumed.adopt : true
 }
 
 export function tryToJoin(state: State, now: number): PeerEffect[] {
   const joining = state.joining!
   if (joining.pull) return expirePull(state, now)
+  if (!maySwap(state)) return [...begin(state), ...news(state, now)]
   const waited = now - joining.since
   const limit = state.view.steps > 0 ? REJOIN_LIMIT_MS : JOIN_LIMIT_MS
   if (waited >= (isAhead(state) ? limit : JOIN_MS)) return [...begin(state), ...news(state, now)]

@@ -5,7 +5,7 @@ import { usualMs } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
 import { pullFailed } from './joining.ts'
 import { copyFailed, copyReceived, served, servePull, startRound } from './pulls.ts'
-import type { State } from './state.ts'
+import { maySwap, type State } from './state.ts'
 import { answer, type Ending, knows, offer, progress, type Step } from './swaps.ts'
 
 /** Meetings: when to offer or to pull, whom to refuse, and what follows when a swap or a round of pulls has ended. */
@@ -17,7 +17,7 @@ export const SETTLE_PACE_MS = 40
 export function meet(state: State, now: number): PeerEffect[] {
   const { options, view } = state
   state.retryAt = Number.POSITIVE_INFINITY
-  if (!options.swap || state.paused) return []
+  if (!maySwap(state) || state.paused) return []
   if (options.meets === 'pull') {
     return startRound(state.pulls, state.links, { ...options, from: options.pullFrom }, now)
   }
@@ -55,21 +55,23 @@ export function answerPull(
 }
 
 function refusal(
-  { options, view, paused, joining, isStale, pulls }: State,
+  { options, view, paused, swapping, joining, isStale, pulls }: State,
   { nonce }: Extract<PeerEvent, { type: 'offered' }>,
 ): BusyReason | undefined {
   if (!options.swap || options.meets !== 'swap') return 'no-swap'
   if (paused) return 'paused'
+  if (!swapping) return 'budget'
   if (pulls.serving.has(nonce)) return 'busy'
   if (joining || isStale || view.stage === 'joining' || view.stage === 'leaving') return 'busy'
   return undefined
 }
 
 function pullRefusal(
-  { options, view, joining, swaps, pulls }: State,
+  { options, view, swapping, joining, swaps, pulls }: State,
   { nonce }: Extract<PeerEvent, { type: 'pull-asked' }>,
 ): BusyReason | undefined {
   if (!options.swap) return 'no-swap'
+  if (!swapping) return 'budget'
   if (knows(swaps, nonce) || pulls.round?.asked.has(nonce)) return 'busy'
   return joining || view.stage === 'leaving' || view.steps === 0 ? 'busy' : undefined
 }

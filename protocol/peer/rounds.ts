@@ -4,7 +4,7 @@ import type { PeerEffect, PeerEvent } from './events.ts'
 import { lagOf } from './links.ts'
 import { isMeeting, meet } from './meetings.ts'
 import { startSettling } from './settling.ts'
-import { addSteps, ROUND_MS, type State } from './state.ts'
+import { addSteps, maySwap, ROUND_MS, type State } from './state.ts'
 
 /** Rounds: so many local steps, then a meeting; each peer counts its own. */
 
@@ -50,7 +50,7 @@ function learnPace(state: State, ms: number): void {
 }
 
 export function trainOn(state: State, now: number): PeerEffect[] {
-  if (state.isStale) return []
+  if (state.isStale && maySwap(state)) return []
   const effects = now >= state.retryAt ? meet(state, now) : []
   if (state.training || state.paused) return effects
   // Strict rounds wait for their meeting, so that each round has one and H is exact.
@@ -68,7 +68,7 @@ export function trainOn(state: State, now: number): PeerEffect[] {
  */
 function waitsForOthers(state: State, now: number): boolean {
   const { links, view, options, msPerStep } = state
-  if (!options.swap || view.round === 0 || msPerStep === 0) return false
+  if (!maySwap(state) || view.round === 0 || msPerStep === 0) return false
   const { stepsPerRound } = options
   const lag = lagOf(links, view.steps, 1 / msPerStep, LAG_ROUNDS * stepsPerRound, now)
   const until = state.wait?.until ?? now + WAIT_ROUNDS * msPerStep * stepsPerRound

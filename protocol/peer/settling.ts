@@ -2,7 +2,7 @@ import { cardState, publish, sayPhase } from './cards.ts'
 import type { PeerEffect } from './events.ts'
 import { live, meanSteps } from './links.ts'
 import { isMeeting, meet, SETTLE_PACE_MS } from './meetings.ts'
-import type { State } from './state.ts'
+import { maySwap, type State } from './state.ts'
 
 /** The end of a run: gossip-only swaps until the peers agree, and leaving at any time. */
 
@@ -23,8 +23,8 @@ export function startSettling(state: State, now: number): PeerEffect[] {
 /** Gossip-only swaps until the peers agree; alone there is nobody to agree with. */
 export function settle(state: State, now: number): PeerEffect[] {
   const settling = state.settling!
-  const { view, options } = state
-  if (!options.swap || (live(state.links).length === 0 && !state.swaps.current))
+  const { view } = state
+  if (!maySwap(state) || (live(state.links).length === 0 && !state.swaps.current))
     return finish(state)
   if (settling.gossipFrom === undefined && caughtUp(state, now)) settling.gossipFrom = view.swaps
   const enough =

@@ -28,6 +28,8 @@ export interface PeerOptions {
   catchUp?: boolean
   /** False never averages: the `--no-swap` control. */
   swap: boolean
+  /** False begins without swaps, until they are allowed. */
+  swapping?: boolean
   /** Begins paused: links are made and kept, nothing is trained or averaged until `resume`. */
   paused?: boolean
   random: Random
@@ -72,6 +74,8 @@ export interface State {
   /** We missed many rounds: a live peer's state is pulled as soon as nothing of ours is under way. */
   isStale: boolean
   paused: boolean
+  /** Copies may travel. */
+  swapping: boolean
   finishing: boolean
   reachable: number
   msPerStep: number
@@ -108,6 +112,11 @@ interface Settling {
 /** A donor may have claimed any count; ours stays one that neighbours can read. */
 export function addSteps(view: PeerView, steps: number): void {
   view.steps = Math.min(Number.MAX_SAFE_INTEGER, view.steps + steps)
+}
+
+/** Whether we average at all, and may now. */
+export function maySwap({ options, swapping }: Pick<State, 'options' | 'swapping'>): boolean {
+  return options.swap && swapping
 }
 
 /** A round is lengthened until it lasts this long, unless strict. */

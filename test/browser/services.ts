@@ -18,15 +18,17 @@ import { phaseReport, type Report } from '../../protocol/report.ts'
 
 /**
  * Services that pretend: two models, three peers, and a run whose figures get better whatever it is given. `?state=` in the
- * address chooses an odd one: empty, slow, failing, offline, alone, broken.
+ * address chooses an odd one: empty, slow, failing, offline, alone, broken, closed.
  */
 export async function createServices(): Promise<Services> {
   const odd = new URLSearchParams(location.search).get('state') ?? ''
   let rounds = 0
+  let owner: string | undefined
   return {
     onNetwork(listener) {
       listener({ ...network, phase: 'looking', peers: [] })
-      const timer = setTimeout(() => listener(odd === 'offline' ? offline : network), 300)
+      const view = odd === 'offline' ? offline : odd === 'closed' ? closed : network
+      const timer = setTimeout(() => listener(view), 300)
       return () => clearTimeout(timer)
     },
     async join(address) {
@@ -62,9 +64,10 @@ export async function createServices(): Promise<Services> {
       await wait(200)
       return sample(manifest)
     },
-    async train(version, { examples, resume }) {
+    async train(version, { examples, resume, pace = 1, swapping = true }) {
       await wait(200)
-      return pretend(version, examples, resume ? rounds : 0, odd === 'alone', (round) => {
+      const start = { round: resume ? rounds : 0, alone: odd === 'alone', pace, swapping }
+      return pretend(version, examples, start, (round) => {
         rounds = round
       })
     },
@@ -87,14 +90,33 @@ export async function createServices(): Promise<Services> {
     async forgetRun() {
       rounds = 0
     },
+    owner: async () => owner,
+    async exportOwner(passphrase) {
+      await wait(800)
+      if (passphrase.length < 10) throw weakPassphrase(passphrase)
+      owner = network.peer
+      return { name: 'mlstore-owner-pretended.json', text: '{}' }
+    },
+    async importOwner(file, passphrase) {
+      await wait(800)
+      if (passphrase !== 'correct horse battery' || file.size === 0) throw wrongPassphrase()
+      owner = others[0][0]
+      return owner
+    },
   }
+}
+
+interface Start {
+  round: number
+  alone: boolean
+  pace: number
+  swapping: boolean
 }
 
 function pretend(
   version: OpenVersion,
   examples: Examples,
-  start: number,
-  alone: boolean,
+  { round: start, alone: lonely, pace, swapping }: Start,
   keep: (round: number) => void,
 ): Run {
   const random = randomFrom(1)
@@ -103,20 +125,19 @@ function pretend(
   let over = false
   let paused = false
   let round = start
-  let up = 0
+  const traffic = { up: 0, down: 0 }
   async function* reports(): AsyncGenerator<Report> {
     yield phaseReport('fetching')
     yield phaseReport('connecting')
     await wait(300)
-    yield { ev: 'peers', count: alone ? 0 : 3, direct: alone ? 0 : 3 }
-    yield phaseReport(alone ? 'training-alone' : 'training')
-    let told = false
+    yield { ev: 'peers', count: lonely ? 0 : 3, direct: lonely ? 0 : 3 }
+    let told = ''
     while (!over) {
-      await wait(150)
-      if (paused !== told) {
-        told = paused
-        yield phaseReport(paused ? 'paused' : alone ? 'training-alone' : 'training')
-      }
+      const alone = lonely || !swapping
+      const phase = paused ? 'paused' : alone ? 'training-alone' : 'training'
+      if (phase !== told) yield phaseReport(phase)
+      told = phase
+      await wait(150 / pace)
       if (paused) continue
       round++
       keep(round)
@@ -126,10 +147,11 @@ function pretend(
       yield evaluation(round, 'trained', trained, loss + 0.1)
       if (alone) continue
       const [peer, path] = others[round % 3]!
-      up += 51_000
       if (round % 11 === 0) {
         yield { ev: 'swap-failed', round, with: peer, reason: 'no answer within 10 s' }
       } else {
+        traffic.up += 51_000
+        traffic.down += 51_000
         yield {
           ev: 'swap',
           round,
@@ -147,8 +169,8 @@ function pretend(
       ev: 'stopped',
       reason: 'stopped by its user',
       rounds: round,
-      bytesUp: up,
-      bytesDown: up,
+      bytesUp: traffic.up,
+      bytesDown: traffic.down,
     }
   }
   return {
@@ -171,6 +193,13 @@ function pretend(
     },
     leave: async () => {
       over = true
+    },
+    setPace: (share) => {
+      pace = share
+    },
+    traffic,
+    allowSwaps: (allowed) => {
+      swapping = allowed
     },
     predict: async (_, size) => guesses(size, 12),
     params: async () => version.params,
@@ -241,6 +270,8 @@ const network: NetworkView = {
     '/ip4/127.0.0.1/tcp/4002/ws/p2p/12D3KooWBobbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbDe2/p2p-circuit/webrtc/p2p/12D3KooWMeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeHi4',
   ],
   registries: 3,
+  introducers: 2,
+  isOnline: true,
   peers: others.map(([peer, path], i) => ({ peer, path, rttMs: i === 2 ? undefined : 3 + 28 * i })),
 }
 
@@ -249,7 +280,17 @@ const offline: NetworkView = {
   phase: 'offline',
   addresses: [],
   registries: 0,
+  introducers: 0,
+  isOnline: false,
   peers: [],
+}
+
+const closed: NetworkView = {
+  ...network,
+  addresses: [],
+  registries: 1,
+  introducers: 0,
+  peers: network.peers.filter(({ path }) => path === 'webrtc'),
 }
 
 const genesis = 'bafybeigenesis2digits2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
@@ -372,6 +413,24 @@ function unreachable(): Fault {
     type: 'unreachable',
     message: 'none of 2 peers that list models answered within 15 s',
     hint: 'check your connection, or paste the address of a peer under Network',
+  })
+}
+
+function weakPassphrase({ length }: string): Fault {
+  return new Fault({
+    kind: 'usage',
+    type: 'weak-passphrase',
+    message: `the passphrase has ${length} characters, expected at least 10`,
+    hint: 'take several words: whoever gets hold of the file may try as long as they like',
+  })
+}
+
+function wrongPassphrase(): Fault {
+  return new Fault({
+    kind: 'verification',
+    type: 'wrong-passphrase',
+    message: 'the passphrase does not open this key, or the file was changed since it was written',
+    hint: 'type it as it was when the key was exported',
   })
 }
 

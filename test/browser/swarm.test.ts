@@ -118,7 +118,21 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
         15_000,
       )
       expect(swaps).toBe(0)
+      await tab.page.getByText(text.run.why.noWebRTC).waitFor({ timeout: 10_000 })
     }
+  })
+
+  test('a tab whose megabytes of the day are spent trains on alone, until it is given more', async () => {
+    world.train('a', 0)
+    const tab = await tabOf({ megabytes: 1 })
+    await tab.train(1)
+    const spent = await tab.sees('the limit', ({ phase }) => phase === text.run.limited)
+    const alone = await tab.sees('ten more rounds', ({ round }) => round >= spent.round + 10)
+    expect(alone.swaps).toBe(spent.swaps)
+    await tab.page.getByRole('link', { name: text.run.limits }).click()
+    await tab.page.getByRole('spinbutton', { name: text.settings.megabytes }).fill('0')
+    await tab.page.goBack()
+    await tab.sees('five more swaps', ({ swaps }) => swaps >= spent.swaps + 5)
   })
 
   test('two tabs and nobody else swap over WebRTC', async () => {
@@ -140,6 +154,8 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
       const before = await Promise.all(tabs.map((tab) => tab.figures()))
       for (const [i, tab] of tabs.entries())
         await tab.sees('ten more', ({ swaps }) => swaps >= before[i]!.swaps + 10)
+      await tabs[0]!.page.getByRole('link', { name: text.nav.network }).click()
+      await tabs[0]!.page.getByText(text.network.closed).waitFor()
     } finally {
       await apart.end()
     }

@@ -50,6 +50,7 @@ export interface TabOptions {
   context?: BrowserContext
   /** What the page's settings say. */
   rounds?: number
+  megabytes?: number
   /** Without RTCPeerConnection, as some networks and people have it. */
   webrtc?: boolean
   /** Without WebSocket, as an https page is towards peers that have no certificate. */
@@ -192,7 +193,7 @@ async function openTab(ground: Ground, options: TabOptions): Promise<Tab> {
   page.on('console', (message) => message.type() === 'error' && said.push(message.text()))
   page.on('pageerror', ({ message }) => said.push(message))
   await page.addInitScript(prepare, {
-    settings: JSON.stringify({ theme: 'auto', rounds: options.rounds ?? 0 }),
+    settings: JSON.stringify({ rounds: options.rounds, megabytes: options.megabytes }),
     without: [
       ...(options.webrtc === false ? ['RTCPeerConnection'] : []),
       ...(options.websocket === false ? ['WebSocket'] : []),

@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, stat, writeFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -23,6 +23,7 @@ const names = [
   'eval',
   'predict',
   'doctor',
+  'key',
   'export',
 ]
 
@@ -73,6 +74,11 @@ describe('a wrong use ends with exit code 2 and one line that helps:', () => {
       ['train', 'digits', '--data', 'x', '--threads', '0'],
       /--threads got "0", expected a whole number from 1 to 64/,
     ],
+    [
+      'an intensity above 100 %',
+      ['train', 'digits', '--data', 'x', '--intensity', '101'],
+      /--intensity got "101", expected a whole number from 1 to 100/,
+    ],
     ['too many threads', ['eval', 'digits', '--threads', '65'], /--threads got "65"/],
     [
       'a wrong format',
@@ -96,6 +102,46 @@ test('with --json the last line on stdout says how it failed', async () => {
   const last = JSON.parse(stdout.trim().split('\n').at(-1)!)
   expect(last).toMatchObject({ ev: 'failed', code: 3, type: 'directory-not-found' })
   expect(new Date(last.t).getTime()).toBeGreaterThan(0)
+})
+
+describe('the owner key', () => {
+  const env = { MLSTORE_PASSPHRASE: 'correct horse battery' }
+  const run = (...args: string[]) => mlstore.startWith({ env }, 'key', ...args).ended
+  const at = (home: string) => ['--home', mlstore.path(home), '-q']
+
+  test('goes from one home to another, which keeps its own until told otherwise', async () => {
+    const file = mlstore.path('owner.json')
+    const first = await run('export', file, ...at('one'))
+    expect(first).toMatchObject({ code: 0, stdout: expect.stringMatching(/^12D3Koo/) })
+    expect((await stat(file)).mode & 0o777).toBe(0o600)
+    expect(await run('import', file, ...at('two'))).toMatchObject({ stdout: first.stdout })
+    expect(await run('import', file, ...at('two'))).toMatchObject({ code: 0 })
+
+    const other = mlstore.path('other.json')
+    const second = await run('export', other, ...at('three'))
+    expect(second.stdout).not.toBe(first.stdout)
+    const refused = await run('import', file, ...at('three'))
+    expect(refused).toMatchObject({ code: 2, stderr: expect.stringMatching(/--replace/) })
+    const replaced = await run('import', file, '--replace', ...at('three'))
+    expect(replaced).toMatchObject({ code: 0, stdout: first.stdout })
+  })
+
+  test('is not written over a file, nor without a passphrase, nor read with another', async () => {
+    const file = mlstore.path('mine.json')
+    await writeFile(file, 'something else')
+    expect(await run('export', file, ...at('one'))).toMatchObject({ code: 2 })
+    expect(await readFile(file, 'utf8')).toBe('something else')
+    expect(await run('import', file, ...at('one'))).toMatchObject({
+      ...{ code: 7, stderr: expect.stringMatching(/no owner key as mlstore writes it/) },
+    })
+    expect(await run('import', mlstore.path('none.json'), ...at('one'))).toMatchObject({ code: 3 })
+    expect(await mlstore.run('key', 'export', file)).toMatchObject({
+      ...{ code: 2, stderr: expect.stringMatching(/MLSTORE_PASSPHRASE/) },
+    })
+    expect(await run('burn', file)).toMatchObject({
+      ...{ code: 2, stderr: expect.stringMatching(/expected one of export, import/) },
+    })
+  })
 })
 
 test('no network before the timeout is exit code 4', async () => {

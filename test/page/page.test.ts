@@ -1,13 +1,19 @@
-import { expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { createPage, type Page } from '../../browser/page.ts'
-import type { NetworkView, OpenVersion, Run, Services } from '../../browser/services.ts'
+import type {
+  NetworkView,
+  OpenVersion,
+  Run,
+  Services,
+  TrainOptions,
+} from '../../browser/services.ts'
 import { sizeOfWork, workOf } from '../../browser/state.ts'
 import { Fault } from '../../protocol/errors.ts'
-import { phaseReport, type Report } from '../../protocol/report.ts'
+import { type Phase, phaseReport, type Report } from '../../protocol/report.ts'
 import { digits } from './manifests.ts'
 
 const version = { cid: 'bafyversion', genesis: 'bafygenesis', manifest: digits } as OpenVersion
-const settings = { theme: 'auto', rounds: 0 } as const
+const settings = { theme: 'auto', rounds: 0, intensity: 1, megabytes: 0 } as const
 const fault = () => new Fault({ kind: 'network', type: 'unreachable', message: 'nobody answered' })
 const drawing = { label: 1, pixels: new Uint8Array(784) }
 
@@ -44,6 +50,9 @@ function runOf() {
     resume: () => asked.push('resume'),
     finish: () => end('finish'),
     leave: async () => end('leave'),
+    traffic: { up: 0, down: 0 },
+    allowSwaps: (allowed: boolean) => asked.push(allowed ? 'swap' : 'swap no more'),
+    setPace: (share: number) => asked.push(`pace ${share}`),
     params: async () => Uint8Array.of(7),
     predict: async () => Float32Array.of(1),
   } as unknown as Run
@@ -168,4 +177,140 @@ test('a version without sample data says so', async () => {
   const page = pageWith({ sampleOf: async () => undefined })
   await page.useSample(version)
   expect(workOf(page.state.value, version.genesis).fault?.type).toBe('no-sample')
+})
+
+test('a run starts at the intensity that is set, and follows when it is changed', async () => {
+  const { run, asked } = runOf()
+  const given: unknown[] = []
+  const page = pageWith({
+    train: async (_, { pace }) => {
+      given.push(pace)
+      page.set({ intensity: 0.25 }) // while the swarm is being joined
+      return run
+    },
+  })
+  page.set({ intensity: 0.5 })
+  await page.start(version, { resume: false })
+  page.set({ theme: 'dark' })
+  page.set({ intensity: 1 })
+  expect(given).toEqual([0.5])
+  expect(asked).toEqual(['pace 0.25', 'pace 1'])
+  await page.stop()
+})
+
+describe('a limit of megabytes a day', () => {
+  /** A run that is told the totals of its traffic, on a day whose hours a test turns by hand. */
+  async function limited(megabytes: number) {
+    vi.useFakeTimers({ toFake: ['Date'], now: new Date(2026, 10, 24, 23, 50) })
+    onTestFinished(() => void vi.useRealTimers())
+    const { run, say, asked } = runOf()
+    const given: unknown[] = []
+    const train = async (_: OpenVersion, { swapping }: TrainOptions) => {
+      given.push(swapping)
+      return run
+    }
+    const page = pageWith({ train })
+    page.set({ megabytes })
+    await page.start(version, { resume: false })
+    let round = 0
+    /** A round ends when so much was sent and received in this run. */
+    const spend = async (up: number, down: number) => {
+      Object.assign(run.traffic, { up, down })
+      say({ ev: 'round', round: ++round, steps: 9, loss: 1, samples: 9 })
+      await expect.poll(() => page.state.value.run?.round).toBe(round)
+    }
+    return { page, asked, given, spend }
+  }
+
+  test('ends swaps when it is reached, and the page says so, until the next day', async () => {
+    const { page, asked, given, spend } = await limited(2)
+    await spend(900_000, 900_000)
+    expect(asked).toEqual([])
+    await spend(1_000_000, 1_000_000)
+    expect(asked).toEqual(['swap no more'])
+    expect(page.state.value).toMatchObject({ today: 2_000_000, run: { limited: true } })
+    await spend(1_000_000, 1_000_000)
+    expect(asked).toEqual(['swap no more'])
+    vi.setSystemTime(new Date(2026, 10, 25, 0, 1))
+    await spend(1_000_000, 1_000_000)
+    expect(asked).toEqual(['swap no more', 'swap'])
+    expect(page.state.value).toMatchObject({ today: 0, run: { limited: false } })
+    expect(given).toEqual([true])
+    await page.stop()
+  })
+
+  test('that is raised, or taken away, lets swaps go on at once', async () => {
+    const { page, asked, spend } = await limited(1)
+    await spend(500_000, 500_000)
+    page.set({ megabytes: 2 })
+    page.set({ megabytes: 1 })
+    page.set({ megabytes: 0 })
+    expect(asked).toEqual(['swap no more', 'swap', 'swap no more', 'swap'])
+    await page.stop()
+  })
+
+  test('holds for the next run of the same day too', async () => {
+    const { page, given, spend } = await limited(1)
+    await spend(500_000, 500_000)
+    await page.stop()
+    await page.start(version, { resume: true })
+    expect(given).toEqual([true, false])
+    expect(page.state.value.run?.limited).toBe(true)
+  })
+})
+
+test('an owner key is exported, and a file that does not open leaves the key as it was', async () => {
+  const page = pageWith({
+    owner: async () => 'me',
+    exportOwner: async (passphrase) => ({ name: 'key.json', text: passphrase }),
+    importOwner: async () => {
+      throw fault()
+    },
+  })
+  await page.loadOwner()
+  expect(page.state.value.owner.id).toBe('me')
+  expect(await page.exportOwner('words')).toEqual({ name: 'key.json', text: 'words' })
+  expect(page.state.value.owner).toMatchObject({ id: 'me', done: 'exported', doing: undefined })
+  const importing = page.importOwner(new Blob(['{}']), 'other words')
+  expect(page.state.value.owner).toMatchObject({ doing: 'import', done: undefined })
+  await importing
+  expect(page.state.value.owner).toMatchObject({
+    ...{ id: 'me', doing: undefined, done: undefined },
+    fault: { type: 'unreachable' },
+  })
+})
+
+test('an imported key is the one that signs from now on', async () => {
+  const page = pageWith({ importOwner: async (file) => await file.text() })
+  await page.importOwner(new Blob(['other']), 'words')
+  expect(page.state.value.owner).toMatchObject({ id: 'other', done: 'imported', fault: undefined })
+})
+
+test('a run is lonely after 5 s alone, and company ends that', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const { run, say } = runOf()
+  const page = pageWith({ train: async () => run })
+  const phase = async (name: Phase) => {
+    say(phaseReport(name))
+    await expect.poll(() => page.state.value.run?.phase).toBe(name)
+  }
+  const isLonely = () => page.state.value.run?.lonely
+  await page.start(version, { resume: false })
+  await phase('training-alone')
+  vi.advanceTimersByTime(3000)
+  await phase('offline-training')
+  vi.advanceTimersByTime(1999)
+  expect(isLonely()).toBe(false)
+  vi.advanceTimersByTime(1)
+  expect(isLonely()).toBe(true)
+  await phase('training')
+  expect(isLonely()).toBe(false)
+  await phase('training-alone')
+  vi.advanceTimersByTime(4000)
+  await phase('training')
+  vi.advanceTimersByTime(60_000)
+  await phase('training-alone')
+  expect(isLonely()).toBe(false)
+  await page.stop()
 })

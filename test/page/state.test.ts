@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest'
-import type { ListedModel, OpenVersion, RunView } from '../../browser/services.ts'
+import { describe, expect, test } from 'vitest'
+import type { ListedModel, NetworkView, OpenVersion, RunView } from '../../browser/services.ts'
 import {
   type Action,
   type AppState,
@@ -11,20 +11,22 @@ import {
   latest,
   listed,
   peersOf,
+  phaseText,
   reduce,
   sizeOfWork,
   skipsOf,
   someOf,
   topOf,
+  whyAlone,
   workOf,
 } from '../../browser/state.ts'
 import type { Examples } from '../../protocol/ports/examples.ts'
-import type { Report } from '../../protocol/report.ts'
+import { phaseReport, type Report } from '../../protocol/report.ts'
 import { digits } from './manifests.ts'
 
 const genesis = 'bafygenesis'
 const version = { cid: 'bafyversion', genesis, manifest: digits } as OpenVersion
-const first = initialState('', { theme: 'auto', rounds: 0 })
+const first = initialState('', { theme: 'auto', rounds: 0, intensity: 1, megabytes: 0 })
 const after = (...actions: Action[]) => actions.reduce(reduce, first)
 const reports = (...all: Report[]): Action[] =>
   all.map((report, i) => ({ type: 'reported', report, at: 1000 * i }))
@@ -219,4 +221,52 @@ test('a preview shows the newest drawings and rows from every part', () => {
 
 test('the likeliest come first', () => {
   expect(topOf([0.1, 0.7, 0.2], 2)).toEqual([1, 2])
+})
+
+test('a run that may swap no more today says so, and no longer that nobody is here', () => {
+  const alone = after(started, joined, ...reports(phaseReport('training-alone')))
+  expect(phaseText(alone.run!)).toMatch(/nobody else is here/)
+  const limited = reduce(alone, { type: 'metered', today: 5, limited: true })
+  expect(phaseText(limited.run!)).toMatch(/limit/)
+  expect(phaseText(reduce(limited, reports(phaseReport('paused'))[0]!).run!)).toBe('Paused')
+})
+
+/** In a group, `after` reads as a hook. */
+const stateOf = after
+
+describe('why a run is alone', () => {
+  const alone = [started, joined, ...reports(phaseReport('training-alone'))]
+  const ws = { peer: 'node', path: 'ws', rttMs: 3 } as const
+  const page = { peer: 'page', path: 'webrtc', rttMs: 3 } as const
+  const why = (
+    network: Partial<NetworkView>,
+    { webRTC = true, count = 0, more = [] as Action[] } = {},
+  ) => {
+    const view = { ...first.network, phase: 'online' as const, ...network }
+    const known = reports({ ev: 'peers', count, direct: 0 })
+    const lonely: Action = { type: 'lonely' }
+    const told: Action = { type: 'networked', network: view }
+    return whyAlone(stateOf(...alone, ...known, lonely, told, ...more), webRTC)
+  }
+
+  test('is the browser, WebRTC, the network or nobody, whichever explains it', () => {
+    expect(why({ isOnline: false, peers: [ws] })).toBe('offline')
+    expect(why({ peers: [] }, { webRTC: false })).toBe('noWebRTC')
+    expect(why({ peers: [ws] }, { webRTC: false, count: 2 })).toBe('noWebRTC')
+    expect(why({ peers: [ws] }, { webRTC: false })).toBe('nobody')
+    expect(why({ peers: [] })).toBe('unlinked')
+    expect(why({ peers: [page] }, { count: 2 })).toBe('apart')
+    expect(why({ peers: [ws, page] })).toBe('nobody')
+  })
+
+  test('is told only after a while, and no longer once somebody swaps or the day is spent', () => {
+    expect(whyAlone(stateOf(...alone), true)).toBeUndefined()
+    const later = (...actions: Action[]) => why({ peers: [ws] }, { more: actions })
+    expect(later(...reports(phaseReport('offline-training')))).toBe('nobody')
+    expect(
+      later(...reports(phaseReport('training'), phaseReport('training-alone'))),
+    ).toBeUndefined()
+    expect(later({ type: 'metered', today: 9, limited: true })).toBeUndefined()
+    expect(later({ type: 'ended', fault: undefined })).toBeUndefined()
+  })
 })

@@ -243,6 +243,88 @@ describe('pause', () => {
   })
 })
 
+describe('swaps that are not allowed', () => {
+  const offer = {
+    type: 'offered',
+    from: 'a',
+    nonce: nonceOf('one'),
+    codec: 'int8',
+    steps: 9,
+  } as const
+  const pull = { ...offer, type: 'pull-asked', nonce: nonceOf('two'), what: 'state' } as const
+
+  test('are not offered, while rounds go on alone', () => {
+    const bench = trainingPeer()
+    expect(phases(bench.tell({ type: 'swapping', allowed: false }))).toEqual(['offline-training'])
+    for (let round = 0; round < 5; round++) {
+      const effects = [...bench.endRound(), ...bench.wait(1000)]
+      expect(sent(effects, 'offer')).toEqual([])
+      expect(only(effects, 'train')).toEqual([{ type: 'train', steps: 10 }])
+    }
+  })
+
+  test('are refused for want of budget, and so are pulls', () => {
+    const bench = trainingPeer()
+    bench.endRound()
+    bench.tell({ type: 'swapping', allowed: false })
+    expect(sent(bench.tell(offer), 'busy')).toMatchObject([{ to: 'a', reason: 'budget' }])
+    expect(sent(bench.tell(pull), 'busy')).toMatchObject([{ to: 'a', reason: 'budget' }])
+  })
+
+  test('are offered again when they are allowed, and accepted', () => {
+    const bench = trainingPeer({ swapsPerRound: 1 })
+    bench.tell({ type: 'swapping', allowed: false })
+    bench.endRound()
+    expect(phases(bench.tell({ type: 'swapping', allowed: true }))).toEqual(['training'])
+    expect(sent(bench.tell(offer), 'accept')).toHaveLength(1)
+    bench.tell({ type: 'broken', nonce: offer.nonce, reason: 'gone' })
+    bench.wait(5000)
+    expect(sent(bench.endRound(), 'offer')).toHaveLength(1)
+  })
+
+  test('do not break off the one that is under way', () => {
+    const bench = trainingPeer()
+    const { nonce } = sent(bench.endRound(), 'offer')[0]!
+    bench.tell({ type: 'accepted', from: 'a', nonce, steps: 10 })
+    bench.tell({ type: 'swapping', allowed: false })
+    bench.tell({ type: 'gave', nonce, digest: digestOf('g'), bytes: COPY_BYTES, steps: 10 })
+    bench.tell({ type: 'received', nonce, digest: digestOf('r'), bytes: COPY_BYTES })
+    bench.tell({ type: 'ready', from: 'a', nonce, digest: digestOf('g') })
+    expect(sent(bench.tell({ type: 'settled', nonce, distance: 1 }), 'commit')).toHaveLength(1)
+    expect(bench.peer.view.swaps).toBe(1)
+  })
+
+  test('let a newcomer begin from its version at once', () => {
+    const bench = startPeer({ swapping: false })
+    expect(only(bench.tell({ type: 'joined' }), 'train')).toHaveLength(1)
+    const late = startPeer()
+    late.tell({ type: 'joined' })
+    expect(only(late.tell({ type: 'swapping', allowed: false }), 'train')).toHaveLength(1)
+  })
+
+  test('end a run that has only to settle', () => {
+    const bench = trainingPeer({ rounds: 1 })
+    bench.endRound()
+    expect(bench.peer.view.stage).toBe('settling')
+    const effects = [...bench.tell({ type: 'swapping', allowed: false }), ...bench.wait(6000)]
+    expect(only(effects, 'stop')).toEqual([{ type: 'stop', reason: 'budget' }])
+  })
+
+  test('keep who slept meanwhile training, and it takes over a state once they are allowed', () => {
+    const bench = trainingPeer()
+    bench.endRound()
+    bench.tell({ type: 'swapping', allowed: false })
+    const woken = bench.tell(trained(), 3_600_000)
+    expect(only(woken, 'train')).toHaveLength(1)
+    expect(sent(woken, 'pull')).toEqual([])
+    bench.meet('a', { sequence: 2 })
+    bench.tell({ type: 'swapping', allowed: true })
+    expect(sent([...bench.endRound(), ...bench.wait(500)], 'pull')).toMatchObject([
+      { to: 'a', what: 'state' },
+    ])
+  })
+})
+
 describe('what it says of itself', () => {
   test('a card on joining, when the first steps are done, and then once a minute with jitter', () => {
     const bench = startPeer({ swap: false })

@@ -36,6 +36,8 @@ export type Command =
   | { type: 'evaluate'; at: EvaluatedAt; on?: 'eval' | 'validation' }
   /** Answered by `checkpointed`. */
   | { type: 'checkpoint' }
+  /** Steps take this share of the time from now on, 0 < share <= 1: between them the learner rests, and serves. */
+  | { type: 'pace'; share: number }
   /** Answered by `version-params`, for a release or an export. */
   | { type: 'version' }
   /** Finish the step, write a checkpoint, answer `stopped`, end. */
@@ -78,7 +80,7 @@ export type WorkerEvent =
       /** Mean over the round. */
       loss: number
       samples: number
-      /** Time in steps, without the commands served between them. */
+      /** Time in steps, without the commands served and the rests between them: a round is as long in steps at any pace. */
       ms: number
     }
   | { type: 'gave'; nonce: string; bytes: Uint8Array; digest: Uint8Array }

@@ -61,6 +61,8 @@ const SWAPS_PER_CHECKPOINT = 20
 const CHECKPOINT_EVERY_MS = 60_000
 /** An offerer answers for this many of its last swaps. */
 const OUTCOMES_KEPT = 64
+/** Rests are gathered until they last this long: a browser's timers are no finer than 4 ms. */
+const REST_MS = 20
 /** Steps timed before anything else, of which the quickest counts: the first compiles. */
 const TRIAL_STEPS = 3
 
@@ -132,6 +134,15 @@ interface Mind {
   unsaved: number
   savedAt: number
   moved: boolean
+  pace: Pace
+}
+
+/** How hard a learner works. */
+interface Pace {
+  /** Of the time, for steps. */
+  share: number
+  /** Milliseconds of rest that the steps so far have earned; below 0 they were paid in advance. */
+  owed: number
 }
 
 async function awaken(init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
@@ -215,6 +226,7 @@ function newMind(init: WorkerInit, ports: LearnerPorts, prepared: Prepared, seed
     unsaved: 0,
     savedAt: ports.now(),
     moved: false,
+    pace: { share: 1, owed: 0 },
   }
 }
 
@@ -255,11 +267,16 @@ async function pause(mind: Mind, { queue }: Mailbox): Promise<boolean> {
   const stop = queue.findIndex(({ type }) => type === 'stop')
   const came = stop < 0 ? queue.splice(0) : queue.splice(0, stop)
   for (const command of came) {
-    if (command.type !== 'train' && command.type !== 'evaluate') await serve(mind, command)
+    if (!isJob(command)) await serve(mind, command)
     else if (stop < 0) queue.push(command)
   }
   await saveIfDue(mind)
   return stop < 0
+}
+
+/** Jobs wait for each other; all other commands go before the next step. */
+function isJob({ type }: Command): boolean {
+  return type === 'train' || type === 'evaluate'
 }
 
 async function train(mind: Mind, mailbox: Mailbox, steps: number): Promise<void> {
@@ -267,18 +284,37 @@ async function train(mind: Mind, mailbox: Mailbox, steps: number): Promise<void>
   let loss = 0
   let samples = 0
   let ms = 0
-  for (let goOn = true; goOn && done < steps; goOn = await pause(mind, mailbox)) {
+  for (let goOn = true; goOn && done < steps; goOn = await rest(mind, mailbox)) {
     const startedAt = mind.ports.now()
     const { batch } = takeStep(mind)
     loss += batch.loss
     samples += batch.size
     done++
-    ms += mind.ports.now() - startedAt
+    const stepMs = mind.ports.now() - startedAt
+    ms += stepMs
+    earnRest(mind.pace, stepMs)
   }
   checkFinite(mind)
   mind.rounds++
   const facts = { steps: done, totalSteps: mind.steps, loss: loss / Math.max(1, done), samples, ms }
   mind.ports.send({ type: 'trained', ...facts }, [])
+}
+
+function earnRest(pace: Pace, stepMs: number): void {
+  pace.owed += stepMs * (1 / pace.share - 1)
+}
+
+/** A pause, then rest where the pace asks for it: commands are served meanwhile, and a new pace holds at once. */
+async function rest(mind: Mind, mailbox: Mailbox): Promise<boolean> {
+  const startedAt = mind.ports.now()
+  const left = () => mind.pace.owed - (mind.ports.now() - startedAt)
+  let goOn = await pause(mind, mailbox)
+  while (goOn && mind.pace.owed >= REST_MS && left() > 0) {
+    if (mailbox.queue.every(isJob)) await mailbox.woken(Math.ceil(left()))
+    goOn = await pause(mind, mailbox)
+  }
+  mind.pace.owed = Math.max(-REST_MS, left())
+  return goOn
 }
 
 function takeStep(mind: Mind): { batch: { loss: number; size: number } } {
@@ -365,6 +401,11 @@ const handlers: {
     mind.steps = steps
     mind.moved = true
     mind.ports.send({ type: 'adopted', nonce, steps }, [])
+  },
+
+  async pace(mind, { share }) {
+    invariant(share > 0 && share <= 1, `a pace is a share of the time, got ${share}`)
+    mind.pace = { share, owed: 0 }
   },
 
   async checkpoint(mind) {

@@ -1,5 +1,5 @@
 import { sha256 } from 'multiformats/hashes/sha2'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { codecs } from '../../../../protocol/codec/table.ts'
 import { sizeOf } from '../../../../protocol/params.ts'
 import type { WorkerInit } from '../../../../protocol/ports/trainer/commands.ts'
@@ -362,6 +362,73 @@ describe('commands', () => {
       'stopped',
     ])
     expect(checkpoints.generations.length).toBe(1)
+  })
+})
+
+describe('a pace', () => {
+  /** A learner whose steps take 10 ms of a clock that moves in steps and in rests alone. */
+  async function steady() {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
+    onTestFinished(() => void vi.useRealTimers())
+    const learner = testLearner({ onStep: () => vi.advanceTimersByTime(10) })
+    await learner.take('ready')
+    /** Resolves with the event and how long it took; `onRest` is called at each rest. */
+    const run = async (steps: number, onRest = () => {}) => {
+      const startedAt = performance.now()
+      const trained = learner.ask({ type: 'train', steps }, 'trained')
+      let isOver = false
+      void trained.then(() => {
+        isOver = true
+      })
+      for (await turn(); !isOver; await turn()) {
+        if (vi.getTimerCount() === 0) continue
+        onRest()
+        await turn()
+        vi.advanceTimersToNextTimer()
+      }
+      return { ...(await trained), tookMs: performance.now() - startedAt }
+    }
+    return { learner, run }
+  }
+  const turn = () => new Promise((resolve) => setImmediate(resolve))
+
+  test.each([1, 0.75, 0.5, 0.25])('of %s gives steps that share of the time', async (share) => {
+    const { learner, run } = await steady()
+    learner.send({ type: 'pace', share })
+    const { ms, tookMs } = await run(120)
+    expect(ms).toBe(1200)
+    expect(Math.abs(tookMs - ms / share)).toBeLessThanOrEqual(20) // the longest rest that may still be owed
+    await finish(learner)
+  })
+
+  test('holds from the next step on, also in the middle of a rest', async () => {
+    const { learner, run } = await steady()
+    learner.send({ type: 'pace', share: 0.01 })
+    let rests = 0
+    const { tookMs } = await run(100, () => {
+      rests++
+      learner.send({ type: 'pace', share: 1 })
+    })
+    expect(rests).toBe(1)
+    expect(tookMs).toBe(1000)
+    await finish(learner)
+  })
+
+  test('lets messages be served while it rests', async () => {
+    const { learner, run } = await steady()
+    learner.send({ type: 'pace', share: 0.25 })
+    let servedAfterMs: number | undefined
+    const { tookMs } = await run(8, () => {
+      const askedAt = performance.now()
+      if (servedAfterMs !== undefined) return
+      servedAfterMs = Number.POSITIVE_INFINITY
+      void learner.ask({ type: 'give', nonce: 'rest', codec: 'int8' }, 'gave').then(() => {
+        servedAfterMs = performance.now() - askedAt
+      })
+    })
+    expect(servedAfterMs).toBe(0)
+    expect(tookMs).toBe(8 * 40)
+    await finish(learner)
   })
 })
 

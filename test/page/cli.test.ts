@@ -1,0 +1,22 @@
+import { expect, test } from 'vitest'
+import { cliTrain } from '../../browser/cli.ts'
+import type { OpenVersion } from '../../browser/services.ts'
+import { initialState } from '../../browser/state.ts'
+import { digits } from './manifests.ts'
+
+const version = { cid: 'bafyversion', manifest: digits } as OpenVersion
+const settings = { theme: 'auto', rounds: 30, intensity: 0.25, megabytes: 0 } as const
+const { network } = initialState('', settings)
+
+test('the line that trains the same has the limits that are set, and none for others', () => {
+  expect(cliTrain(version, network, settings)).toBe(
+    'mlstore train bafyversion --data ./mine --rounds 30 --intensity 25',
+  )
+  expect(cliTrain(version, network)).toBe('mlstore train bafyversion --data ./mine')
+})
+
+test('it joins by the relay in front of the page', () => {
+  const relay = '/ip4/127.0.0.1/tcp/4002/ws/p2p/12D3KooWRelay'
+  const addresses = [`${relay}/p2p-circuit/webrtc/p2p/12D3KooWMe`]
+  expect(cliTrain(version, { ...network, addresses })).toMatch(` --join ${relay}`)
+})

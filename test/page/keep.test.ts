@@ -1,0 +1,38 @@
+import { beforeEach, expect, test, vi } from 'vitest'
+import { loadSettings, loadTraffic, saveSettings, saveTraffic } from '../../browser/keep.ts'
+
+beforeEach(() => {
+  const kept = new Map<string, string>()
+  vi.stubGlobal('localStorage', {
+    getItem: (name: string) => kept.get(name) ?? null,
+    setItem: (name: string, value: string) => kept.set(name, value),
+  })
+  return () => vi.unstubAllGlobals()
+})
+
+const usual = { theme: 'auto', rounds: 0, intensity: 1, megabytes: 0 }
+
+test('settings come back as they were saved, and a first visit has the usual ones', () => {
+  expect(loadSettings()).toEqual(usual)
+  const mine = { theme: 'dark', rounds: 30, intensity: 0.25, megabytes: 500 } as const
+  saveSettings(mine)
+  expect(loadSettings()).toEqual(mine)
+})
+
+test.each([
+  ['no JSON', '{"theme":'],
+  ['a list', '[1, 2]'],
+  ['other values', '{"theme":"pink","rounds":-3,"intensity":0,"megabytes":1.5}'],
+  ['other types', '{"theme":1,"megabytes":null,"rounds":"9","intensity":"0.5"}'],
+])('kept settings that are %s are the usual ones', (_, kept) => {
+  localStorage.setItem('mlstore.settings', kept)
+  expect(loadSettings()).toEqual(usual)
+})
+
+test('traffic comes back as it was saved; what is no traffic is none', () => {
+  expect(loadTraffic()).toBeUndefined()
+  saveTraffic({ day: '2026-11-24', bytes: 51_000 })
+  expect(loadTraffic()).toEqual({ day: '2026-11-24', bytes: 51_000 })
+  localStorage.setItem('mlstore.traffic', '{"day":20261124,"bytes":9}')
+  expect(loadTraffic()).toBeUndefined()
+})
