@@ -73,9 +73,10 @@ function evaluateIn<T>({ webSocketDebuggerUrl }: Target, expression: string): Pr
     socket.onmessage = ({ data }) => {
       socket.close()
       const { result } = JSON.parse(String(data)) as {
-        result: { result: { value: T }; exceptionDetails?: unknown }
+        result?: { result: { value: T }; exceptionDetails?: unknown }
       }
-      if (result.exceptionDetails) reject(new Error(JSON.stringify(result.exceptionDetails)))
+      if (result === undefined) reject(new Error(`no result: ${String(data)}`))
+      else if (result.exceptionDetails) reject(new Error(JSON.stringify(result.exceptionDetails)))
       else resolve(result.result.value)
     }
   })
