@@ -1,5 +1,6 @@
 import { Fault } from '../protocol/errors.ts'
 import { joinSwarm, systemClock } from '../protocol/index.ts'
+import { introductionsOf } from '../protocol/ports/presence.ts'
 import type { StoredVersion } from '../protocol/ports/store.ts'
 import { dataFilesOf } from '../protocol/ports/version.ts'
 import { randomFrom } from '../protocol/random.ts'
@@ -11,8 +12,6 @@ import { takeLock } from './lock.ts'
 import { startPredictor } from './predictor.ts'
 import type { Run, TrainOptions } from './services.ts'
 
-/** Registries are asked for cards, and given ours, within this. */
-const INTRODUCTION_MS = 8000
 /** A run that was away for more than this many rounds' time pulls a live peer's state. */
 const ROUNDS_AWAY = 20
 const ROUND_MS = 250
@@ -86,14 +85,7 @@ async function join(
     genesis,
     version: cid,
     libp2p: host.libp2p,
-    introductions: {
-      cards: (genesis) =>
-        host.registry.cards(genesis, { signal: AbortSignal.timeout(INTRODUCTION_MS) }),
-      putCard: (bytes) =>
-        host.registry.putCard(bytes, { signal: AbortSignal.timeout(INTRODUCTION_MS) }),
-      keepCard: (bytes) => host.book.putCard(bytes, Date.now()),
-      reachable: () => host.registry.registries().length,
-    },
+    introductions: introductionsOf(host),
     learner,
     addresses: host.addresses,
     ready,

@@ -110,8 +110,6 @@ interface Screen {
   note(text: string): void
 }
 
-/** Registries are asked for cards, and given ours, within this. */
-const INTRODUCTION_MS = 8000
 /** A run that was away for more than this many rounds' time pulls a live peer's state. */
 const ROUNDS_AWAY = 20
 const ROUND_MS = 250
@@ -227,21 +225,17 @@ interface Run {
 }
 
 async function swarmOn({ args, options, signal }: Context, host: Host, run: Run, screen: Screen) {
-  const { joinSwarm, systemClock } = await import('../../protocol/index.ts')
+  const [{ joinSwarm, systemClock }, { introductionsOf }] = await Promise.all([
+    import('../../protocol/index.ts'),
+    import('../../protocol/ports/presence.ts'),
+  ])
   const { manifest } = run.version
   const swarm = await joinSwarm({
     manifest,
     genesis: run.genesis,
     version: run.version.cid,
     libp2p: host.libp2p,
-    introductions: {
-      cards: (genesis) =>
-        host.registry.cards(genesis, { signal: AbortSignal.timeout(INTRODUCTION_MS) }),
-      putCard: (bytes) =>
-        host.registry.putCard(bytes, { signal: AbortSignal.timeout(INTRODUCTION_MS) }),
-      keepCard: (bytes) => host.book.putCard(bytes, Date.now()),
-      reachable: () => host.registry.registries().length,
-    },
+    introductions: introductionsOf(host),
     learner: run.learner,
     addresses: host.addresses,
     ready: run.ready,

@@ -144,6 +144,26 @@ export async function keepPresence(options: PresenceOptions): Promise<Presence> 
   }
 }
 
+/** Registries are asked for cards, and given ours, within this. */
+const INTRODUCTION_MS = 8_000
+
+/** What a swarm is introduced by: the registries in reach, and our own book, which answers those who ask us. */
+export function introductionsOf({
+  registry,
+  book,
+}: {
+  registry: RegistryClient<Card>
+  book: ListingBook<Card>
+}) {
+  const limit = () => ({ signal: AbortSignal.timeout(INTRODUCTION_MS) })
+  return {
+    cards: (genesis: string) => registry.cards(genesis, limit()),
+    putCard: (bytes: Uint8Array) => registry.putCard(bytes, limit()),
+    keepCard: (bytes: Uint8Array) => book.putCard(bytes, Date.now()),
+    reachable: () => registry.registries().length,
+  }
+}
+
 /** Peers remembered for a start with no bootstrap, and addresses of each. */
 const REMEMBERED_PEERS = 32
 const ADDRESSES_OF_A_PEER = 3

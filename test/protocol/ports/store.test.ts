@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import * as dagPb from '@ipld/dag-pb'
 import { tcp } from '@libp2p/tcp'
 import { MemoryBlockstore } from 'blockstore-core'
@@ -65,6 +67,26 @@ test('a peer fetches a version from a peer that has it, says how far it is, and 
   expect(digestOf(await third.store.readFile(cid, 'labels.txt'))).toBe(
     digestOf(files.get('labels.txt')!),
   )
+})
+
+test('a fetch does not wait for a provider that takes the call and says nothing', async () => {
+  const [first, second] = [await open(), await open()]
+  const cid = await first.store.addVersion(await tableVersion())
+  const lines: Socket[] = []
+  const mute = createServer((line) => lines.push(line)).listen(0, '127.0.0.1')
+  try {
+    await once(mute, 'listening')
+    await second.libp2p.dial(first.libp2p.getMultiaddrs())
+    const { port } = mute.address() as AddressInfo
+    const called = once(mute, 'connection')
+    const gone = `/ip4/127.0.0.1/tcp/${port}/p2p/${(await newKey()).publicKey}`
+    await second.store.fetchVersion(cid, { providers: [gone] })
+    await called
+    expect(lines.map(({ readableEnded }) => readableEnded)).toEqual([false])
+  } finally {
+    for (const line of lines) line.destroy()
+    mute.close()
+  }
 })
 
 test('a version that is here is read with nobody connected', async () => {
