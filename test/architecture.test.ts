@@ -332,7 +332,10 @@ describe('packages', () => {
     const asked = Object.entries({ ...manifest.dependencies, ...manifest.devDependencies })
     expect(
       asked.filter(
-        ([, version]) => !/^(\d+\.\d+\.\d+(-[\w.]+)?|file:node\/runtime)$/.test(version as string),
+        ([, version]) =>
+          !/^(\d+\.\d+\.\d+(-[\w.]+)?|npm:[\w-]+@\d+\.\d+\.\d+|file:node\/runtime)$/.test(
+            version as string,
+          ),
       ),
     ).toEqual([])
   })
