@@ -16,6 +16,11 @@ export function has(name: Ability): boolean {
   return abilities().some((ability) => ability.name === name && ability.has)
 }
 
+/** What computes here: the engine needs SIMD, and without it plain JavaScript does. */
+export function bestBackend(): 'auto' | 'cpu' {
+  return has('simd') ? 'auto' : 'cpu'
+}
+
 /** A module with one function that splats a vector: valid only where SIMD is. Source: wasm-feature-detect. */
 const simdModule = Uint8Array.of(
   ...[0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0],

@@ -1,6 +1,7 @@
 import { createStore, promisifyRequest, type UseStore } from 'idb-keyval'
-import { Fault } from '../protocol/errors.ts'
+import { Fault, type FaultDetail } from '../protocol/errors.ts'
 import { type CheckpointFile, factsOf } from '../protocol/ports/trainer/checkpoint.ts'
+import { has } from './abilities.ts'
 
 /** Checkpoints in IndexedDB, each model's under its genesis, in two generations. */
 
@@ -28,16 +29,32 @@ export interface KeptCheckpoint {
 
 let opened: UseStore | undefined
 
+/** Rejects, as every use of it does, where this browser opens no database; the next one tries again. */
 function checkpoints(): UseStore {
-  opened ??= createStore('mlstore-checkpoints', 'checkpoints')
-  return opened
+  return async (mode, use) => {
+    opened ??= createStore('mlstore-checkpoints', 'checkpoints')
+    try {
+      return await opened(mode, use)
+    } catch (error) {
+      opened = undefined
+      throw error
+    }
+  }
 }
 
-/** One model's. Both generations change in one transaction: a crash at any moment leaves them as they were, or as they are to be. */
-export function checkpointIn(genesis: string, title: string): CheckpointFile {
+/**
+ * One model's. Both generations change in one transaction: a crash at any moment leaves them as they were, or as they are to
+ * be. What cannot be written ends no run, for its params are in memory still: `tell` hears why, and undefined once it goes again.
+ */
+export function checkpointIn(
+  genesis: string,
+  title: string,
+  tell: (fault: FaultDetail | undefined) => void,
+): CheckpointFile {
+  let isTold = false
   return {
     async *read() {
-      const kept = await read(genesis)
+      const kept = await read(genesis).catch(() => undefined)
       for (const generation of [kept?.newest, kept?.older]) {
         if (generation) yield new Uint8Array(await generation.file.arrayBuffer())
       }
@@ -51,8 +68,11 @@ export function checkpointIn(genesis: string, title: string): CheckpointFile {
           store.put({ title, newest, older: before?.newest } satisfies Kept, genesis)
           await promisifyRequest(store.transaction)
         })
+        if (isTold) tell(undefined)
+        isTold = false
       } catch (error) {
-        throw cannotKeep(error as Error)
+        tell(cannotKeep(error as Error).detail)
+        isTold = true
       }
     },
   }
@@ -63,12 +83,14 @@ export async function checkpointedAt(genesis: string): Promise<number | undefine
   return (await read(genesis).catch(() => undefined))?.newest.at
 }
 
-/** All of them, newest first; one that cannot be read is left out. */
+/** All of them, newest first; one that cannot be read is left out. Throws Fault `no-storage` where the browser opens none. */
 export async function listCheckpoints(): Promise<KeptCheckpoint[]> {
-  if (typeof indexedDB === 'undefined') return []
+  if (!has('storage')) return []
   const names = await checkpoints()('readonly', (store) =>
     promisifyRequest<IDBValidKey[]>(store.getAllKeys()),
-  )
+  ).catch((error: Error) => {
+    throw noStorage(error)
+  })
   const all = await Promise.all(names.map((name) => describe(String(name))))
   return all.filter((found) => found !== undefined).sort((a, b) => b.at - a.at)
 }
@@ -92,8 +114,8 @@ async function describe(genesis: string): Promise<KeptCheckpoint | undefined> {
   return { genesis, title: kept.title, version, rounds, at, bytes: file.size }
 }
 
-function read(genesis: string): Promise<Kept | undefined> {
-  if (typeof indexedDB === 'undefined') return Promise.resolve(undefined)
+async function read(genesis: string): Promise<Kept | undefined> {
+  if (!has('storage')) return undefined
   return checkpoints()('readonly', (store) =>
     promisifyRequest<Kept | undefined>(store.get(genesis)),
   )
@@ -106,10 +128,30 @@ function cannotKeep(error: Error): Fault {
       kind: 'resource',
       type: isFull ? 'disk-full' : 'cannot-write',
       message: isFull
-        ? 'this browser has no room left for the checkpoint'
-        : `the checkpoint cannot be kept: ${error.message}`,
-      hint: 'free some space or forget an old run under Mine; the checkpoint before is unharmed',
+        ? 'this browser has no room left to keep what is trained here; training goes on in memory'
+        : `this browser keeps nothing of what is trained here (${oneLine(error.message)}); training goes on in memory`,
+      hint: isFull
+        ? 'free some space or forget an old run under Mine, or take the result as a zip under Card before this page closes'
+        : 'take the result as a zip under Card before this page closes; a window that is not private may keep it',
     },
     error,
   )
+}
+
+/** A browser that has a database and opens none: a private window, or a person who allows no site data. */
+function noStorage(error: Error): Fault {
+  return new Fault(
+    {
+      kind: 'resource',
+      type: 'no-storage',
+      message: `this browser keeps nothing for this page (${oneLine(error.message)})`,
+      hint: 'allow it to keep site data, or use a window that is not private; until then take results as a zip under Card',
+    },
+    error,
+  )
+}
+
+/** A browser's own words, to stand inside a sentence. */
+function oneLine(message: string): string {
+  return message.replace(/\s+/g, ' ').replace(/[.\s]+$/, '')
 }

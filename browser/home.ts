@@ -10,17 +10,18 @@
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
 import type { Ed25519PrivateKey } from '@libp2p/interface'
 import { MemoryBlockstore } from 'blockstore-core'
-import { IDBBlockstore } from 'blockstore-idb'
 import { MemoryDatastore } from 'datastore-core'
 import { IDBDatastore } from 'datastore-idb'
-import { createStore, get, set, type UseStore } from 'idb-keyval'
+import { createStore, get, set, type UseStore, update } from 'idb-keyval'
 import type { Blockstore } from 'interface-blockstore'
 import type { Datastore } from 'interface-datastore'
+import { Fault } from '../protocol/errors.ts'
+import { RoomyBlockstore } from './blocks.ts'
 import { takeLock, whenFree } from './lock.ts'
 
 export interface Home {
   peerKey: Ed25519PrivateKey
-  /** The owner's key, made on first use: most people never publish. */
+  /** The owner's key, made on first use: most people never publish. Throws Fault `damaged-key`; nothing takes its place unasked. */
   ownerKey(): Promise<Ed25519PrivateKey>
   /** Whose key that is, as a peer id; undefined before there is one. */
   owner(): Promise<string | undefined>
@@ -51,12 +52,15 @@ export async function openHome(): Promise<Home> {
 async function openKept(): Promise<Home | undefined> {
   if (typeof indexedDB === 'undefined') return undefined
   const store = createStore('mlstore', 'home')
-  const blockstore = new IDBBlockstore('mlstore-blocks')
+  const blockstore = new RoomyBlockstore('mlstore-blocks')
   const datastore = new IDBDatastore('mlstore-data')
   await Promise.all([blockstore.open(), datastore.open()])
   const isFirst = (await takeLock('mlstore-peer')) !== undefined
   const home: Home = {
-    peerKey: isFirst ? await keyIn(store, 'peer') : await generateKeyPair('Ed25519'),
+    // A damaged one stays where it is: this visit does without.
+    peerKey:
+      (await (isFirst ? keyIn(store, 'peer').catch(isDamaged) : undefined)) ??
+      (await generateKeyPair('Ed25519')),
     ownerKey: () => whenFree('mlstore-owner', () => keyIn(store, 'owner')),
     owner: async () => (await heldIn(store, 'owner'))?.publicKey.toString(),
     setOwnerKey: (key) => whenFree('mlstore-owner', () => putKey(store, 'owner', key)),
@@ -125,25 +129,53 @@ async function putKey(store: UseStore, name: string, key: Ed25519PrivateKey): Pr
   await set(`${name}.key`, { iv, bytes } satisfies Wrapped, store)
 }
 
+/** Undefined where there is none. Throws Fault `damaged-key`, and leaves the record as it is. */
 async function heldIn(store: UseStore, name: string): Promise<Ed25519PrivateKey | undefined> {
   const held: Wrapped | undefined = await get(`${name}.key`, store)
   if (!held) return undefined
-  const wrapping = await wrappingKey(store)
-  const { iv, bytes } = held
-  const plain = await crypto.subtle.decrypt({ name: 'AES-GCM', iv }, wrapping, bytes)
-  const key = privateKeyFromProtobuf(new Uint8Array(plain))
-  return key.type === 'Ed25519' ? key : undefined
+  try {
+    const { iv, bytes } = held
+    const plain = await crypto.subtle.decrypt(
+      { name: 'AES-GCM', iv },
+      await wrappingKey(store),
+      bytes,
+    )
+    const key = privateKeyFromProtobuf(new Uint8Array(plain))
+    if (key.type === 'Ed25519') return key
+  } catch (error) {
+    throw damaged(name, error)
+  }
+  throw damaged(name)
+}
+
+/** Of what a damaged record leads to, nothing; everything else is thrown on. */
+function isDamaged(error: unknown): undefined {
+  if (error instanceof Fault && error.detail.type === 'damaged-key') return undefined
+  throw error
+}
+
+function damaged(name: string, cause?: unknown): Fault {
+  return new Fault(
+    {
+      kind: 'verification',
+      type: 'damaged-key',
+      message: `the ${name} key that this browser keeps cannot be opened: what is stored is damaged`,
+      hint: 'import it from the file it was exported to; until then what is stored stays as it is',
+    },
+    cause,
+  )
 }
 
 async function wrappingKey(store: UseStore): Promise<CryptoKey> {
-  const held: CryptoKey | undefined = await get('wrapping', store)
-  if (held) return held
+  const held: unknown = await get('wrapping', store)
+  if (held instanceof CryptoKey) return held
   const made = await crypto.subtle.generateKey({ name: 'AES-GCM', length: 256 }, false, [
     'encrypt',
     'decrypt',
   ])
-  await set('wrapping', made, store)
-  return made
+  // Another tab may have made one meanwhile, and wrapped by it: the first one stays.
+  await update<unknown>('wrapping', (found) => (found instanceof CryptoKey ? found : made), store)
+  return (await get<CryptoKey>('wrapping', store))!
 }
 
 function configFrom(found: Partial<HomeConfig> | undefined): HomeConfig {

@@ -89,6 +89,12 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
   })
   told = presence.joins
   const { peers: before, joined: named } = home.config
+  const hangUp = ({ persisted }: PageTransitionEvent) => {
+    if (persisted) return // it may come back
+    for (const connection of node.getConnections()) connection.abort(new Error('the page is gone'))
+  }
+  // There is no time for more than that; without it others wait until WebRTC notices, which takes most of a minute.
+  addEventListener('pagehide', hangUp)
   const save = () =>
     home
       .saveConfig({ peers: met.addresses(before), joined: joinedOf(told, named) })

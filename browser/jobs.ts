@@ -6,7 +6,7 @@ import type { Command, WorkerEvent, WorkerInit } from '../protocol/ports/trainer
 /** What the window and its worker say to each other. A worker's first message is its job; it has one for as long as it lives. */
 export type Job = LearnJob | PredictJob
 
-/** Hosts a learner: every other message is a Command, what comes back are WorkerEvents. */
+/** Hosts a learner: every other message is a Command, what comes back are LearnEvents. */
 export interface LearnJob {
   type: 'learn'
   init: WorkerInit
@@ -14,6 +14,11 @@ export interface LearnJob {
   /** What people call the model: a checkpoint remembers it. */
   title: string
 }
+
+export type LearnEvent =
+  | WorkerEvent
+  /** A checkpoint could not be kept, and why; without a fault it is kept again. Training goes on either way. */
+  | { type: 'kept'; fault: FaultDetail | undefined }
 
 /** What the person brought, before it is split and scaled. */
 export interface OwnData {

@@ -1,4 +1,5 @@
 import { del, get, set } from 'idb-keyval'
+import { Fault } from '../protocol/errors.ts'
 import type { Traffic } from './quota.ts'
 import { type Drawing, intensities, type Settings, themes } from './state.ts'
 
@@ -41,7 +42,7 @@ export async function loadDrawings(
   width: number,
   labels: number,
 ): Promise<Drawing[]> {
-  const kept: unknown = await get(keyOf(genesis)).catch(() => undefined)
+  const kept: unknown = await keptAs(keyOf(genesis)).catch(() => undefined)
   if (!Array.isArray(kept)) return []
   return kept.filter(
     (drawing: Partial<Drawing> | undefined): drawing is Drawing =>
@@ -53,14 +54,44 @@ export async function loadDrawings(
   )
 }
 
-/** Undefined forgets them. */
+/** Undefined forgets them. Throws Fault `disk-full` or `no-storage`. */
 export async function saveDrawings(
   genesis: string,
   drawings: readonly Drawing[] | undefined,
 ): Promise<void> {
-  if (!isLocalKept()) return
-  const done = drawings ? set(keyOf(genesis), [...drawings]) : del(keyOf(genesis))
-  await done.catch(() => {})
+  try {
+    if (drawings) await set(keyOf(genesis), [...drawings])
+    else await forget(genesis)
+  } catch (error) {
+    throw notKept(error as Error)
+  }
+}
+
+/** Where nothing is kept there is nothing to forget. */
+async function forget(genesis: string): Promise<void> {
+  if ((await keptAs(keyOf(genesis)).catch(() => undefined)) !== undefined) await del(keyOf(genesis))
+}
+
+function notKept(error: Error): Fault {
+  const isFull = error.name === 'QuotaExceededError'
+  return new Fault(
+    {
+      kind: 'resource',
+      type: isFull ? 'disk-full' : 'no-storage',
+      message: isFull
+        ? 'this browser has no room left for the drawings; they stay on this page until it closes'
+        : 'this browser keeps nothing for this page; the drawings stay on it until it closes',
+      hint: isFull
+        ? 'free some space or forget an old run under Mine, then draw on or tick it again'
+        : 'allow it to keep site data, or use a window that is not private',
+    },
+    error,
+  )
+}
+
+/** Rejects where the browser opens no database, which throws at once. */
+async function keptAs(key: string): Promise<unknown> {
+  return get(key)
 }
 
 function keyOf(genesis: string): string {

@@ -1,8 +1,8 @@
-import { Fault } from '../protocol/errors.ts'
+import { Fault, type FaultDetail } from '../protocol/errors.ts'
 import type { Learner, Ready } from '../protocol/index.ts'
 import { buffersOf, ownBuffer } from '../protocol/ports/trainer/buffers.ts'
 import type { Command, WorkerEvent } from '../protocol/ports/trainer/commands.ts'
-import type { LearnJob } from './jobs.ts'
+import type { LearnEvent, LearnJob } from './jobs.ts'
 import { startWorker } from './start-worker.ts'
 
 /** A learner in a worker, seen from the window. */
@@ -16,8 +16,11 @@ export interface RunningLearner extends Learner {
   close(): void
 }
 
-/** Starts a learner. Its `ready` rejects with what goes wrong before. */
-export function startLearner(job: LearnJob): RunningLearner {
+/** Starts a learner. Its `ready` rejects with what goes wrong before; `onKept` hears why a checkpoint is not kept, and when it is again. */
+export function startLearner(
+  job: LearnJob,
+  onKept: (fault: FaultDetail | undefined) => void,
+): RunningLearner {
   const ready = Promise.withResolvers<Ready>()
   const ended = Promise.withResolvers<void>()
   ready.promise.catch(() => {}) // thrown to who waits for it
@@ -27,8 +30,9 @@ export function startLearner(job: LearnJob): RunningLearner {
   let last: Promise<Uint8Array> | undefined
   let over = false
 
-  const onSaid = (event: WorkerEvent) => {
+  const onSaid = (event: LearnEvent) => {
     if (over) return
+    if (event.type === 'kept') return onKept(event.fault)
     if (event.type === 'version-params') return asked.shift()?.(event.bytes)
     if (event.type === 'ready') ready.resolve(event)
     if (event.type === 'failed') ready.reject(new Fault(event.detail))
@@ -40,7 +44,7 @@ export function startLearner(job: LearnJob): RunningLearner {
     if (over) ended.resolve()
   }
   const params = ownBuffer(job.init.params)
-  const worker = startWorker<WorkerEvent>(
+  const worker = startWorker<LearnEvent>(
     { ...job, init: { ...job.init, params } },
     [params.buffer],
     { onSaid, onDied: ({ detail }) => onSaid({ type: 'failed', detail }) },

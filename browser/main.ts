@@ -1,22 +1,39 @@
 import { createApp } from 'vue'
+import { Fault } from '../protocol/errors.ts'
 import { loadSettings } from './keep.ts'
 import { createPage, pageKey } from './page.ts'
+import type { Services } from './services.ts'
+import { wouldLose } from './state.ts'
 import './style.css'
 import App from './App.vue'
 
 /** What is seen comes first; the network, which is ten times as large, after the first paint. */
-const page = createPage(
-  painted().then(async () => (await import('./open.ts')).createServices()),
-  location.hash,
-  loadSettings(),
-)
+const page = createPage(painted().then(open), location.hash, loadSettings())
 addEventListener('hashchange', () => page.dispatch({ type: 'navigated', hash: location.hash }))
-/** Drawings that are kept nowhere are asked about once before they go. */
+/** What is kept nowhere is asked about once before it goes. */
 addEventListener('beforeunload', (event) => {
-  const works = Object.values(page.state.value.works)
-  if (works.some(({ drawings, keep }) => drawings.length > 0 && !keep)) event.preventDefault()
+  if (wouldLose(page.state.value)) event.preventDefault()
 })
 createApp(App).provide(pageKey, page).mount('#app')
+
+async function open(): Promise<Services> {
+  const { createServices } = await import('./open.ts').catch((error: unknown) => {
+    throw incomplete(error)
+  })
+  return createServices()
+}
+
+function incomplete(cause: unknown): Fault {
+  return new Fault(
+    {
+      kind: 'network',
+      type: 'page-incomplete',
+      message: `only a part of this page came from ${location.host}`,
+      hint: 'check the connection, then reload the page; what is kept in this browser stays',
+    },
+    cause,
+  )
+}
 
 /** A hidden tab paints nothing, and starts all the same. */
 function painted(): Promise<void> {

@@ -132,8 +132,15 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
   }
 
   const save = async (version: OpenVersion) => {
-    const { keep, drawings } = workOf(state.value, version.genesis)
-    await saveDrawings(version.genesis, keep ? drawings : undefined)
+    const { genesis } = version
+    const { keep, drawings, unkept } = workOf(state.value, genesis)
+    await attempt(
+      async () => {
+        await saveDrawings(genesis, keep ? drawings : undefined)
+        if (unkept) dispatch({ type: 'unkept', genesis, fault: undefined })
+      },
+      (fault) => ({ type: 'unkept', genesis, fault }),
+    )
   }
 
   const attempt = async (what: () => Promise<void>, failed: (fault: Fault['detail']) => Action) => {
@@ -351,8 +358,14 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     },
 
     async start(version, options) {
-      if (isLive(state.value.run)) return
+      const before = state.value.run
+      if (isLive(before)) return
       wish = 'go'
+      // What no checkpoint holds is on this page alone: the next run goes on from it.
+      const from =
+        options.resume && (before as AppState['run'])?.unsaved && own?.genesis === version.genesis
+          ? own.params
+          : undefined
       const work = workOf(state.value, version.genesis)
       dispatch({ type: 'started', version, examples: sizeOfWork(work) })
       ofRun = version
@@ -368,6 +381,8 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
             resume: options.resume,
             pace: intensity,
             swapping,
+            onKept: (fault) => dispatch({ type: 'unsaved', fault }),
+            ...(from && { from }),
             ...(rounds > 0 && { rounds }),
           })
           dispatch({ type: 'joined', view: run.view })

@@ -111,6 +111,10 @@ export interface TrainOptions {
   pace?: number
   /** False begins without swaps, until allowSwaps(true). */
   swapping?: boolean
+  /** Begins from these params, float32 in tensor order, rather than from a checkpoint or the version's own. */
+  from?: Uint8Array
+  /** Called when a checkpoint cannot be kept, with the reason, and without one when it can again. Training goes on. */
+  onKept?(fault: FaultDetail | undefined): void
 }
 
 /** One run: reports in order, ends after `stopped`; a fault is thrown at the reader. */

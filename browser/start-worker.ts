@@ -1,4 +1,5 @@
 import { Fault } from '../protocol/errors.ts'
+import { has } from './abilities.ts'
 import type { Job } from './jobs.ts'
 import workerFile from './worker.ts?worker&url'
 
@@ -27,12 +28,13 @@ function ours(address: string): string {
   throw new Error(`no worker comes from ${address}`)
 }
 
-/** Starts a worker and gives it its job. */
+/** Starts a worker and gives it its job. Throws Fault `no-worker` where the browser has none. */
 export function startWorker<Said>(
   job: Job,
   transfer: Transferable[],
   { onSaid, onDied }: { onSaid: (said: Said) => void; onDied: (why: Fault) => void },
 ): RunningWorker {
+  if (!has('worker')) throw noWorker()
   const worker = new Worker(policy.createScriptURL(workerFile), { type: 'module' })
   worker.addEventListener('message', ({ data }) => onSaid(data))
   worker.addEventListener('error', (event) => {
@@ -53,6 +55,15 @@ function died(message: string | undefined): Fault {
     message: message
       ? `the training thread ended: ${message}`
       : 'the training thread could not be loaded, or this device has no memory left for it',
-    hint: 'close other tabs, then try again; the checkpoint is unharmed',
+    hint: 'check the connection, close other tabs, then try again; the checkpoint is unharmed',
+  })
+}
+
+function noWorker(): Fault {
+  return new Fault({
+    kind: 'resource',
+    type: 'no-worker',
+    message: 'this browser has no workers, and training needs one',
+    hint: 'open this page in another browser, or a newer one; what you brought stays on this page meanwhile',
   })
 }

@@ -60,6 +60,8 @@ export interface Work {
   /** What is being read, in words. */
   reading: string | undefined
   fault: FaultDetail | undefined
+  /** Why the drawings that should be kept are not. */
+  unkept: FaultDetail | undefined
 }
 
 export interface Drawing {
@@ -101,6 +103,8 @@ export interface RunState {
   swaps: number
   /** Trains alone for the rest of the day: its limit of traffic is reached. */
   limited: boolean
+  /** Why the last checkpoint was not kept: what is trained is in this page's memory alone. */
+  unsaved: FaultDetail | undefined
   /** Has trained for a while with nobody to swap with. */
   lonely: boolean
   pausedUntil: number | undefined
@@ -171,6 +175,7 @@ export interface Actions {
   undrawn: { genesis: string }
   restored: { genesis: string; drawings: readonly Drawing[] }
   keeping: { genesis: string; keep: boolean }
+  unkept: { genesis: string; fault: FaultDetail | undefined }
   reading: { genesis: string; what: string }
   read: { genesis: string; part: Omit<Part, 'id'> }
   readFailed: { genesis: string; fault: FaultDetail }
@@ -180,6 +185,7 @@ export interface Actions {
   joined: { view: RunView }
   reported: { report: Report; at: number }
   lonely: object
+  unsaved: { fault: FaultDetail | undefined }
   pausing: { until: number | undefined }
   ending: object
   ended: { fault: FaultDetail | undefined }
@@ -264,6 +270,7 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
   restored: (state, { genesis, drawings }) =>
     onWork(state, genesis, (work) => ({ drawings: [...drawings, ...work.drawings], keep: true })),
   keeping: (state, { genesis, keep }) => onWork(state, genesis, () => ({ keep })),
+  unkept: (state, { genesis, fault }) => onWork(state, genesis, () => ({ unkept: fault })),
   reading: (state, { genesis, what }) =>
     onWork(state, genesis, () => ({ reading: what, fault: undefined })),
   read: (state, { genesis, part }) =>
@@ -281,6 +288,7 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
   joined: (state, { view }) =>
     onRun(state, (run) => ({ type: isOver(run) ? run.type : 'running', view })),
   reported: (state, { report, at }) => onRun(state, (run) => reported(run, report, at)),
+  unsaved: (state, { fault }) => onRun(state, () => ({ unsaved: fault })),
   lonely: (state) => onRun(state, ({ phase }) => ({ lonely: isAlone(phase) })),
   pausing: (state, { until }) => onRun(state, () => ({ pausedUntil: until })),
   ending: (state) => onRun(state, () => ({ type: 'ending', pausedUntil: undefined })),
@@ -314,6 +322,7 @@ const emptyWork: Work = {
   keep: false,
   reading: undefined,
   fault: undefined,
+  unkept: undefined,
 }
 
 /** Examples of each label, every label of the manifest. */
@@ -371,6 +380,14 @@ export function imbalanceOf(counts: readonly number[]): { missing: number[]; few
   }
 }
 
+/** Whether closing the page would lose what nothing keeps: drawings, or params of a run. */
+export function wouldLose({ works, run }: Pick<AppState, 'works' | 'run'>): boolean {
+  if (run?.unsaved) return true
+  return Object.values(works).some(
+    ({ drawings, keep, unkept }) => drawings.length > 0 && (!keep || unkept !== undefined),
+  )
+}
+
 /** The newest of each figure. */
 export function latest(
   points: readonly RunPoint[],
@@ -383,7 +400,8 @@ export function isLive(run: RunState | undefined): run is RunState {
   return run !== undefined && run.type !== 'ended'
 }
 
-export function phaseText({ phase, limited }: RunState): string {
+export function phaseText({ phase, limited, unsaved }: RunState): string {
+  if (phase === 'stopped' && unsaved) return text.run.stoppedUnsaved
   if (limited && isAlone(phase)) return text.run.limited
   return phaseSentences[phase]
 }
@@ -448,6 +466,7 @@ function newRun({ genesis, cid, manifest }: OpenVersion, examples: number): RunS
     bytesDown: 0,
     swaps: 0,
     limited: false,
+    unsaved: undefined,
     lonely: false,
     pausedUntil: undefined,
     fault: undefined,

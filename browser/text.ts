@@ -163,6 +163,9 @@ const english = {
       nobody: 'Nobody else trains this model now. Swaps begin as soon as somebody does.',
     } satisfies Record<Alone, string>,
     session: 'Training session',
+    stoppedUnsaved: 'Stopped; no checkpoint could be saved',
+    noSimd:
+      'This browser has no WebAssembly SIMD, so plain JavaScript trains, many times slower. A newer browser has it.',
   },
   chart: {
     metric: 'Show',
@@ -335,7 +338,7 @@ const english = {
     wasm: { title: 'WebAssembly', without: 'Missing: training is many times slower.' },
     simd: {
       title: 'WebAssembly SIMD',
-      without: 'Missing: training is slower. A newer browser has it.',
+      without: 'Missing: training is many times slower. A newer browser has it.',
     },
     storage: { title: 'IndexedDB', without: 'Missing: nothing is kept when you close the page.' },
     secure: {

@@ -5,6 +5,7 @@ import type { StoredVersion } from '../protocol/ports/store.ts'
 import { dataFilesOf } from '../protocol/ports/version.ts'
 import { randomFrom } from '../protocol/random.ts'
 import type { Report } from '../protocol/report.ts'
+import { bestBackend } from './abilities.ts'
 import { checkpointedAt } from './checkpoint.ts'
 import type { Host } from './host.ts'
 import { type RunningLearner, startLearner } from './learner.ts'
@@ -34,27 +35,31 @@ export async function startRun(
   try {
     const { manifest, checked, cid } = version
     const genesis = manifest.genesis ?? cid
-    const { examples, format, skips } = options
-    const at = options.resume ? await checkpointedAt(genesis) : undefined
-    learner = startLearner({
-      type: 'learn',
-      title: manifest.title,
-      own: { examples, format, skips },
-      init: {
-        manifest,
-        genesis,
-        version: cid,
-        modelJson: checked.modelJson,
-        params: checked.params.slice(),
-        frozen: checked.frozen,
-        data: { path: 'this page' },
-        evalFiles: await dataFilesOf(checked, version, 'eval'),
-        seed: randomBelow(2 ** 32),
-        checkpointPath: genesis,
-        resume: options.resume,
-        backend: 'auto',
+    const { examples, format, skips, from, onKept = () => {} } = options
+    const resume = options.resume && !from
+    const at = resume ? await checkpointedAt(genesis) : undefined
+    learner = startLearner(
+      {
+        type: 'learn',
+        title: manifest.title,
+        own: { examples, format, skips },
+        init: {
+          manifest,
+          genesis,
+          version: cid,
+          modelJson: checked.modelJson,
+          params: (from ?? checked.params).slice(),
+          frozen: checked.frozen,
+          data: { path: 'this page' },
+          evalFiles: await dataFilesOf(checked, version, 'eval'),
+          seed: randomBelow(2 ** 32),
+          checkpointPath: genesis,
+          resume,
+          backend: bestBackend(),
+        },
       },
-    })
+      onKept,
+    )
     return await join(host, version, options, { learner, genesis, at, release })
   } catch (error) {
     learner?.close()

@@ -1,3 +1,4 @@
+import { Fault } from '../protocol/errors.ts'
 import type { Binaries } from '../protocol/ports/trainer/engine.ts'
 import type { WasmPlaces } from '../protocol/ports/trainer/tfjs.ts'
 
@@ -25,6 +26,21 @@ export function tfjsWasmPlaces(): WasmPlaces {
 }
 
 async function bytesAt(address: URL): Promise<ArrayBuffer> {
-  const response = await fetch(address)
-  return response.arrayBuffer()
+  const response = await fetch(address).catch((error: unknown) => {
+    throw noEngine(address, 'nobody answered', error)
+  })
+  if (response.ok) return response.arrayBuffer()
+  throw noEngine(address, `the answer was ${response.status}`)
+}
+
+function noEngine({ host, pathname }: URL, why: string, cause?: unknown): Fault {
+  return new Fault(
+    {
+      kind: 'network',
+      type: 'no-engine',
+      message: `the training engine could not be loaded from ${host}${pathname}: ${why}`,
+      hint: 'check the connection, then start again; what you brought stays on this page',
+    },
+    cause,
+  )
 }

@@ -8,9 +8,10 @@ import type { Command, WorkerInit } from '../protocol/ports/trainer/commands.ts'
 import { createTrainerOn, type TrainerHost } from '../protocol/ports/trainer/host.ts'
 import { floatsFrom, type LearnerData, runLearner } from '../protocol/ports/trainer/learner.ts'
 import { randomFrom } from '../protocol/random.ts'
+import { bestBackend } from './abilities.ts'
 import { checkpointIn } from './checkpoint.ts'
 import { readFiles } from './data.ts'
-import type { Job, LearnJob, PredictCommand, PredictEvent, PredictJob } from './jobs.ts'
+import type { Job, LearnEvent, LearnJob, PredictCommand, PredictEvent, PredictJob } from './jobs.ts'
 import { memoryLimit } from './memory.ts'
 import { startHelper } from './threads.ts'
 import { engineBinaries, tfjsWasmPlaces } from './wasm.ts'
@@ -33,13 +34,14 @@ addEventListener(
 )
 
 function learn({ init, own, title }: LearnJob): void {
+  const tell = (event: LearnEvent) => postMessage(event)
   const learner = runLearner(init, {
     createTrainer: ({ modelJson, manifest, backend, threads, frozen }) =>
       createTrainerOn(thisBrowser, modelJson, {
         ...{ backend, threads, frozen, batchSize: manifest.train.batchSize },
       }),
     loadData: (init, seed) => loadData(init, own, seed),
-    checkpoints: checkpointIn(init.genesis, title),
+    checkpoints: checkpointIn(init.genesis, title, (fault) => tell({ type: 'kept', fault })),
     send: (event, transfer) => postMessage(event, { transfer }),
     now: () => performance.now(),
   })
@@ -67,7 +69,7 @@ async function loadData(
 function predict({ manifest, modelJson, frozen }: PredictJob): void {
   const { batchSize } = manifest.train
   const starting = createTrainerOn(thisBrowser, modelJson, {
-    ...{ backend: 'auto', batchSize, threads: 1, frozen },
+    ...{ backend: bestBackend(), batchSize, threads: 1, frozen },
   })
   let last: Promise<unknown> = starting
   const tell = (event: PredictEvent, transfer: Transferable[] = []) =>
