@@ -42,6 +42,9 @@ export interface Host extends Finder, Pick<Presence, 'announce' | 'yieldCard' | 
   watch(listener: (network: NetworkView) => void): () => void
 }
 
+/** Links are looked at this often; a new one has no streams yet. */
+const GONE_EVERY_MS = 1_000
+const NEW_LINK_MS = 5_000
 /** One dial of what a person gave. */
 const DIAL_LIMIT_MS = 15_000
 /** Nobody answered for this long: we are offline until somebody does. */
@@ -93,8 +96,8 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
     if (persisted) return // it may come back
     for (const connection of node.getConnections()) connection.abort(new Error('the page is gone'))
   }
-  // There is no time for more than that; without it others wait until WebRTC notices, which takes most of a minute.
-  addEventListener('pagehide', hangUp)
+  addEventListener('pagehide', hangUp) // there is no time for more than that
+  setInterval(() => dropGone(node), GONE_EVERY_MS)
   const save = () =>
     home
       .saveConfig({ peers: met.addresses(before), joined: joinedOf(told, named) })
@@ -122,6 +125,19 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
       }
     },
     watch: (listener) => watch(libp2p as unknown as Node, { ...presence, introducers }, listener),
+  }
+}
+
+/**
+ * Ends links to pages that are gone. Closing one ends its data channels at once, but WebRTC calls the link failed only some
+ * 15 s later; a link that lives has a stream for gossip at least.
+ */
+function dropGone(libp2p: Libp2p): void {
+  for (const connection of libp2p.getConnections()) {
+    const { status, streams, timeline } = connection
+    const isNew = Date.now() - timeline.open < NEW_LINK_MS
+    if (status !== 'open' || streams.length > 0 || isNew) continue
+    if (pathOf(connection) === 'webrtc') connection.abort(new Error('the other page is gone'))
   }
 }
 

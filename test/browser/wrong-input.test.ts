@@ -197,6 +197,19 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     })
   })
 
+  test('knows after a restart the models that others listed, also when it reaches nobody', async () => {
+    await within(asItIs, { hash: '#/' }, async ({ page, context }) => {
+      const model = page.getByRole('link', { name: 'Handwritten digits' }).first()
+      await model.waitFor({ timeout: WAIT_MS })
+      await expect.poll(() => page.evaluate(hasListings), { timeout: WAIT_MS }).toBe(true)
+      await context.route('**/peers.json', (route) => route.fulfill({ json: [] }))
+      await page.evaluate(forgetPeers)
+      await page.reload()
+      await model.waitFor({ timeout: WAIT_MS })
+      expect(await page.locator('.status').getAttribute('data-phase')).not.toBe('online')
+    })
+  })
+
   test('refuses a file that is no owner key, and keeps the key it has', async () => {
     await within(asItIs, { hash: '#/settings' }, async ({ page }) => {
       await exportKey(page)
@@ -258,6 +271,34 @@ async function readHome() {
     (error: Error) => error.name,
   )
   return { names, keys, extractable: wrapping.extractable, exported }
+}
+
+/** Runs in the page: whether a snapshot of the listings is kept. */
+async function hasListings(): Promise<boolean> {
+  const database = await new Promise<IDBDatabase>((resolve) => {
+    const request = indexedDB.open('mlstore')
+    request.onsuccess = () => resolve(request.result)
+  })
+  const request = database.transaction('home').objectStore('home').get('listings')
+  await new Promise((resolve) => {
+    request.onsuccess = resolve
+  })
+  database.close()
+  return (request.result?.length ?? 0) > 0
+}
+
+/** Runs in the page: nobody whom it met is known any longer, not even to libp2p. */
+async function forgetPeers(): Promise<void> {
+  const database = await new Promise<IDBDatabase>((resolve) => {
+    const request = indexedDB.open('mlstore')
+    request.onsuccess = () => resolve(request.result)
+  })
+  const transaction = database.transaction('home', 'readwrite')
+  transaction.objectStore('home').delete('config')
+  await new Promise((resolve) => {
+    transaction.oncomplete = resolve
+  })
+  database.close()
 }
 
 /** Runs in the page: one bit of each key turns. */
