@@ -202,8 +202,7 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
       const model = page.getByRole('link', { name: 'Handwritten digits' }).first()
       await model.waitFor({ timeout: WAIT_MS })
       await expect.poll(() => page.evaluate(hasListings), { timeout: WAIT_MS }).toBe(true)
-      await context.route('**/peers.json', (route) => route.fulfill({ json: [] }))
-      await page.evaluate(forgetPeers)
+      await context.addInitScript(reachNobody)
       await page.reload()
       await model.waitFor({ timeout: WAIT_MS })
       expect(await page.locator('.status').getAttribute('data-phase')).not.toBe('online')
@@ -287,18 +286,9 @@ async function hasListings(): Promise<boolean> {
   return (request.result?.length ?? 0) > 0
 }
 
-/** Runs in the page: nobody whom it met is known any longer, not even to libp2p. */
-async function forgetPeers(): Promise<void> {
-  const database = await new Promise<IDBDatabase>((resolve) => {
-    const request = indexedDB.open('mlstore')
-    request.onsuccess = () => resolve(request.result)
-  })
-  const transaction = database.transaction('home', 'readwrite')
-  transaction.objectStore('home').delete('config')
-  await new Promise((resolve) => {
-    transaction.oncomplete = resolve
-  })
-  database.close()
+/** Runs in the page: no way to reach anybody. */
+function reachNobody(): void {
+  for (const name of ['WebSocket', 'RTCPeerConnection']) Reflect.deleteProperty(globalThis, name)
 }
 
 /** Runs in the page: one bit of each key turns. */

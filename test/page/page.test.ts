@@ -7,7 +7,8 @@ import type {
   Services,
   TrainOptions,
 } from '../../browser/services.ts'
-import { sizeOfWork, workOf } from '../../browser/state.ts'
+import { phaseText, sizeOfWork, workOf, wouldLose } from '../../browser/state.ts'
+import { text } from '../../browser/text.ts'
 import { Fault } from '../../protocol/errors.ts'
 import { type Phase, phaseReport, type Report } from '../../protocol/report.ts'
 import { digits } from './manifests.ts'
@@ -171,6 +172,37 @@ test('a run that cannot start says why, and the drawings are still there', async
   await page.start(version, { resume: false })
   expect(page.state.value.run).toMatchObject({ type: 'ended', phase: 'failed' })
   expect(sizeOfWork(workOf(page.state.value, version.genesis))).toBe(1)
+})
+
+test('drawings that nothing can keep are on the page still, it says why, and closing it is asked about', async () => {
+  const page = pageWith({}) // here is no IndexedDB
+  await page.draw(version, drawing)
+  await page.keep(version, true)
+  const work = workOf(page.state.value, version.genesis)
+  expect(work).toMatchObject({ keep: true, unkept: { kind: 'resource', type: 'no-storage' } })
+  expect(work.drawings).toHaveLength(1)
+  expect(wouldLose(page.state.value)).toBe(true)
+  await page.keep(version, false)
+  expect(workOf(page.state.value, version.genesis).unkept).toBeUndefined()
+})
+
+test('a run whose checkpoints are not kept goes on from the params in memory', async () => {
+  const { run } = runOf()
+  const given: (Uint8Array | undefined)[] = []
+  const page = pageWith({
+    train: async (_, { from, onKept }) => {
+      given.push(from)
+      onKept?.(fault().detail)
+      return given.length === 1 ? run : runOf().run
+    },
+  })
+  await page.start(version, { resume: true })
+  expect(wouldLose(page.state.value)).toBe(true)
+  await page.stop()
+  expect(phaseText(page.state.value.run!)).toBe(text.run.stoppedUnsaved)
+  await page.start(version, { resume: true })
+  expect(given).toEqual([undefined, Uint8Array.of(7)])
+  await page.stop()
 })
 
 test('a version without sample data says so', async () => {
