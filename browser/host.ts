@@ -130,13 +130,14 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
 
 /**
  * Ends links to pages that are gone. Closing one ends its data channels at once, but WebRTC calls the link failed only some
- * 15 s later; a link that lives has a stream for gossip at least.
+ * 15 s later; a link that lives has a stream for gossip at least. One that was opened since waits for its protocol in vain.
  */
 function dropGone(libp2p: Libp2p): void {
   for (const connection of libp2p.getConnections()) {
     const { status, streams, timeline } = connection
     const isNew = Date.now() - timeline.open < NEW_LINK_MS
-    if (status !== 'open' || streams.length > 0 || isNew) continue
+    const isUsed = streams.some(({ protocol }) => protocol)
+    if (status !== 'open' || isUsed || isNew) continue
     if (pathOf(connection) === 'webrtc') connection.abort(new Error('the other page is gone'))
   }
 }
