@@ -141,6 +141,8 @@ export interface Run {
 export interface RunView {
   backend: string
   msPerStep: number
+  /** Who was passed over to compute it, and why. */
+  remarks: readonly string[]
   resumed: boolean
   rounds: number
   data: DataReport

@@ -247,6 +247,7 @@ const english = {
     measured: (backend: string, msPerStep: number, steps: number) =>
       `Measured here with ${backend}: ${msPerStep.toFixed(1)} ms a step, ${((msPerStep * steps) / 1000).toFixed(1)} s of training a round.`,
     unmeasured: 'Measured when you start training.',
+    remark: (remark: string) => `${remark.charAt(0).toUpperCase()}${remark.slice(1)}.`,
     params: 'Params',
     accuracy: 'Accuracy, says its manifest',
     owner: 'Owner',

@@ -108,11 +108,11 @@ async function join(
     },
     onRelease: ({ version }, bytes) => void keepRelease(host, version, bytes),
   })
-  const { backend, msPerStep, resumed, data } = await ready
+  const { backend, msPerStep, remarks, resumed, data } = await ready
   const predictor = lazy(async () => startPredictor(checked, await learner.params()))
   return {
     reports: reports(),
-    view: { backend, msPerStep, resumed, rounds: rounds ?? 0, data },
+    view: { backend, msPerStep, remarks, resumed, rounds: rounds ?? 0, data },
     pause: swarm.pause,
     resume: swarm.resume,
     finish: swarm.finish,

@@ -5,24 +5,12 @@
 import { faultFrom } from '../protocol/errors.ts'
 import { reportOf, splitRows } from '../protocol/ports/examples.ts'
 import type { Command, WorkerInit } from '../protocol/ports/trainer/commands.ts'
-import { createTrainerOn, type TrainerHost } from '../protocol/ports/trainer/host.ts'
 import { floatsFrom, type LearnerData, runLearner } from '../protocol/ports/trainer/learner.ts'
 import { randomFrom } from '../protocol/random.ts'
-import { bestBackend } from './abilities.ts'
 import { checkpointIn } from './checkpoint.ts'
 import { readFiles } from './data.ts'
 import type { Job, LearnEvent, LearnJob, PredictCommand, PredictEvent, PredictJob } from './jobs.ts'
-import { memoryLimit } from './memory.ts'
-import { startHelper } from './threads.ts'
-import { engineBinaries, tfjsWasmPlaces } from './wasm.ts'
-
-const thisBrowser: TrainerHost = {
-  binaries: engineBinaries,
-  startHelper: globalThis.crossOriginIsolated ? startHelper : undefined,
-  cores: globalThis.crossOriginIsolated ? navigator.hardwareConcurrency : 1,
-  memoryBytes: memoryLimit,
-  wasmPlaces: tfjsWasmPlaces,
-}
+import { createPredictingTrainer, createTrainer } from './trainer.ts'
 
 addEventListener(
   'message',
@@ -37,7 +25,7 @@ function learn({ init, own, title }: LearnJob): void {
   const tell = (event: LearnEvent) => postMessage(event)
   const learner = runLearner(init, {
     createTrainer: ({ modelJson, manifest, backend, threads, frozen }) =>
-      createTrainerOn(thisBrowser, modelJson, {
+      createTrainer(modelJson, {
         ...{ backend, threads, frozen, batchSize: manifest.train.batchSize },
       }),
     loadData: (init, seed) => loadData(init, own, seed),
@@ -68,9 +56,7 @@ async function loadData(
 /** Commands in order: the trainer may still be on its way when the first one comes. */
 function predict({ manifest, modelJson, frozen }: PredictJob): void {
   const { batchSize } = manifest.train
-  const starting = createTrainerOn(thisBrowser, modelJson, {
-    ...{ backend: bestBackend(), batchSize, threads: 1, frozen },
-  })
+  const starting = createPredictingTrainer(modelJson, { batchSize, frozen })
   let last: Promise<unknown> = starting
   const tell = (event: PredictEvent, transfer: Transferable[] = []) =>
     postMessage(event, { transfer })

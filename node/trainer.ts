@@ -3,10 +3,10 @@ import { availableParallelism } from 'node:os'
 import type { Candidate } from '../protocol/ports/trainer/choose.ts'
 import {
   createTrainerOn,
+  type StartTfjs,
   type TrainerHost,
   type TrainerOptions,
 } from '../protocol/ports/trainer/host.ts'
-import type { Topology } from '../protocol/ports/trainer/topology.ts'
 import type { Trainer } from '../protocol/ports/trainer/trainer.ts'
 import { memoryLimit } from './memory.ts'
 import { startHelper } from './threads.ts'
@@ -30,9 +30,7 @@ const thisMachine: TrainerHost = {
 }
 
 /** tfjs-node, where the operator installed it beside us: it takes libtensorflow from elsewhere, so it is never a dependency. */
-function installedOthers(
-  start: (topology: Topology, backend: string) => Promise<Trainer>,
-): Candidate[] {
+function installedOthers(start: StartTfjs): Candidate[] {
   const path = pathOf(TFJS_NODE)
   if (path === undefined) return []
   return [

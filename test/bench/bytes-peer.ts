@@ -145,6 +145,7 @@ const nothingDone = {
     validation: 0,
   },
   msPerStep: 0,
+  remarks: [],
 }
 
 /** A learner whose rounds are pauses: it gives and settles real copies of real params. */

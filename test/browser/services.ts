@@ -178,6 +178,7 @@ function pretend(
     view: {
       backend: 'engine',
       msPerStep: 1.4,
+      remarks: [],
       resumed: start > 0,
       rounds: 0,
       data: reportOf('imagefolder', examples, labels, split, { list: [], count: 0 }),

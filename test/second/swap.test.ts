@@ -338,6 +338,7 @@ function ready(resumed: boolean): Extract<WorkerEvent, { type: 'ready' }> {
     resumed,
     data,
     msPerStep: 1,
+    remarks: [],
   }
 }
 

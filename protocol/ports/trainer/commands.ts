@@ -71,6 +71,8 @@ export type WorkerEvent =
       data: DataReport
       /** One training step, as `device` has it. */
       msPerStep: number
+      /** As the trainer has them. */
+      remarks: readonly string[]
     }
   | {
       type: 'trained'

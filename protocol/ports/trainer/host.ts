@@ -18,9 +18,12 @@ export interface TrainerHost {
   memoryBytes(): number
   /** Where the binaries of TensorFlow.js lie, for the models that it trains. */
   wasmPlaces(): WasmPlaces
-  /** Other ways that it has; `start` makes a trainer of a backend that was registered with TensorFlow.js. */
-  others?(start: (topology: Topology, backend: string) => Promise<Trainer>): Candidate[]
+  /** Other ways that it has for a model, given what was asked for. */
+  others?(start: StartTfjs, asked: { topology: Topology; backend: BackendName }): Candidate[]
 }
+
+/** Makes a trainer of a backend that was registered with TensorFlow.js. */
+export type StartTfjs = (topology: Topology, backend: string) => Promise<Trainer>
 
 export interface TrainerOptions {
   backend: BackendName
@@ -44,7 +47,7 @@ export async function createTrainerOn(
   const topology = readTopology(modelJson, { memoryBytes: host.memoryBytes(), batchSize })
   const binaries = await host.binaries()
   const held = floatsFrom(frozen, sizeOf(topology.frozen))
-  const startTfjs = async (topology: Topology, backend: string) => {
+  const startTfjs: StartTfjs = async (topology, backend) => {
     const { createTfjsTrainer } = await import('./tfjs.ts')
     const options = { wasmPlaces: host.wasmPlaces(), kernels: binaries.plain, frozen: held }
     return createTfjsTrainer(topology, { backend, ...options })
@@ -59,7 +62,7 @@ export async function createTrainerOn(
           ...(startHelper && { startHelper }),
         }),
       tfjs: startTfjs,
-      others: host.others?.(startTfjs) ?? [],
+      others: host.others?.(startTfjs, { topology, backend }) ?? [],
       now: () => performance.now(),
     },
   )

@@ -169,7 +169,7 @@ async function awakenWith(trainer: Trainer, init: WorkerInit, ports: LearnerPort
   if (found) restore(mind, found)
   const { steps, rounds, swaps, outcomes } = mind
   const resumed = found !== undefined
-  const ready = { steps, rounds, swaps, outcomes, resumed, data: given.report, msPerStep }
+  const ready = { steps, rounds, swaps, outcomes, resumed, data: given.report, msPerStep, remarks }
   ports.send({ type: 'ready', backend, threads, ...ready }, [])
   return mind
 }

@@ -99,12 +99,13 @@ export async function createTfjsGraphTrainer(graph: Graph, options: TfjsOptions)
         const lossOf = () => crossEntropy(logitsOf(batch.inputs, batch.size, training), targets)
         const trainable = held.filter((_, i) => tensors[i]!.role === 'trainable')
         const { value, grads } = tf.engine().gradients(lossOf, trainable)
+        const [first, ...rest] = valuesOf([value, ...grads])
         let next = 0
         forEachTensor(tensors, ({ role }, start, end) => {
-          if (role === 'trainable') gradient.set(storageOf(grads[next++]!), start)
+          if (role === 'trainable') gradient.set(rest[next++]!, start)
           else gradient.fill(0, start, end)
         })
-        return storageOf(value)[0]!
+        return first![0]!
       })
       for (const statistic of statistics) followInto(params, graph, statistic)
       return loss
@@ -199,6 +200,17 @@ function storageOf(tensor: tf.Tensor): Float32Array {
   const backend = tf.backend() as Partial<BackendWasm>
   if (backend.typedArrayFromHeap) return backend.typedArrayFromHeap(tensor) as Float32Array
   return tensor.dataSync() as Float32Array
+}
+
+/** The values of some tensors, by one read on a GPU: each read waits for all that was asked of it. */
+function valuesOf(given: tf.Tensor[]): Float32Array[] {
+  if (tf.getBackend() === 'wasm' || tf.getBackend() === 'cpu') return given.map(storageOf)
+  const all = storageOf(tf.concat1d(given.map((tensor) => tf.reshape(tensor, [tensor.size]))))
+  let at = 0
+  return given.map(({ size }) => {
+    at += size
+    return all.subarray(at - size, at)
+  })
 }
 
 function crossEntropy(logits: tf.Tensor, targets: tf.Tensor): tf.Scalar {
