@@ -46,12 +46,22 @@ const isolation = {
   'Cross-Origin-Embedder-Policy': 'require-corp',
 }
 
+/** Chromium's WebGL and WebGPU on the processor. Where there is a GPU, this keeps it out of the tests. */
+const softwareGpu = [
+  '--use-angle=swiftshader',
+  '--enable-unsafe-swiftshader',
+  '--enable-unsafe-webgpu',
+  '--use-webgpu-adapter=swiftshader',
+  '--enable-features=Vulkan',
+  '--use-vulkan=swiftshader',
+]
+
 /** Bundles the page as a browser gets it, serves it on loopback and opens it. */
 export async function openEnginePages(): Promise<EnginePages> {
   const folder = await mkdtemp(join(tmpdir(), 'ml-store-page-'))
   await bundle(new URL('./engine', import.meta.url), folder)
   const servers = await Promise.all([serve(folder, isolation), serve(folder, {})])
-  const browser = await chromium.launch({ executablePath: executablePath! })
+  const browser = await chromium.launch({ executablePath: executablePath!, args: softwareGpu })
   const [isolated, plain] = await Promise.all(servers.map(open))
   return {
     isolated: isolated!,

@@ -1,13 +1,31 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startHelper } from '../../node/threads.ts'
+import { createTrainer } from '../../node/trainer.ts'
 import { engineBinaries } from '../../node/wasm.ts'
+import { branchingJson, denseJson } from '../support/models.ts'
 import { type EnginePages, executablePath, openEnginePages, requireChromium } from './chromium.ts'
+import { choose } from './engine/choice.ts'
 import { type Asked, models, type Trained, train } from './engine/train.ts'
 
 /** The engine in a page's worker does what it does in Node. How fast it is there, `npm run bench -- browser` asks. */
 
 const STEPS = 4
 const names = models.map(({ name }) => name)
+const small = {
+  modelJson: branchingJson(
+    [12, 12, 2],
+    [
+      { layer: 'Conv2D', config: { filters: 6, kernel_size: 3, activation: 'relu' } },
+      { layer: 'BatchNormalization' },
+      { layer: 'MaxPooling2D' },
+      { layer: 'Flatten' },
+      { layer: 'Dense', config: { units: 5, activation: 'softmax' } },
+    ],
+  ),
+  batchSize: 16,
+}
+/** 1.4 billion multiply-adds a step. */
+const large = { modelJson: denseJson([784, 2048, 1024, 10]), batchSize: 128 }
 requireChromium('the engine in a page')
 
 describe.runIf(executablePath)('in Chromium', () => {
@@ -50,6 +68,35 @@ describe.runIf(executablePath)('in Chromium', () => {
     const asked = { model: names[0]!, simd: 'plain', threads: 2 } as const
     const found = await pages.plain({ type: 'train', asked, steps: STEPS })
     expect(found).toMatchObject({ type: 'failed', fault: 'no-threads' })
+  })
+
+  test.each(['webgl', 'webgpu'] as const)(
+    '%s, asked for, trains as the engine does',
+    async (backend) => {
+      const choosing = { ...small, steps: STEPS }
+      const found = await pages.plain({ type: 'choose', choosing: { ...choosing, backend } })
+      if (found.type !== 'chosen') throw new Error(JSON.stringify(found))
+      expect(found).toMatchObject({ backend, remarks: [] })
+      const { losses } = await choose({ ...choosing, backend: 'engine' }, createTrainer)
+      found.losses.forEach((loss, step) => expect(loss).toBeCloseTo(losses[step]!, 4))
+      expect(losses.at(-1)).toBeLessThan(losses[0]!)
+    },
+  )
+
+  test('a GPU that is none is not tried for a large model, and the page can say so', async () => {
+    const choosing = { ...large, backend: 'auto', steps: 1 } as const
+    const found = await pages.plain({ type: 'choose', choosing })
+    expect(found).toMatchObject({ type: 'chosen', backend: 'engine' })
+    expect(found).toHaveProperty('remarks', [
+      expect.stringMatching(/^webgpu is not used: no real GPU is here, .*swiftshader.* computes/i),
+      expect.stringMatching(/^webgl is not used: no real GPU is here, .*swiftshader.* computes/i),
+    ])
+  })
+
+  test('for a small model no GPU is looked for', async () => {
+    const choosing = { ...small, backend: 'auto', steps: 1 } as const
+    const found = await pages.plain({ type: 'choose', choosing })
+    expect(found).toMatchObject({ type: 'chosen', backend: 'engine', remarks: [] })
   })
 })
 

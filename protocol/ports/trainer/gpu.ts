@@ -14,8 +14,8 @@ export type GpuName = 'webgl' | 'webgpu'
 
 /**
  * Registers a backend with TensorFlow.js, and starts a trainer of it. The trainer throws Fault `gpu-lost` from the step on in
- * which the GPU went away: what it gives after that is zeros. Throws Fault `no-backend` where WebGL has textures of 16 bits
- * only.
+ * which the GPU went away: what it gives after that is zeros. Throws Fault `no-backend` where the GPU does not give back 32
+ * bits: some WebGL has textures of 16 bits only, and some WebGPU cannot be drawn on a canvas and reads as zeros.
  */
 export async function createGpuTrainer(
   name: GpuName,
@@ -24,11 +24,21 @@ export async function createGpuTrainer(
   if (name === 'webgl') await import('@tensorflow/tfjs-backend-webgl')
   else await import('@tensorflow/tfjs-backend-webgpu')
   const trainer = await start(name)
-  if (name === 'webgl' && !tf.env().getBool('WEBGL_RENDER_FLOAT32_ENABLED')) {
+  const read = readBack(THIRD)
+  if (read !== THIRD) {
     trainer.close()
-    throw noGpu('this WebGL computes with 16 bits, expected 32')
+    throw noGpu(`this ${name} gives ${read} back for ${THIRD}, expected the same 32 bits`)
   }
   return watched(trainer, name === 'webgl' ? contextLost() : deviceLost())
+}
+
+/** Its last bits are lost in fewer than 32. */
+const THIRD = Math.fround(1 / 3)
+/** TensorFlow.js computes fewer values on the processor. */
+const GPU_SIZE = 1024
+
+function readBack(value: number): number {
+  return tf.tidy(() => tf.add(tf.fill([GPU_SIZE], value), tf.zeros([GPU_SIZE])).dataSync()[0]!)
 }
 
 /** What came of a step counts only if the GPU was still there after it. */
