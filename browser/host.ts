@@ -42,7 +42,7 @@ export interface Host extends Finder, Pick<Presence, 'announce' | 'yieldCard' | 
   watch(listener: (network: NetworkView) => void): () => void
 }
 
-/** Links are looked at this often; a new one has no streams yet. */
+/** Links are looked at this often; a new one may have no streams yet. */
 const GONE_EVERY_MS = 1_000
 const NEW_LINK_MS = 5_000
 /** One dial of what a person gave. */
@@ -129,17 +129,24 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
 }
 
 /**
- * Ends links to pages that are gone. Closing one ends its data channels at once, but WebRTC calls the link failed only some
- * 15 s later; a link that lives has a stream for gossip at least. One that was opened since waits for its protocol in vain.
+ * Ends links to pages that are gone, which WebRTC calls failed only some 15 s later. Closing a page ends its data channels
+ * and, unless that message is lost, the association under them. What lives has a stream for gossip at least; one that was
+ * opened since waits for its protocol in vain.
  */
 function dropGone(libp2p: Libp2p): void {
   for (const connection of libp2p.getConnections()) {
-    const { status, streams, timeline } = connection
-    const isNew = Date.now() - timeline.open < NEW_LINK_MS
-    const isUsed = streams.some(({ protocol }) => protocol)
-    if (status !== 'open' || isUsed || isNew) continue
-    if (pathOf(connection) === 'webrtc') connection.abort(new Error('the other page is gone'))
+    if (connection.status !== 'open' || pathOf(connection) !== 'webrtc') continue
+    const isNew = Date.now() - connection.timeline.open < NEW_LINK_MS
+    const isUsed = connection.streams.some(({ protocol }) => protocol)
+    if (sctpOf(connection)?.state === 'closed' || !(isUsed || isNew))
+      connection.abort(new Error('the other page is gone'))
   }
+}
+
+/** libp2p does not tell of it, and does not show it either: undefined once it lies elsewhere. */
+function sctpOf(connection: object): RTCSctpTransport | null | undefined {
+  const { maConn } = connection as { maConn?: { peerConnection?: RTCPeerConnection } }
+  return maConn?.peerConnection?.sctp
 }
 
 function transports(): TransportFactory[] {
