@@ -220,10 +220,13 @@ const english = {
     untrained: 'Train it here and this page compares what you trained with what was published.',
     notNumber: (column: string) => `${column} needs a number.`,
   },
-  cli: {
-    show: 'Show CLI',
+  copy: {
     copy: 'Copy',
     copied: 'Copied',
+    refused: 'This browser does not let us copy',
+  },
+  cli: {
+    show: 'Show CLI',
   },
   test: {
     published: 'as published',
@@ -391,7 +394,6 @@ const english = {
   fault: {
     retry: 'Try again',
     copy: 'Copy details',
-    copied: 'Copied',
     hint: (hint: string) => `Next: ${hint}${/[.!?…]$/.test(hint) ? '' : '.'}`,
     anyHint: 'try again, or reload the page; what is kept in this browser stays',
   },

@@ -86,6 +86,32 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
       })
   })
 
+  test('copies where there is no clipboard, and says so where nothing may be copied', async () => {
+    const withoutClipboard = async (context: BrowserContext) => {
+      await context.grantPermissions(['clipboard-read'])
+      await context.addInitScript(() =>
+        Object.assign(globalThis, {
+          realClipboard: navigator.clipboard,
+          hidden: Object.defineProperty(navigator, 'clipboard', { value: undefined }),
+        }),
+      )
+    }
+    await within(withoutClipboard, {}, async ({ page }) => {
+      await page.getByRole('button', { name: text.model.share }).click()
+      await page.getByRole('button', { name: text.share.copyLink }).click()
+      await page.getByRole('button', { name: text.copy.copied }).waitFor()
+      const copied = await page.evaluate(() =>
+        (globalThis as unknown as { realClipboard: Clipboard }).realClipboard.readText(),
+      )
+      expect(copied).toContain(`#/m/${world.cid}?via=`)
+      await page.evaluate(() => {
+        document.execCommand = () => false
+      })
+      await page.getByRole('button', { name: text.copy.copy, exact: true }).last().click()
+      await page.getByRole('button', { name: text.copy.refused }).waitFor()
+    })
+  })
+
   test('in a browser without SIMD trains by plain JavaScript, and says so', async () => {
     const flags = ['ssse3', 'sse4-1', 'sse4-2', 'avx', 'avx2'].map((name) => `--no-enable-${name}`)
     const args = [`--js-flags=${flags.join(' ')}`]
