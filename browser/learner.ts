@@ -41,7 +41,11 @@ export function startLearner(
       if (listener) listener(event)
       else early.push(event)
     }
-    if (over) ended.resolve()
+    if (over) end()
+  }
+  const end = () => {
+    document.removeEventListener('visibilitychange', onHidden)
+    ended.resolve()
   }
   const params = ownBuffer(job.init.params)
   const worker = startWorker<LearnEvent>(
@@ -52,6 +56,11 @@ export function startLearner(
   const post = (command: Command) => {
     if (!over) worker.post(command, buffersOf(command))
   }
+  /** A system that needs memory ends hidden tabs without a word. */
+  const onHidden = () => {
+    if (document.hidden) post({ type: 'checkpoint' })
+  }
+  document.addEventListener('visibilitychange', onHidden)
   const ask = () => {
     const { promise, resolve } = Promise.withResolvers<Uint8Array>()
     asked.push(resolve)
@@ -78,7 +87,7 @@ export function startLearner(
     close() {
       over = true
       worker.close()
-      ended.resolve()
+      end()
     },
   }
 }

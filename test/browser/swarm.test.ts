@@ -112,6 +112,25 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await tab.sees('a later round', ({ round }) => round > before.round)
   })
 
+  test('a tab that is ended while it is hidden goes on from there', async () => {
+    const first = await tabOf()
+    await first.train('sample')
+    await first.sees('a round', ({ round }) => round >= 1)
+    expect(await first.page.evaluate(keptCheckpoints)).toBe(0)
+    await first.page.evaluate(() => {
+      Object.defineProperty(document, 'hidden', { value: true })
+      document.dispatchEvent(new Event('visibilitychange'))
+    })
+    await expect.poll(() => first.page.evaluate(keptCheckpoints), { timeout: 5_000 }).toBe(1)
+    const crashed = first.page.waitForEvent('crash')
+    const cdp = await first.context.newCDPSession(first.page)
+    void cdp.send('Page.crash').catch(() => undefined)
+    await crashed
+    const second = await tabOf({ context: first.context })
+    await second.page.locator('input[accept*=csv]').waitFor({ state: 'attached' })
+    await second.page.getByLabel(/Go on from round/).waitFor()
+  })
+
   test('with WebRTC blocked, tabs mix through a Node peer', async () => {
     world.train('a', 0)
     const tabs = await Promise.all([tabOf({ webrtc: false }), tabOf({ webrtc: false })])
@@ -297,3 +316,20 @@ const strokes = [
     [0.65, 0.5],
   ],
 ]
+
+/** In the page: how many models it keeps a checkpoint of. */
+function keptCheckpoints(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const opening = indexedDB.open('mlstore-checkpoints')
+    opening.onerror = () => reject(opening.error)
+    opening.onsuccess = () => {
+      const database = opening.result
+      const counting = database.transaction('checkpoints').objectStore('checkpoints').count()
+      counting.onerror = () => reject(counting.error)
+      counting.onsuccess = () => {
+        database.close()
+        resolve(counting.result)
+      }
+    }
+  })
+}

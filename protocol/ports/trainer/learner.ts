@@ -59,6 +59,8 @@ export interface LearnerData {
 /** A checkpoint is written after this many settled swaps, or this long after the last one, whichever comes first. */
 const SWAPS_PER_CHECKPOINT = 20
 const CHECKPOINT_EVERY_MS = 60_000
+/** The first comes sooner: whoever stays for a minute only keeps something, and a full disk is told of early. */
+const FIRST_CHECKPOINT_MS = 10_000
 /** An offerer answers for this many of its last swaps. */
 const OUTCOMES_KEPT = 64
 /** Rests are gathered until they last this long: a browser's timers are no finer than 4 ms. */
@@ -224,7 +226,7 @@ function newMind(init: WorkerInit, ports: LearnerPorts, prepared: Prepared, seed
     outcomes: [],
     place: { epoch: 0, position: 0 },
     unsaved: 0,
-    savedAt: ports.now(),
+    savedAt: ports.now() - CHECKPOINT_EVERY_MS + FIRST_CHECKPOINT_MS,
     moved: false,
     pace: { share: 1, owed: 0 },
   }

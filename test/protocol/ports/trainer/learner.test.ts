@@ -505,13 +505,22 @@ describe('a checkpoint', () => {
     await finish(a, b)
   })
 
-  test('is written when 60 s have passed, while a round goes on', async () => {
+  test('is written after 10 s and then every 60 s, while a round goes on', async () => {
     let now = 0
-    const learner = testLearner({ now: () => now, onStep: () => (now += 7_000) })
+    const checkpoints = memoryCheckpoints()
+    const times: number[] = []
+    const write = (parts: Uint8Array[]) => {
+      times.push(now)
+      return checkpoints.write(parts)
+    }
+    const learner = testLearner({
+      ...{ now: () => now, onStep: () => (now += 5_000) },
+      checkpoints: { ...checkpoints, write },
+    })
     await learner.take('ready')
-    learner.send({ type: 'train', steps: 10 })
-    await learner.take('checkpointed')
-    await learner.take('trained')
+    const startedAt = now
+    await learner.ask({ type: 'train', steps: 30 }, 'trained')
+    expect(times.map((time) => time - startedAt)).toEqual([10_000, 70_000, 130_000])
     await finish(learner)
   })
 
