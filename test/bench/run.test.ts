@@ -37,6 +37,7 @@ const keys = {
     ...['blockedMsP99', 'ofNode', 'heapSlopeMBPerHour'],
     ...['tabSwapMBps', 'tabSwapDiscarded', 'browsersSwapMBps'],
   ],
+  crowd: ['mixed', 'nodes', 'tabs', 'peers', 'doubles', 'connections', 'swapsPerMinute'],
 }
 
 test('without a name it lists every bench with the figure to reach', async () => {
@@ -53,7 +54,7 @@ test('an unknown name is refused with those there are', async () => {
   )
   expect(fault?.code).toBe(2)
   expect(fault?.stderr).toContain(
-    'choose of skew, bytes, swap, overhead, memory, start, train, browser, page and all',
+    'choose of skew, bytes, swap, overhead, memory, start, train, browser, page, crowd and all',
   )
 })
 

@@ -15,6 +15,7 @@ const benches = {
   train: () => import('./train.ts'),
   browser: () => import('./browser.ts'),
   page: () => import('./page.ts'),
+  crowd: () => import('./crowd.ts'),
 } as const
 const names = Object.keys(benches) as (keyof typeof benches)[]
 

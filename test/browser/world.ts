@@ -51,6 +51,7 @@ export interface TabOptions {
   /** What the page's settings say. */
   rounds?: number
   megabytes?: number
+  intensity?: number
   /** Without RTCPeerConnection, as some networks and people have it. */
   webrtc?: boolean
   /** Without WebSocket, as an https page is towards peers that have no certificate. */
@@ -198,7 +199,10 @@ async function openTab(ground: Ground, options: TabOptions): Promise<Tab> {
   page.on('console', (message) => message.type() === 'error' && said.push(message.text()))
   page.on('pageerror', ({ message }) => said.push(message))
   await page.addInitScript(prepare, {
-    settings: JSON.stringify({ rounds: options.rounds, megabytes: options.megabytes }),
+    settings: JSON.stringify({
+      ...{ rounds: options.rounds, megabytes: options.megabytes },
+      intensity: options.intensity,
+    }),
     without: [
       ...(options.webrtc === false ? ['RTCPeerConnection'] : []),
       ...(options.websocket === false ? ['WebSocket'] : []),
