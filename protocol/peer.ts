@@ -48,7 +48,7 @@ export interface Peer {
 const TEND_MS = 1000
 
 export function createPeer(options: PeerOptions): Peer {
-  const links = newLinks()
+  const links = newLinks(options.linkLimit)
   const swaps = newSwaps(options.resumed?.outcomes)
   const pulls = newPulls()
   const context: SwapContext = { ...options, links }

@@ -98,6 +98,8 @@ export interface SwarmOptions {
   swapping?: boolean
   /** Begins paused, until resume(). */
   paused?: boolean
+  /** As PeerOptions has it; no limit unless given. */
+  linkLimit?: number
   /** The share of the time that steps take, until pace(); all of it unless given. */
   pace?: number
   /** A resumed run that was away for long pulls the state of a live peer. */
@@ -175,6 +177,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     swapping: options.swapping ?? true,
     paused: options.paused ?? false,
     catchUp: options.catchUp ?? true,
+    linkLimit: options.linkLimit,
     random: options.random,
     freshNonce: options.freshNonce,
     resumed: resumedFrom(ready, options),

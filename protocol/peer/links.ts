@@ -1,3 +1,4 @@
+import { invariant } from '../errors.ts'
 import type { Card, PeerId } from '../message.ts'
 import { pick, type Random } from '../random.ts'
 import type { Path } from '../report.ts'
@@ -13,6 +14,8 @@ export interface Links {
   near: readonly Neighbour[] | undefined
   /** Settled swaps since a link was last exchanged for another. */
   swapsSinceRotation: number
+  /** Above so many, those that others opened among them, links are given up one by one. */
+  limit: number
 }
 
 export interface Neighbour {
@@ -53,8 +56,9 @@ const EXPECT_MS = 3000
 /** More cards than this are not kept: a flood of identities ends here. */
 const KNOWN_LIMIT = 4096
 
-export function newLinks(): Links {
-  return { known: new Map(), near: undefined, swapsSinceRotation: 0 }
+export function newLinks(limit = Number.POSITIVE_INFINITY): Links {
+  invariant(limit > LINK_TARGET, `a peer opens ${LINK_TARGET} links, got a limit of ${limit}`)
+  return { known: new Map(), near: undefined, swapsSinceRotation: 0, limit }
 }
 
 /** Takes in a card. Returns whether its peer is new to us. */
@@ -189,7 +193,7 @@ export function succeeded(links: Links, peer: PeerId): void {
   links.swapsSinceRotation += 1
 }
 
-/** Forgets cards that ran out; dials strangers until there are enough links; now and then exchanges one. */
+/** Forgets cards that ran out; dials strangers until there are enough links; gives one up where there are too many, and now and then exchanges one. */
 export function tend(links: Links, now: number, random: Random): PeerEffect[] {
   for (const neighbour of links.known.values()) {
     if (!neighbour.path && now - neighbour.heardAt > neighbour.expiresInMs) {
@@ -197,6 +201,7 @@ export function tend(links: Links, now: number, random: Random): PeerEffect[] {
     }
   }
   const near = live(links)
+  if (near.length > links.limit) return leaveOne(near, random)
   const unlinked = [...links.known.values()].filter(
     ({ path, phase }) => !path && phase !== 'leaving',
   )
@@ -229,10 +234,16 @@ function rotate(
   if (links.swapsSinceRotation < ROTATE_SWAPS || strangers.length === 0) return []
   links.swapsSinceRotation = 0
   const dial = dialSome(strangers, 1, now, random)
-  // A newcomer may be pulling our state.
-  const leavable = near.filter(({ phase }) => phase !== 'joining')
-  const old = near.length > LINK_TARGET ? pick(random, leavable) : undefined
-  return old ? [...dial, { type: 'hang-up', peer: old.peer }] : dial
+  return near.length > LINK_TARGET ? [...dial, ...leaveOne(near, random)] : dial
+}
+
+/** Not a newcomer, who may be pulling our state. */
+function leaveOne(near: readonly Neighbour[], random: Random): PeerEffect[] {
+  const old = pick(
+    random,
+    near.filter(({ phase }) => phase !== 'joining'),
+  )
+  return old ? [{ type: 'hang-up', peer: old.peer }] : []
 }
 
 function dialSome(

@@ -32,6 +32,8 @@ export interface PeerOptions {
   swapping?: boolean
   /** Begins paused: links are made and kept, nothing is trained or averaged until `resume`. */
   paused?: boolean
+  /** Above so many direct connections, those that others opened among them, one after another is given up; more than 8. */
+  linkLimit?: number | undefined
   random: Random
   freshNonce: () => Nonce
   /** A run that goes on from its checkpoint; `adopt` asks it to pull a live peer's state first (away for long). */

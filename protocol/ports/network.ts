@@ -396,6 +396,7 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
       }
     },
     hangUp(peer) {
+      if (isOurRelay(libp2p, peer)) return
       void libp2p.hangUp(peerIdFromString(peer)).catch(() => {})
     },
     async publish(announcement) {
@@ -415,6 +416,13 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
       await Promise.all(open.map(({ sending, channel }) => sending.then(() => channel.close())))
     },
   }
+}
+
+/** Others reach us through it. */
+function isOurRelay(libp2p: Pick<Node, 'getMultiaddrs'>, peer: string): boolean {
+  return libp2p
+    .getMultiaddrs()
+    .some((address) => address.toString().includes(`/p2p/${peer}/p2p-circuit`))
 }
 
 function isQuestion({ key }: Session): boolean {

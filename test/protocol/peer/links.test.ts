@@ -22,8 +22,7 @@ const NONE = new Set<string>()
 const random = () => randomFrom(1)
 
 /** Cards of so many strangers. */
-function knowing(count: number, changes: Partial<Card> = {}): Links {
-  const links = newLinks()
+function knowing(count: number, changes: Partial<Card> = {}, links = newLinks()): Links {
   for (let index = 0; index < count; index++)
     hear(links, cardOf(`p${index}`, changes), 0, LIFETIME_MS)
   return links
@@ -141,6 +140,26 @@ describe('tending', () => {
     succeeded(links, 'p0')
     expect(tend(links, 0, draw).map(({ type }) => type)).toEqual(['dial', 'hang-up'])
     expect(tend(links, 0, draw)).toEqual([])
+  })
+
+  test('above its limit one link is given up at each look, and nobody dialled', () => {
+    const links = knowing(30, { phase: 'training' }, newLinks(10))
+    for (let index = 0; index < 12; index++) linked(links, `p${index}`, 'tcp', 0)
+    const draw = random()
+    for (let left = 12; left > 10; left--) {
+      const [effect, ...more] = tend(links, 0, draw)
+      expect(more).toEqual([])
+      if (effect?.type !== 'hang-up') throw new Error(`expected to hang up, got ${effect?.type}`)
+      unlinked(links, effect.peer)
+    }
+    expect(tend(links, 0, draw)).toEqual([])
+    expect(live(links)).toHaveLength(10)
+  })
+
+  test('a newcomer is not hung up on', () => {
+    const links = newLinks(9)
+    for (let index = 0; index < 12; index++) linked(links, `p${index}`, 'tcp', 0)
+    expect(tend(links, 0, random())).toEqual([])
   })
 
   test('a card without renewal is forgotten, a connected peer is not', () => {
