@@ -7,6 +7,8 @@ import { wouldLose } from './state.ts'
 import './style.css'
 import App from './App.vue'
 
+const UNPAINTED_MS = 1_000
+
 /** What is seen comes first; the network, which is ten times as large, after the first paint. */
 const page = createPage(painted().then(open), location.hash, loadSettings())
 addEventListener('hashchange', () => page.dispatch({ type: 'navigated', hash: location.hash }))
@@ -35,10 +37,13 @@ function incomplete(cause: unknown): Fault {
   )
 }
 
-/** A hidden tab paints nothing, and starts all the same. */
+/** A hidden tab paints nothing, nor may one that is hidden soon: both start all the same. */
 function painted(): Promise<void> {
   return new Promise((resolve) => {
-    if (document.hidden) resolve()
-    else requestAnimationFrame(() => setTimeout(resolve))
+    if (document.hidden) return resolve()
+    setTimeout(resolve, UNPAINTED_MS)
+    new PerformanceObserver((list) => {
+      if (list.getEntriesByName('first-contentful-paint').length > 0) resolve()
+    }).observe({ type: 'paint', buffered: true })
   })
 }
