@@ -166,8 +166,13 @@ function dense(units: number, activation: string) {
   }
 }
 
-/** The first params, as a shard: kernels uniform within ±√(6 / (inputs + units)), biases 0. Source: Glorot and Bengio 2010. */
+/** The sample model's first params, as a shard. */
 export function digitsParams(seed = 1): Uint8Array {
+  return firstParams(tensors, seed)
+}
+
+/** First params of dense layers, as a shard: kernels uniform within ±√(6 / (inputs + units)), biases 0. Source: Glorot and Bengio 2010. */
+export function firstParams(tensors: readonly TensorSpec[], seed: number): Uint8Array {
   const random = randomFrom(seed)
   const params = new Float32Array(sizeOf(tensors))
   forEachTensor(tensors, ({ shape }, start, end) => {

@@ -38,6 +38,10 @@ const keys = {
     ...['tabSwapMBps', 'tabSwapDiscarded', 'browsersSwapMBps'],
   ],
   crowd: ['mixed', 'nodes', 'tabs', 'peers', 'doubles', 'connections', 'swapsPerMinute'],
+  large: [
+    ...['megabytes', 'firstStepMs', 'firstSwapMs'],
+    ...['roundsPerMinute', 'swapsPerMinute', 'peakMB'],
+  ],
 }
 
 test('without a name it lists every bench with the figure to reach', async () => {
@@ -54,7 +58,7 @@ test('an unknown name is refused with those there are', async () => {
   )
   expect(fault?.code).toBe(2)
   expect(fault?.stderr).toContain(
-    'choose of skew, bytes, swap, overhead, memory, start, train, browser, page, crowd and all',
+    'choose of skew, bytes, swap, overhead, memory, start, train, browser, page, crowd, large and all',
   )
 })
 

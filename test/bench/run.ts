@@ -16,6 +16,7 @@ const benches = {
   browser: () => import('./browser.ts'),
   page: () => import('./page.ts'),
   crowd: () => import('./crowd.ts'),
+  large: () => import('./large.ts'),
 } as const
 const names = Object.keys(benches) as (keyof typeof benches)[]
 

@@ -90,8 +90,8 @@ const OPEN_MS = 30_000
 const LOOK_EVERY_MS = 100
 const mlstoreFile = fileURLToPath(new URL('../../node/mlstore.js', import.meta.url))
 
-/** Starts everything but peers. `parts` is into how many skewed shares the digits are dealt. */
-export async function openWorld(parts: number): Promise<World> {
+/** Starts everything but peers. `parts` is into how many skewed shares the digits are dealt; `draft` writes the model that is published. */
+export async function openWorld(parts: number, draft = writeDigitsDraft): Promise<World> {
   const folder = await mkdtemp(join(tmpdir(), 'ml-store-world-'))
   const programs: Program[] = []
   const training = new Map<string, Program>()
@@ -114,7 +114,7 @@ export async function openWorld(parts: number): Promise<World> {
     programs.push(running)
     return running
   }
-  await writeDigitsDraft(home('draft'), test)
+  await draft(home('draft'), test)
   const network = [
     '--join',
     join_,
