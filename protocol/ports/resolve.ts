@@ -5,7 +5,7 @@
 import type { Libp2p } from '@libp2p/interface'
 import { Fault } from '../errors.ts'
 import type { Listing } from '../listing.ts'
-import { type Manifest, swarmOf } from '../manifest.ts'
+import { swarmOf } from '../manifest.ts'
 import type { Card } from '../message.ts'
 import { parseAddress } from './libp2p.ts'
 import { plain } from './plain.ts'
@@ -154,8 +154,7 @@ export async function fetchResolved(
     done.abort()
     await meeting
   }
-  if (listing !== undefined)
-    await checkOwner(version.manifest, cid, listing, host, providers, options.signal)
+  if (listing !== undefined) checkOwner(version, listing)
   return version
 }
 
@@ -192,23 +191,11 @@ function sleep(ms: number, signal: AbortSignal): Promise<void> {
   })
 }
 
-async function checkOwner(
-  manifest: Manifest,
-  cid: string,
-  listing: Listing,
-  host: Finder,
-  providers: string[],
-  signal?: AbortSignal,
-): Promise<void> {
-  const genesis = swarmOf(manifest, cid)
-  if (genesis !== listing.genesis)
-    throw wrongListing(listing, `genesis ${listing.genesis}`, genesis)
-  if (manifest.owner !== listing.owner)
-    throw wrongListing(listing, `owner ${listing.owner}`, manifest.owner)
-  if (genesis === cid) return
-  const owner = await ownerOf(host, genesis, providers, signal)
-  if (owner !== undefined && owner !== listing.owner)
-    throw wrongListing(listing, `owner ${listing.owner}`, owner)
+function checkOwner({ manifest, cid, genesis }: StoredVersion, listing: Listing): void {
+  const swarm = swarmOf(manifest, cid)
+  if (swarm !== listing.genesis) throw wrongListing(listing, `genesis ${listing.genesis}`, swarm)
+  for (const owner of [manifest.owner, genesis?.owner ?? manifest.owner])
+    if (owner !== listing.owner) throw wrongListing(listing, `owner ${listing.owner}`, owner)
 }
 
 /** Whom a genesis' own manifest names, or undefined when nobody has it any more. */
