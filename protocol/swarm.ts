@@ -7,7 +7,6 @@ import { Fault } from './errors.ts'
 import { type Listing, readListing } from './listing.ts'
 import type { Manifest } from './manifest.ts'
 import {
-  CARD_LIFETIME_MS,
   type Card,
   isRejection,
   type Message,
@@ -18,7 +17,6 @@ import {
 } from './message.ts'
 import { sizeOf } from './params.ts'
 import {
-  type CardState,
   createPeer,
   type PeerEffect,
   type PeerEvent,
@@ -121,8 +119,6 @@ const INTRODUCE_MS = 2000
 const INTRODUCE_LATER_MS = 60_000
 /** Evaluations may take this share of the time; more is skipped. */
 const EVALUATION_SHARE = 0.1
-/** A bootstrap forgets a card after this (registries keep at most ten minutes). */
-const CARD_MS = CARD_LIFETIME_MS
 /** The learner's answer to a stop, its checkpoint written. */
 const STOP_MS = 30_000
 
@@ -250,7 +246,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
       case 'hang-up':
         return network.hangUp(effect.peer)
       case 'publish':
-        void publish(effect.card)
+        void publish(effect)
         return
       case 'timer':
         callOff()
@@ -413,11 +409,14 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     if (card.peer === self || !isNews(card)) return
     keep(sequences, card.peer, card.sequence)
     keep(addresses, card.peer, card.addresses)
-    dispatch({ type: 'card', card })
+    dispatch({ type: 'card', card, livesMs: card.expiresAt - clock.date() })
     network.admit(card.peer)
   }
 
-  async function publish(state: CardState): Promise<void> {
+  async function publish({
+    card: state,
+    livesMs,
+  }: Extract<PeerEffect, { type: 'publish' }>): Promise<void> {
     // Above what this peer said before the run, in another role.
     sequence = Math.max(sequence + 1, Math.round(clock.date()))
     const card: Card = {
@@ -431,7 +430,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
         ADDRESSES_SAID,
       ),
       sequence,
-      expiresAt: Math.round(clock.date()) + CARD_MS,
+      expiresAt: Math.round(clock.date() + livesMs),
     }
     const bytes = await signCard(card, options.key)
     await Promise.all([

@@ -1,3 +1,4 @@
+import { CARD_LIFETIME_MS } from '../message.ts'
 import { cardState, publish, sayPhase } from './cards.ts'
 import type { PeerEffect } from './events.ts'
 import { live, meanSteps } from './links.ts'
@@ -92,7 +93,7 @@ export function depart(state: State, now: number): PeerEffect[] {
 function stop(state: State, reason: string): PeerEffect[] {
   state.view.stage = 'stopped'
   return [
-    { type: 'publish', card: cardState(state, 'leaving', 0) },
+    { type: 'publish', card: cardState(state, 'leaving', 0), livesMs: CARD_LIFETIME_MS },
     { type: 'stop', reason },
   ]
 }

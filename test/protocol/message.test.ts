@@ -212,6 +212,11 @@ describe('a card', async () => {
     expect(await readCard(bytes, card.expiresAt)).toMatchObject({ type: 'expired' })
   })
 
+  test('of a large swarm lives up to 50 minutes, by a clock that is ten ahead', async () => {
+    const longest = { ...card, expiresAt: NOW + 60 * 60_000 }
+    expect(await readCard(await signCard(longest, key), NOW)).toEqual(longest)
+  })
+
   test('fits an announcement with all the addresses it may carry', async () => {
     const addresses = Array.from(
       { length: 12 },
@@ -266,6 +271,7 @@ describe('a card', async () => {
     ['a fraction of a round', { round: 1.5 }],
     ['an unknown phase', { phase: 'dreaming' }],
     ['a genesis that is no CID', { genesis: '../../etc' }],
+    ['a life of an hour and more', { expiresAt: NOW + 60 * 60_000 + 1 }],
     ['a life of a year', { expiresAt: NOW + 365 * 24 * 3_600_000 }],
     ['a field of its own', { extra: 1 }],
   ])('with %s is refused', async (_, change) => {
