@@ -155,6 +155,11 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
     return session
   }
 
+  /** How copies of its swap are encoded; nothing of a question is. */
+  function codecOf(message: MessageOf<'offer' | 'ask' | 'pull'>): CodecName {
+    return message.type === 'ask' ? options.codec : (message.codec as CodecName)
+  }
+
   /** What a channel's events mean to its session. */
   function handlerOf(session: Session): ChannelHandler {
     return {
@@ -254,7 +259,7 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
     })
     const what =
       message.type === 'offer' ? 'copy' : message.type === 'pull' ? message.what : 'messages'
-    handler = handlerOf(sessionOf(message, to, channel, what, options.codec))
+    handler = handlerOf(sessionOf(message, to, channel, what, codecOf(message)))
     channel.send(message)
   }
 
@@ -273,8 +278,7 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
         if (!Object.hasOwn(codecs, message.codec)) return refuse('unknown-codec')
       }
       const what = message.type === 'offer' ? 'copy' : 'messages'
-      const codec = message.type === 'ask' ? options.codec : (message.codec as CodecName)
-      const session = sessionOf(message, peer, channel, what, codec)
+      const session = sessionOf(message, peer, channel, what, codecOf(message))
       admit(peer)
       onEvent({ type: 'message', from: peer, message })
       return handlerOf(session)

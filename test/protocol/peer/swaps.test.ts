@@ -65,6 +65,50 @@ describe('the offerer', () => {
     expect(only(effects, 'give')).toEqual([])
   })
 
+  const codecs = ['float32', 'int8']
+
+  test('offers int8 to who cannot read its codec, as the card says, and settles what it offered', () => {
+    const bench = trainingPeer({ codec: 'float32' }, [])
+    bench.meet('a', { codecs: ['int8'] })
+    const [offer] = sent(bench.endRound(), 'offer')
+    expect(offer).toMatchObject({ to: 'a', codec: 'int8' })
+    const { nonce } = offer!
+    const accepted = bench.tell({ type: 'accepted', from: 'a', nonce, steps: 10 })
+    expect(only(accepted, 'give')).toMatchObject([{ codec: 'int8' }])
+    bench.tell({ type: 'gave', nonce, digest: OURS, bytes: COPY_BYTES, steps: 10 })
+    bench.tell({ type: 'received', nonce, digest: THEIRS, bytes: COPY_BYTES })
+    const decided = bench.tell({ type: 'ready', from: 'a', nonce, digest: OURS })
+    expect(only(decided, 'settle')).toMatchObject([{ role: 'offerer', codec: 'int8' }])
+  })
+
+  test('offers int8 for good to who answered that it cannot read its codec, and to nobody else', () => {
+    const bench = trainingPeer({ codec: 'float32' }, [])
+    bench.meet('a', { codecs })
+    const [first] = sent(bench.endRound(), 'offer')
+    expect(first).toMatchObject({ to: 'a', codec: 'float32' })
+    const refused = { from: 'a', nonce: first!.nonce, reason: 'unknown-codec' } as const
+    bench.tell({ type: 'declined', ...refused })
+    // Its card says that it can, again: it answered otherwise.
+    bench.meet('a', { codecs, sequence: 2 })
+    for (const round of [0, 1]) {
+      const [offer] = sent(bench.endRound(), 'offer')
+      expect(offer, `${round}`).toMatchObject({ to: 'a', codec: 'int8' })
+      bench.tell({ type: 'broken', nonce: offer!.nonce, reason: 'lost' })
+      bench.wait(90_000)
+    }
+    bench.tell({ type: 'unlinked', peer: 'a' })
+    bench.meet('b', { codecs })
+    expect(sent(bench.endRound(), 'offer')).toMatchObject([{ to: 'b', codec: 'float32' }])
+  })
+
+  test.each(['busy', 'budget', 'other-tensors'] as const)('keeps its codec after %s', (reason) => {
+    const bench = trainingPeer({ codec: 'float32' }, [])
+    bench.meet('a', { codecs: [] })
+    const [{ nonce } = { nonce: '' }] = sent(bench.endRound(), 'offer')
+    bench.tell({ type: 'declined', from: 'a', nonce, reason })
+    expect(sent(bench.endRound(), 'offer')).toMatchObject([{ to: 'a', codec: 'float32' }])
+  })
+
   test('says PARAMS with the digest of its copy once the worker gave it', () => {
     const bench = trainingPeer()
     const nonce = offering(bench)

@@ -405,6 +405,21 @@ describe('between two of us', () => {
     expect(network.traffic).toEqual({ up: copy.length, down: copy.length })
   })
 
+  test('a swap is of the codec that was offered, whatever the swarm’s own is', async () => {
+    const theirs = heard()
+    const far = await join(other, theirs)
+    const [us, them] = [node.peerId.toString(), other.peerId.toString()]
+    const nonce = nonceOf('swap')
+    const plain = codecs.float32.encode(paramsFrom(1), tensors)
+    network.send(them, { type: 'offer', nonce, codec: 'float32', steps: 1 })
+    expect((await theirs.until('message')).message).toMatchObject({ codec: 'float32' })
+    far.send(us, { type: 'accept', nonce, steps: 2 })
+    far.send(us, paramsOf('swap', plain), plain)
+    network.send(them, paramsOf('swap', plain), plain)
+    const [up, down] = await Promise.all([theirs.until('copy'), events.until('copy')])
+    expect([up.bytes.length, down.bytes.length]).toEqual([4 * d, 4 * d])
+  })
+
   test('a question has a stream of its own, and its answer ends it', async () => {
     const theirs = heard()
     const far = await join(other, theirs)
