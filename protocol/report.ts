@@ -91,6 +91,8 @@ const reports = [
     rounds: count,
     bytesUp: count,
     bytesDown: count,
+    /** Swaps of this run whose end it never learnt, where there are any: the other side may have moved by them alone. */
+    lostDoubts: v.optional(count),
     checkpoint: v.optional(text),
   }),
   v.object({

@@ -478,6 +478,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
       rounds: view.round,
       bytesUp: network.traffic.up,
       bytesDown: network.traffic.down,
+      ...(view.lostDoubts > 0 && { lostDoubts: view.lostDoubts }),
     })
     queue.end()
     stopped.resolve()

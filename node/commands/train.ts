@@ -268,13 +268,19 @@ async function swarmOn({ args, options, signal }: Context, host: Host, run: Run,
   try {
     for await (const report of swarm.reports) {
       screen.show(report.ev === 'stopped' ? { ...report, checkpoint: run.checkpointPath } : report)
-      if (report.ev === 'stopped') screen.show(phaseReport('stopped'))
+      if (report.ev !== 'stopped') continue
+      screen.show(phaseReport('stopped'))
+      if (report.lostDoubts) screen.note(lostText(report.lostDoubts))
     }
   } finally {
     clearTimeout(timer)
     ears.close()
     signal.removeEventListener('abort', onSignal)
   }
+}
+
+function lostText(count: number): string {
+  return `${count} ${count === 1 ? 'swap' : 'swaps'} ended in doubt: the other side may have moved by it, and this one did not`
 }
 
 /** What another program may ask of a run, one word a line on its stdin: pause, resume, finish, leave. */

@@ -436,6 +436,21 @@ function tendDoubt(swaps: Swaps, links: Links, held: Doubt, now: number): Step {
   return { effects: [{ type: 'send', to: peer, message: { type: 'ask', nonce } }], endings: [] }
 }
 
+/** Who leaves has no time for long pauses. */
+export function askNow({ doubts }: Swaps, now: number): void {
+  for (const doubt of doubts.values()) doubt.askAt = Math.min(doubt.askAt, now)
+}
+
+/** Who leaves will ask no more: what is in doubt, or said READY and heard nothing yet, is dropped and counted. */
+export function loseDoubts(swaps: Swaps): PeerEffect[] {
+  const { current } = swaps
+  const effects = forgetDoubts(swaps)
+  if (current?.state !== 'ready') return effects
+  swaps.current = undefined
+  swaps.lostDoubts += 1
+  return [...effects, { type: 'release', nonce: current.nonce }]
+}
+
 /** After another state was taken over, no swap of the old one can be made good: they are dropped and counted. */
 export function forgetDoubts(swaps: Swaps): PeerEffect[] {
   const held = [...swaps.doubts.values()].filter(({ settling }) => !settling)

@@ -15,7 +15,15 @@ const reports: Report[] = [
   { ev: 'swap-failed', round: 1, with: 'p', reason: 'lost' },
   { ev: 'eval', round: 1, at: 'averaged', metrics: { accuracy: 0.9, loss: 0.3 }, examples: 100 },
   { ev: 'release', version: '1.2.0', cid: 'bafy' },
-  { ev: 'stopped', reason: 'budget', rounds: 1, bytesUp: 1, bytesDown: 1, checkpoint: 'c' },
+  {
+    ev: 'stopped',
+    reason: 'budget',
+    rounds: 1,
+    bytesUp: 1,
+    bytesDown: 1,
+    lostDoubts: 2,
+    checkpoint: 'c',
+  },
   { ev: 'failed', code: 5, message: 'no data', hint: 'add some' },
 ]
 

@@ -344,6 +344,56 @@ describe('a swap in doubt', () => {
     expect(bench.peer.view).toMatchObject({ inDoubt: 0, lostDoubts: 1 })
   })
 
+  test('is asked about once more by who leaves, and settled when the answer comes in time', () => {
+    const bench = accepter()
+    const nonce = inDoubt(bench)
+    bench.wait(60_000)
+    expect(only(bench.tell({ type: 'leave', reason: 'asked' }), 'stop')).toEqual([])
+    expect(sent(bench.wait(1), 'ask')).toMatchObject([{ to: 'a', nonce }])
+    bench.tell({ type: 'told', from: 'a', nonce, outcome: 'committed' })
+    const effects = bench.tell({ type: 'settled', nonce, distance: 1 })
+    expect(only(effects, 'stop')).toHaveLength(1)
+    expect(bench.peer.view).toMatchObject({ lostDoubts: 0, inDoubt: 0, swaps: 1 })
+  })
+
+  test('is dropped and counted when its peer leaves and hears nothing in 3 s', () => {
+    const bench = accepter()
+    const nonce = inDoubt(bench)
+    bench.tell({ type: 'leave', reason: 'asked' })
+    expect(only(bench.wait(2900), 'stop')).toEqual([])
+    const effects = bench.wait(200)
+    expect(only(effects, 'release')).toEqual([{ type: 'release', nonce }])
+    expect(only(effects, 'stop')).toHaveLength(1)
+    expect(bench.peer.view).toMatchObject({ lostDoubts: 1, inDoubt: 0 })
+  })
+
+  test('so is one whose READY is said and whose stream is still open', () => {
+    const bench = accepter()
+    ready(bench)
+    bench.tell({ type: 'leave', reason: 'asked' })
+    expect(only(bench.wait(3100), 'stop')).toHaveLength(1)
+    expect(bench.peer.view.lostDoubts).toBe(1)
+  })
+
+  test('an offer that nobody accepted, and a swap that only begins, are no doubt when their peer leaves', () => {
+    for (const begin of [offering, exchanging]) {
+      const bench = trainingPeer()
+      begin(bench)
+      bench.tell({ type: 'leave', reason: 'asked' })
+      expect(only(bench.wait(3100), 'stop')).toHaveLength(1)
+      expect(bench.peer.view.lostDoubts).toBe(0)
+    }
+  })
+
+  test('is counted when its peer has done its rounds and stops by itself', () => {
+    const bench = accepter()
+    inDoubt(bench)
+    bench.tell({ type: 'finish' })
+    bench.tell({ type: 'unlinked', peer: 'a' })
+    expect(only(bench.endRound(), 'stop')).toHaveLength(1)
+    expect(bench.peer.view.lostDoubts).toBe(1)
+  })
+
   test('keeps its two copies whatever else comes under its nonce', () => {
     const bench = accepter()
     const nonce = inDoubt(bench)
