@@ -202,7 +202,7 @@ export async function readCard(bytes: Uint8Array, now: number): Promise<Card | R
     return rejection('expired', `card of ${card.peer} expired ${now - card.expiresAt} ms ago`)
   if (card.expiresAt > now + CARD_LIFETIME_MAX_MS + CARD_SKEW_MS) {
     return rejection(
-      'malformed',
+      'wrong-dates',
       `card of ${card.peer} claims ${card.expiresAt - now} ms, more than allowed`,
     )
   }

@@ -3,7 +3,7 @@ import { toString } from 'uint8arrays'
 import { aggregators } from './aggregate/table.ts'
 import type { CodecName } from './codec/codec.ts'
 import { codecs } from './codec/table.ts'
-import { Fault } from './errors.ts'
+import { Fault, type Rejection } from './errors.ts'
 import { type Listing, readListing } from './listing.ts'
 import type { Manifest } from './manifest.ts'
 import {
@@ -376,9 +376,9 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
   async function judge(_from: PeerId, bytes: Uint8Array): Promise<'accept' | 'ignore' | 'reject'> {
     const card = await readCard(bytes, clock.date())
     if (!isRejection(card)) return isNews(card) ? 'accept' : 'ignore'
-    if (card.type === 'expired') return 'ignore'
+    if (isMisdated(card)) return 'ignore'
     const listing = await readListing(bytes, clock.date())
-    if (isRejection(listing)) return listing.type === 'expired' ? 'ignore' : 'reject'
+    if (isRejection(listing)) return isMisdated(listing) ? 'ignore' : 'reject'
     return isRelease(listing) ? 'accept' : 'ignore'
   }
 
@@ -489,6 +489,11 @@ function resumedFrom(ready: Ready, { adopt = false }: SwarmOptions): PeerOptions
   if (!ready.resumed) return undefined
   const { steps, rounds, outcomes } = ready
   return { steps, rounds, outcomes, adopt: typeof adopt === 'function' ? adopt(ready) : adopt }
+}
+
+/** Clocks differ: who passed it on may have judged it well by its own. */
+function isMisdated({ type }: Rejection): boolean {
+  return type === 'expired' || type === 'wrong-dates'
 }
 
 /** Addresses a card has room for. */
