@@ -83,7 +83,7 @@ export const train: CommandSpec = {
     const { options, print } = context
     const data = await existing(String(options.data))
     // The thread loads its libraries while we load ours and start the network.
-    const worker = await openWorker()
+    const worker = await openWorker((event) => screen.show(phaseReport('preparing', event)))
     const { createLive } = await import('../live.ts')
     const live = await createLive(print)
     const screen: Screen = {
@@ -354,8 +354,10 @@ interface OpenWorker {
 
 type Device = Extract<WorkerEvent, { type: 'device' }>
 
-/** The worker's thread, and who listens to it: `device` and `ready` are for us, the rest for the swarm. */
-async function openWorker(): Promise<OpenWorker> {
+/** The worker's thread, and who listens to it: what comes up to `ready` is for us, the rest for the swarm. */
+async function openWorker(
+  onPreparing: (event: Extract<WorkerEvent, { type: 'preparing' }>) => void,
+): Promise<OpenWorker> {
   const { openLearner } = await import('../learner.ts')
   const device = Promise.withResolvers<Device>()
   const ready = Promise.withResolvers<Ready>()
@@ -370,6 +372,7 @@ async function openWorker(): Promise<OpenWorker> {
   const early: WorkerEvent[] = []
   const { begin, send, ended, close } = openLearner((event) => {
     if (event.type === 'device') return device.resolve(event)
+    if (event.type === 'preparing') return onPreparing(event)
     if (event.type === 'ready') return ready.resolve(event)
     if (event.type === 'failed') reject(new Fault(event.detail))
     if (listener) listener(event)

@@ -50,6 +50,10 @@ test.each([
 test('every phase has a sentence of its own', () => {
   const sentences = Object.values(phaseSentences)
   expect(new Set(sentences).size).toBe(sentences.length)
-  expect(sentences).toHaveLength(12)
+  expect(sentences).toHaveLength(13)
   expect(phaseReport('paused')).toEqual({ ev: 'phase', phase: 'paused', text: 'Paused' })
+  expect(phaseReport('preparing', { done: 1250, total: 60_000 })).toEqual({
+    ...{ ev: 'phase', phase: 'preparing' },
+    text: 'Preparing the data: 1,250 of 60,000 examples',
+  })
 })
