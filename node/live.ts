@@ -1,5 +1,5 @@
 import { plain } from '../protocol/ports/plain.ts'
-import { phaseSentences, type Report } from '../protocol/report.ts'
+import { type Phase, phaseSentences, type Report } from '../protocol/report.ts'
 import { type Print, sizeText } from './print.ts'
 
 /**
@@ -22,6 +22,8 @@ const PEERS_SHOWN = 8
 
 interface State {
   phase: string
+  /** Its name: a phase that only says how far it is makes no line of its own in a log. */
+  phaseName: Phase
   round: number
   loss: number | undefined
   trained: number | undefined
@@ -42,6 +44,7 @@ export async function createLive(
   const logUpdate = print.live ? (await import('log-update')).default : undefined
   const state: State = {
     phase: phaseSentences['checking-device'],
+    phaseName: 'checking-device',
     round: 0,
     loss: undefined,
     trained: undefined,
@@ -57,7 +60,7 @@ export async function createLive(
   let saidAt = Number.NEGATIVE_INFINITY
   // Until the peer has joined, notes say what happens, one below the other.
   let isDrawing = false
-  let phaseSaid = ''
+  let phaseSaid: Phase | undefined
   const every = print.live ? DRAW_EVERY_MS : LINE_EVERY_MS
   return {
     take(report) {
@@ -65,10 +68,10 @@ export async function createLive(
       isDrawing ||= report.ev === 'joined'
       if (print.quiet || print.json) return
       if (!isDrawing) return report.ev === 'phase' ? print.note(`${report.text} ...`) : undefined
-      const isNews = !print.live && state.phase !== phaseSaid
+      const isNews = !print.live && state.phaseName !== phaseSaid
       if (!isNews && now() - saidAt < every) return
       saidAt = now()
-      phaseSaid = state.phase
+      phaseSaid = state.phaseName
       if (logUpdate) logUpdate(blockOf(state, now()))
       else print.note(lineOf(state))
     },
@@ -88,6 +91,7 @@ function fold(state: State, report: Report, now: number): void {
   switch (report.ev) {
     case 'phase':
       state.phase = report.text
+      state.phaseName = report.phase
       return
     case 'round':
       state.round = report.round

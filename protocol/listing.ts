@@ -4,6 +4,7 @@ import { CID } from 'multiformats/cid'
 import * as v from 'valibot'
 import { ENVELOPE_OVERHEAD, open, seal } from './envelope.ts'
 import { Fault, type Rejection } from './errors.ts'
+import { MESSAGE_LIMIT } from './message.ts'
 
 /**
  * A listing: one line of the registry, in which an owner points to the newest version of a model.
@@ -43,7 +44,7 @@ export type ListingDraft = Omit<Listing, 'owner' | 'issuedAt' | 'expiresAt'> &
 export const LISTING_DOMAIN = 'mlstore/listing/1'
 /** A listing lasts 90 days at most; its owner, or anyone who holds it, puts it again. */
 export const LISTING_LIFE_MS = 90 * 24 * 3_600_000
-/** A registry's page must hold several even over a relay, which carries 128 KiB in all. */
+/** Read up to this: a registry's page must hold several even over a relay, which carries 128 KiB in all. */
 export const LISTING_BYTES_LIMIT = 8 * 1024
 /** Clocks differ: a listing may seem issued this far in the future. */
 const CLOCK_SKEW_MS = 24 * 3_600_000
@@ -79,8 +80,8 @@ const schema = v.object({
 })
 
 /**
- * The signed bytes of a listing, at most LISTING_BYTES_LIMIT. Tags and labels serve the search: the ones that do not
- * fit are left out. Throws Fault `wrong-listing` when the draft is not one that readListing() would take.
+ * The signed bytes of a listing, at most MESSAGE_LIMIT: a release is announced on its swarm's topic by its listing, and
+ * who trains hears of it nowhere else. Tags and labels serve the search: the ones that do not fit are left out. Throws Fault `wrong-listing` when the draft is not one that readListing() would take.
  */
 export async function signListing(
   draft: ListingDraft,
@@ -96,7 +97,7 @@ export async function signListing(
     issuedAt: draft.issuedAt ?? now,
     expiresAt: draft.expiresAt ?? now + LISTING_LIFE_MS,
   }
-  const payload = fitting(line, labels.slice(0, LABELS_LIMIT))
+  const payload = dagCbor.encode(fitting(line, labels.slice(0, LABELS_LIMIT)))
   const signed = await seal(LISTING_DOMAIN, payload, key)
   const listing = await readListing(signed, now)
   if (isListing(listing)) return signed
@@ -144,12 +145,26 @@ function wrongDates({ name, issuedAt, expiresAt }: Listing, now: number): Reject
   }
 }
 
-/** The encoded payload with as many of the labels as fit the limit. */
-function fitting(line: object, labels: string[]): Uint8Array {
-  const payload = dagCbor.encode({ ...line, labels })
-  if (payload.length + ENVELOPE_OVERHEAD <= LISTING_BYTES_LIMIT || labels.length === 0)
-    return payload
-  return fitting(line, labels.slice(0, Math.floor(labels.length / 2)))
+/** The payload with as many of the tags, and then of the labels, as can be announced. */
+function fitting<L extends { tags: string[] }>(
+  line: L,
+  labels: string[],
+): L & { labels: string[] } {
+  const fits = (value: object) => dagCbor.encode(value).length + ENVELOPE_OVERHEAD <= MESSAGE_LIMIT
+  const tags = mostOf(line.tags, (some) => fits({ ...line, tags: some, labels: [] }))
+  const tagged = { ...line, tags }
+  return { ...tagged, labels: mostOf(labels, (some) => fits({ ...tagged, labels: some })) }
+}
+
+/** The longest beginning of a list that fits, if any does. */
+function mostOf(list: string[], fits: (some: string[]) => boolean): string[] {
+  let [least, most] = [0, list.length]
+  while (least < most) {
+    const middle = Math.ceil((least + most) / 2)
+    if (fits(list.slice(0, middle))) least = middle
+    else most = middle - 1
+  }
+  return list.slice(0, least)
 }
 
 function decode(payload: Uint8Array): unknown {

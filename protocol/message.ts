@@ -16,8 +16,11 @@ export const MESSAGE_LIMIT = 4096
 /** Addresses a card may carry, and the length of each. */
 const ADDRESS_LIMIT = 12
 const ADDRESS_LENGTH = 512
-/** A card without renewal is believed this long, milliseconds. */
+/** A card without renewal is believed this long, milliseconds, and longer in swarms where cards are rarer. */
 export const CARD_LIFETIME_MS = 10 * 60_000
+export const CARD_LIFETIME_MAX_MS = 50 * 60_000
+/** Clocks of two peers differ by so much at most. */
+const CARD_SKEW_MS = 10 * 60_000
 
 export type PeerId = string
 export type Nonce = string
@@ -197,9 +200,9 @@ export async function readCard(bytes: Uint8Array, now: number): Promise<Card | R
   }
   if (card.expiresAt <= now)
     return rejection('expired', `card of ${card.peer} expired ${now - card.expiresAt} ms ago`)
-  if (card.expiresAt > now + 2 * CARD_LIFETIME_MS) {
+  if (card.expiresAt > now + CARD_LIFETIME_MAX_MS + CARD_SKEW_MS) {
     return rejection(
-      'malformed',
+      'wrong-dates',
       `card of ${card.peer} claims ${card.expiresAt - now} ms, more than allowed`,
     )
   }

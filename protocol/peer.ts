@@ -113,7 +113,7 @@ function react(state: State, event: PeerEvent, now: number): PeerEffect[] {
     case 'joined':
       return joined(state, now)
     case 'card':
-      return heard(state, event.card, now)
+      return heard(state, event, now)
     case 'linked':
       linked(state.links, event.peer, event.path, now)
       return []

@@ -9,6 +9,7 @@ import * as v from 'valibot'
 export const phaseSentences = {
   'checking-device': 'Checking what this device can do',
   fetching: 'Fetching the model',
+  preparing: 'Preparing the data',
   connecting: 'Looking for peers',
   training: 'Training with the swarm',
   'training-alone': 'Training alone; nobody else is here yet',
@@ -91,6 +92,8 @@ const reports = [
     rounds: count,
     bytesUp: count,
     bytesDown: count,
+    /** Swaps of this run whose end it never learnt, where there are any: the other side may have moved by them alone. */
+    lostDoubts: v.optional(count),
     checkpoint: v.optional(text),
   }),
   v.object({
@@ -106,7 +109,10 @@ const reports = [
 export const reportSchema = v.variant('ev', [...reports])
 export type Report = v.InferOutput<typeof reportSchema>
 
-/** A phase as a report, with its sentence. */
-export function phaseReport(phase: Phase): Report {
-  return { ev: 'phase', phase, text: phaseSentences[phase] }
+/** A phase as a report, with its sentence, and how far it is where somebody knows. */
+export function phaseReport(phase: Phase, far?: { done: number; total: number }): Report {
+  const sentence = phaseSentences[phase]
+  if (far === undefined) return { ev: 'phase', phase, text: sentence }
+  const [done, total] = [far.done, far.total].map((count) => count.toLocaleString('en'))
+  return { ev: 'phase', phase, text: `${sentence}: ${done} of ${total} examples` }
 }

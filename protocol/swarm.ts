@@ -3,11 +3,10 @@ import { toString } from 'uint8arrays'
 import { aggregators } from './aggregate/table.ts'
 import type { CodecName } from './codec/codec.ts'
 import { codecs } from './codec/table.ts'
-import { Fault } from './errors.ts'
+import { Fault, type Rejection } from './errors.ts'
 import { type Listing, readListing } from './listing.ts'
 import type { Manifest } from './manifest.ts'
 import {
-  CARD_LIFETIME_MS,
   type Card,
   isRejection,
   type Message,
@@ -18,7 +17,6 @@ import {
 } from './message.ts'
 import { sizeOf } from './params.ts'
 import {
-  type CardState,
   createPeer,
   type PeerEffect,
   type PeerEvent,
@@ -121,8 +119,6 @@ const INTRODUCE_MS = 2000
 const INTRODUCE_LATER_MS = 60_000
 /** Evaluations may take this share of the time; more is skipped. */
 const EVALUATION_SHARE = 0.1
-/** A bootstrap forgets a card after this (registries keep at most ten minutes). */
-const CARD_MS = CARD_LIFETIME_MS
 /** The learner's answer to a stop, its checkpoint written. */
 const STOP_MS = 30_000
 
@@ -250,7 +246,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
       case 'hang-up':
         return network.hangUp(effect.peer)
       case 'publish':
-        void publish(effect.card)
+        void publish(effect)
         return
       case 'timer':
         callOff()
@@ -380,9 +376,9 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
   async function judge(_from: PeerId, bytes: Uint8Array): Promise<'accept' | 'ignore' | 'reject'> {
     const card = await readCard(bytes, clock.date())
     if (!isRejection(card)) return isNews(card) ? 'accept' : 'ignore'
-    if (card.type === 'expired') return 'ignore'
+    if (isMisdated(card)) return 'ignore'
     const listing = await readListing(bytes, clock.date())
-    if (isRejection(listing)) return listing.type === 'expired' ? 'ignore' : 'reject'
+    if (isRejection(listing)) return isMisdated(listing) ? 'ignore' : 'reject'
     return isRelease(listing) ? 'accept' : 'ignore'
   }
 
@@ -413,11 +409,14 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     if (card.peer === self || !isNews(card)) return
     keep(sequences, card.peer, card.sequence)
     keep(addresses, card.peer, card.addresses)
-    dispatch({ type: 'card', card })
+    dispatch({ type: 'card', card, livesMs: card.expiresAt - clock.date() })
     network.admit(card.peer)
   }
 
-  async function publish(state: CardState): Promise<void> {
+  async function publish({
+    card: state,
+    livesMs,
+  }: Extract<PeerEffect, { type: 'publish' }>): Promise<void> {
     // Above what this peer said before the run, in another role.
     sequence = Math.max(sequence + 1, Math.round(clock.date()))
     const card: Card = {
@@ -431,7 +430,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
         ADDRESSES_SAID,
       ),
       sequence,
-      expiresAt: Math.round(clock.date()) + CARD_MS,
+      expiresAt: Math.round(clock.date() + livesMs),
     }
     const bytes = await signCard(card, options.key)
     await Promise.all([
@@ -479,6 +478,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
       rounds: view.round,
       bytesUp: network.traffic.up,
       bytesDown: network.traffic.down,
+      ...(view.lostDoubts > 0 && { lostDoubts: view.lostDoubts }),
     })
     queue.end()
     stopped.resolve()
@@ -489,6 +489,11 @@ function resumedFrom(ready: Ready, { adopt = false }: SwarmOptions): PeerOptions
   if (!ready.resumed) return undefined
   const { steps, rounds, outcomes } = ready
   return { steps, rounds, outcomes, adopt: typeof adopt === 'function' ? adopt(ready) : adopt }
+}
+
+/** Clocks differ: who passed it on may have judged it well by its own. */
+function isMisdated({ type }: Rejection): boolean {
+  return type === 'expired' || type === 'wrong-dates'
 }
 
 /** Addresses a card has room for. */

@@ -122,9 +122,7 @@ function nextVersion(parent: string, asked: string | undefined): string {
 
 /** Tells the swarm at once; whoever misses it learns of it from a registry. */
 async function gossip(host: Host, genesis: string, signed: Uint8Array): Promise<void> {
-  const { MESSAGE_LIMIT } = await import('../../protocol/message.ts')
   const { topicOf } = await import('../../protocol/ports/network.ts')
-  if (signed.length > MESSAGE_LIMIT) return
   const { pubsub } = host.libp2p.services
   pubsub.subscribe(topicOf(genesis))
   await pubsub.publish(topicOf(genesis), signed).catch(() => undefined)

@@ -83,7 +83,7 @@ export const train: CommandSpec = {
     const { options, print } = context
     const data = await existing(String(options.data))
     // The thread loads its libraries while we load ours and start the network.
-    const worker = await openWorker()
+    const worker = await openWorker((event) => screen.show(phaseReport('preparing', event)))
     const { createLive } = await import('../live.ts')
     const live = await createLive(print)
     const screen: Screen = {
@@ -268,13 +268,19 @@ async function swarmOn({ args, options, signal }: Context, host: Host, run: Run,
   try {
     for await (const report of swarm.reports) {
       screen.show(report.ev === 'stopped' ? { ...report, checkpoint: run.checkpointPath } : report)
-      if (report.ev === 'stopped') screen.show(phaseReport('stopped'))
+      if (report.ev !== 'stopped') continue
+      screen.show(phaseReport('stopped'))
+      if (report.lostDoubts) screen.note(lostText(report.lostDoubts))
     }
   } finally {
     clearTimeout(timer)
     ears.close()
     signal.removeEventListener('abort', onSignal)
   }
+}
+
+function lostText(count: number): string {
+  return `${count} ${count === 1 ? 'swap' : 'swaps'} ended in doubt: the other side may have moved by it, and this one did not`
 }
 
 /** What another program may ask of a run, one word a line on its stdin: pause, resume, finish, leave. */
@@ -348,8 +354,10 @@ interface OpenWorker {
 
 type Device = Extract<WorkerEvent, { type: 'device' }>
 
-/** The worker's thread, and who listens to it: `device` and `ready` are for us, the rest for the swarm. */
-async function openWorker(): Promise<OpenWorker> {
+/** The worker's thread, and who listens to it: what comes up to `ready` is for us, the rest for the swarm. */
+async function openWorker(
+  onPreparing: (event: Extract<WorkerEvent, { type: 'preparing' }>) => void,
+): Promise<OpenWorker> {
   const { openLearner } = await import('../learner.ts')
   const device = Promise.withResolvers<Device>()
   const ready = Promise.withResolvers<Ready>()
@@ -364,6 +372,7 @@ async function openWorker(): Promise<OpenWorker> {
   const early: WorkerEvent[] = []
   const { begin, send, ended, close } = openLearner((event) => {
     if (event.type === 'device') return device.resolve(event)
+    if (event.type === 'preparing') return onPreparing(event)
     if (event.type === 'ready') return ready.resolve(event)
     if (event.type === 'failed') reject(new Fault(event.detail))
     if (listener) listener(event)

@@ -1,31 +1,33 @@
 import { CARD_LIFETIME_MS, type Card } from '../message.ts'
 import { type Phase, phaseReport } from '../report.ts'
-import type { CardState, PeerEffect } from './events.ts'
+import type { CardState, PeerEffect, PeerEvent } from './events.ts'
+import { cardEveryMs, cardLifetimeMs } from './lifetime.ts'
 import { hear, live } from './links.ts'
 import { maySwap, type State } from './state.ts'
 
 /** What a Peer says of itself, to the swarm in its card and to its host in reports, and what it hears of others. */
 
-/** Cards: at least this far apart for each peer of the swarm, and never closer than a minute but for news. */
-const CARD_EVERY_MS = 60_000
-const CARD_PER_PEER_MS = 1000
 /** Serving others is measured over this window. */
 const LOAD_WINDOW_MS = 60_000
 
-export function heard(state: State, card: Card, now: number): PeerEffect[] {
+export function heard(
+  state: State,
+  { card, livesMs = CARD_LIFETIME_MS }: Extract<PeerEvent, { type: 'card' }>,
+  now: number,
+): PeerEffect[] {
   if (card.peer === state.options.self) return []
-  const isNew = hear(state.links, card, now, CARD_LIFETIME_MS)
+  const isNew = hear(state.links, card, now, livesMs)
   if (isNew) state.tendAt = now
   return []
 }
 
 export function publish(state: State, now: number): PeerEffect {
   const size = state.links.known.size + 1
-  const every = Math.max(CARD_EVERY_MS, CARD_PER_PEER_MS * size)
-  state.cardAt = now + every * (0.75 + 0.5 * state.options.random())
+  state.cardAt = now + cardEveryMs(size) * (0.75 + 0.5 * state.options.random())
   const { stage } = state.view
   const phase = stage === 'stopped' ? 'leaving' : stage
-  return { type: 'publish', card: cardState(state, phase, loadOf(state, now)) }
+  const card = cardState(state, phase, loadOf(state, now))
+  return { type: 'publish', card, livesMs: cardLifetimeMs(size) }
 }
 
 export function cardState({ view }: State, phase: Card['phase'], load: number): CardState {

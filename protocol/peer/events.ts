@@ -9,7 +9,8 @@ import type { Path, Report } from '../report.ts'
 export type PeerEvent =
   /** The network is up and subscribed; sent once, first. */
   | { type: 'joined' }
-  | { type: 'card'; card: Card }
+  /** `livesMs` is what is left of its life, CARD_LIFETIME_MS where nobody says. */
+  | { type: 'card'; card: Card; livesMs?: number }
   /** A direct connection to a peer of this swarm opened or closed; `reachable` counts bootstraps and the like. */
   | { type: 'linked'; peer: PeerId; path: Path }
   | { type: 'unlinked'; peer: PeerId }
@@ -67,8 +68,8 @@ export type PeerEffect =
   /** Open a direct connection, or let one go. */
   | { type: 'dial'; peer: PeerId }
   | { type: 'hang-up'; peer: PeerId }
-  /** Sign and gossip our card. */
-  | { type: 'publish'; card: CardState }
+  /** Sign and gossip our card, which expires in `livesMs`. */
+  | { type: 'publish'; card: CardState; livesMs: number }
   /** Send `tick` at this time; a later timer effect replaces an earlier one. */
   | { type: 'timer'; at: number }
   | { type: 'report'; report: Report }

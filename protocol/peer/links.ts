@@ -1,3 +1,4 @@
+import type { CodecName } from '../codec/codec.ts'
 import { invariant } from '../errors.ts'
 import type { Card, PeerId } from '../message.ts'
 import { pick, type Random } from '../random.ts'
@@ -27,6 +28,10 @@ export interface Neighbour {
   saidAt: number
   metAt: number
   load: number
+  /** What its card says it reads; empty where nobody has said. */
+  codecs: readonly string[]
+  /** It answered that it cannot read ours. */
+  refusedCodec: boolean
   /** How we reach it directly; undefined while we do not. */
   path: Path | undefined
   expiresInMs: number
@@ -40,6 +45,8 @@ export interface Neighbour {
   failures: number
 }
 
+/** DESIGN.md section 4: every peer reads it. */
+const READ_BY_ALL: CodecName = 'int8'
 /** Direct connections that we open ourselves. */
 export const LINK_TARGET = 8
 /** One link is exchanged for another each so many swaps, if there are others. */
@@ -75,6 +82,7 @@ export function hear(links: Links, card: Card, now: number, lifetimeMs: number):
   neighbour.phase = card.phase
   learnSteps(neighbour, card.steps, now)
   neighbour.load = card.load
+  neighbour.codecs = card.codecs
   neighbour.heardAt = now
   neighbour.expiresInMs = lifetimeMs
   links.known.set(card.peer, neighbour)
@@ -117,6 +125,19 @@ export function toldSteps(links: Links, peer: PeerId, steps: number, now: number
   if (neighbour.phase !== 'joining' || steps === 0) return
   neighbour.phase = 'training'
   links.near = undefined
+}
+
+/** It said `unknown-codec`: whatever its card says, it is offered another from now on. */
+export function refuseCodec(links: Links, peer: PeerId): void {
+  const neighbour = links.known.get(peer)
+  if (neighbour) neighbour.refusedCodec = true
+}
+
+/** The codec for a copy that these peers read: ours, or the one that everybody reads. */
+export function codecFor(neighbours: readonly Neighbour[], ours: CodecName): CodecName {
+  const readsOurs = ({ codecs, refusedCodec }: Neighbour) =>
+    !refusedCodec && (codecs.length === 0 || codecs.includes(ours))
+  return neighbours.every(readsOurs) ? ours : READ_BY_ALL
 }
 
 function learnSteps(neighbour: Neighbour, steps: number, now: number): void {
@@ -278,6 +299,8 @@ function stranger(peer: PeerId, now: number): Neighbour {
     saidAt: now,
     metAt: Number.NEGATIVE_INFINITY,
     load: 0,
+    codecs: [],
+    refusedCodec: false,
     path: undefined,
     expiresInMs: 120_000,
     heardAt: now,

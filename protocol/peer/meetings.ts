@@ -4,6 +4,7 @@ import { countServed } from './cards.ts'
 import { usualMs } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
 import { pullFailed } from './joining.ts'
+import { refuseCodec } from './links.ts'
 import { copyFailed, copyReceived, served, servePull, startRound } from './pulls.ts'
 import { maySwap, type State } from './state.ts'
 import { answer, type Ending, knows, offer, progress, type Step } from './swaps.ts'
@@ -181,6 +182,7 @@ export function refused(
   event: Extract<PeerEvent, { type: 'declined' }>,
   now: number,
 ): PeerEffect[] {
+  if (event.reason === 'unknown-codec') refuseCodec(state.links, event.from)
   if (state.joining?.pull?.nonce === event.nonce) return pullFailed(state, now)
   const { random } = state.options
   if (state.pulls.round?.asked.has(event.nonce)) {

@@ -4,7 +4,7 @@ import type { Random } from '../random.ts'
 import { shuffle } from '../random.ts'
 import { allowanceMs, newPace, type Pace, remember } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
-import { backOff, type Links, live, type Neighbour } from './links.ts'
+import { backOff, codecFor, type Links, live, type Neighbour } from './links.ts'
 
 /**
  * Reading other peers' params without giving ours: a newcomer's whole state from one donor, or the copies of k
@@ -71,15 +71,16 @@ export function startRound(
   const near = live(links).filter(({ notBefore }) => notBefore <= now)
   const chosen = shuffle(options.random, near).slice(0, options.from)
   if (chosen.length === 0) return []
+  // They settle together, so one codec is for all.
+  const codec = codecFor(chosen, options.codec)
   const asked = new Map<Nonce, PulledCopy>()
   const effects: PeerEffect[] = chosen.map(({ peer }) => {
     const nonce = options.freshNonce()
     asked.set(nonce, { with: peer, received: false, bytes: 0 })
-    const message = { type: 'pull', nonce, what: 'copy', codec: options.codec } as const
+    const message = { type: 'pull', nonce, what: 'copy', codec } as const
     return { type: 'send', to: peer, message }
   })
   const deadline = now + allowanceMs(pulls.pace, options.copyBytes)
-  const { codec } = options
   pulls.round = {
     nonce: options.freshNonce(),
     codec,

@@ -1,8 +1,10 @@
+import { CARD_LIFETIME_MS } from '../message.ts'
 import { cardState, publish, sayPhase } from './cards.ts'
 import type { PeerEffect } from './events.ts'
 import { live, meanSteps } from './links.ts'
 import { isMeeting, meet, SETTLE_PACE_MS } from './meetings.ts'
 import { maySwap, type State } from './state.ts'
+import { askNow, loseDoubts } from './swaps.ts'
 
 /** The end of a run: gossip-only swaps until the peers agree, and leaving at any time. */
 
@@ -11,7 +13,7 @@ const SETTLE_LIMIT_MS = 60_000
 const SETTLE_SWAPS = 8
 /** When our gossip-only swaps are done we answer the others, at most this long. */
 const LINGER_MS = 20_000
-/** A leaving peer finishes the swap in flight within this. */
+/** A leaving peer finishes the swap in flight, and learns of those in doubt, within this. */
 const LEAVE_MS = 3000
 
 export function startSettling(state: State, now: number): PeerEffect[] {
@@ -78,21 +80,28 @@ function finish(state: State): PeerEffect[] {
 
 export function leave(state: State, reason: string, now: number): PeerEffect[] {
   state.leaving ??= { reason, until: now + LEAVE_MS }
+  askNow(state.swaps, now)
   state.view.stage = 'leaving'
   return sayPhase(state)
 }
 
-/** The swap in flight is finished, not the round. */
+/** The swap in flight is finished, and who knows how one in doubt ended is heard; the round is not. */
 export function depart(state: State, now: number): PeerEffect[] {
   const { reason, until } = state.leaving!
-  if (state.swaps.current && now < until) return []
+  const { current, doubts } = state.swaps
+  if ((current || doubts.size > 0) && now < until) return []
   return stop(state, reason)
 }
 
 function stop(state: State, reason: string): PeerEffect[] {
-  state.view.stage = 'stopped'
+  const { swaps, view } = state
+  const lost = loseDoubts(swaps)
+  view.stage = 'stopped'
+  view.inDoubt = swaps.doubts.size
+  view.lostDoubts = swaps.lostDoubts
   return [
-    { type: 'publish', card: cardState(state, 'leaving', 0) },
+    ...lost,
+    { type: 'publish', card: cardState(state, 'leaving', 0), livesMs: CARD_LIFETIME_MS },
     { type: 'stop', reason },
   ]
 }

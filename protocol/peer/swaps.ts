@@ -4,7 +4,7 @@ import type { BusyReason, Digest, MessageOf, Nonce, Outcome, PeerId } from '../m
 import type { Random } from '../random.ts'
 import { allowanceMs, newPace, type Pace, remember } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
-import { backOff, choose, type Links, met, succeeded, toldSteps } from './links.ts'
+import { backOff, choose, codecFor, type Links, met, succeeded, toldSteps } from './links.ts'
 
 /**
  * One swap at a time, and the few that are in doubt.
@@ -34,12 +34,12 @@ export interface Swaps {
 interface SwapBase {
   with: PeerId
   nonce: Nonce
+  /** How both copies are encoded: as the offer says. */
+  codec: CodecName
   startedAt: number
   deadline: number
 }
 interface Exchange extends SwapBase {
-  /** How both copies are encoded: as the offer said. */
-  codec: CodecName
   given: Digest | undefined
   received: Digest | undefined
   bytesUp: number
@@ -116,12 +116,13 @@ export function offer(
   if (!neighbour) return undefined
   swaps.tried.add(neighbour.peer)
   const nonce = context.freshNonce()
+  const codec = codecFor([neighbour], context.codec)
   swaps.current = {
     state: 'offering',
     role: 'offerer',
-    ...begin(swaps, context, neighbour.peer, nonce, now),
+    ...begin(swaps, context, { with: neighbour.peer, nonce, codec }, now),
   }
-  const message = { type: 'offer', nonce, codec: context.codec, steps } as const
+  const message = { type: 'offer', nonce, codec, steps } as const
   return { effects: [{ type: 'send', to: neighbour.peer, message }], endings: [] }
 }
 
@@ -143,9 +144,8 @@ export function answer(
   swaps.current = {
     state: 'exchanging',
     role: 'accepter',
-    ...begin(swaps, context, from, nonce, now),
+    ...begin(swaps, context, { with: from, nonce, codec: event.codec }, now),
     ...nothingYet,
-    codec: event.codec,
   }
   return {
     effects: [
@@ -208,12 +208,11 @@ export function nextDeadline(swaps: Swaps): number {
 function begin(
   swaps: Swaps,
   context: SwapContext,
-  peer: PeerId,
-  nonce: Nonce,
+  named: Pick<SwapBase, 'with' | 'nonce' | 'codec'>,
   now: number,
 ): SwapBase {
   const deadline = now + allowanceMs(swaps.pace, context.copyBytes)
-  return { with: peer, nonce, startedAt: now, deadline }
+  return { ...named, startedAt: now, deadline }
 }
 
 /** A nonce is used once; a second swap or pull of that name could undo the first. */
@@ -262,8 +261,8 @@ function accepted(
   if (current?.state !== 'offering' || current.nonce !== nonce || current.with !== from)
     return close(nonce)
   swaps.budget -= 1
-  const { codec } = context
-  swaps.current = { ...current, state: 'exchanging', ready: undefined, ...nothingYet, codec }
+  const { codec } = current
+  swaps.current = { ...current, state: 'exchanging', ready: undefined, ...nothingYet }
   return { effects: [{ type: 'give', nonce, what: 'copy', codec }], endings: [] }
 }
 
@@ -435,6 +434,21 @@ function tendDoubt(swaps: Swaps, links: Links, held: Doubt, now: number): Step {
   const { with: peer, nonce } = held
   if (!links.known.get(peer)?.path) return { effects: [{ type: 'dial', peer }], endings: [] }
   return { effects: [{ type: 'send', to: peer, message: { type: 'ask', nonce } }], endings: [] }
+}
+
+/** Who leaves has no time for long pauses. */
+export function askNow({ doubts }: Swaps, now: number): void {
+  for (const doubt of doubts.values()) doubt.askAt = Math.min(doubt.askAt, now)
+}
+
+/** Who leaves will ask no more: what is in doubt, or said READY and heard nothing yet, is dropped and counted. */
+export function loseDoubts(swaps: Swaps): PeerEffect[] {
+  const { current } = swaps
+  const effects = forgetDoubts(swaps)
+  if (current?.state !== 'ready') return effects
+  swaps.current = undefined
+  swaps.lostDoubts += 1
+  return [...effects, { type: 'release', nonce: current.nonce }]
 }
 
 /** After another state was taken over, no swap of the old one can be made good: they are dropped and counted. */

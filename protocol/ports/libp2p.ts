@@ -18,6 +18,7 @@ import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import type { Datastore } from 'interface-datastore'
 import type { Libp2pOptions } from 'libp2p'
 import { Fault } from '../errors.ts'
+import { createStrikes, type Strikes } from './strikes.ts'
 
 /**
  * The one place where a libp2p node is configured, for the bootstrap, the Node peer and the page alike. A host brings
@@ -51,6 +52,8 @@ export interface Services extends Record<string, unknown> {
   identify: Identify
   identifyPush: IdentifyPush
   ping: Ping
+  /** Whose bytes were rejected; who is refused for it gets no connection. */
+  strikes: Strikes
   pubsub: GossipSub
   relay: CircuitRelayService
 }
@@ -81,6 +84,7 @@ const RELAY_RESERVATION_MS = 30 * 60 * SECOND_MS
 
 /** libp2p options for a node of ours: `createLibp2p(libp2pDefaults({...}))`, or Helia's withLibp2pLight(). */
 export function libp2pDefaults(options: NetworkOptions): Libp2pOptions<Services> {
+  const strikes = createStrikes()
   return {
     privateKey: options.privateKey,
     ...(options.datastore && { datastore: options.datastore }),
@@ -99,13 +103,14 @@ export function libp2pDefaults(options: NetworkOptions): Libp2pOptions<Services>
       pingInterval: PING_EVERY_MS,
       pingTimeout: { minTimeout: SILENCE_LIMIT_MS, maxTimeout: 2 * SILENCE_LIMIT_MS },
     },
-    connectionGater: gaterOf(options.dialLocal),
-    services: servicesOf(options) as Libp2pOptions<Services>['services'],
+    connectionGater: gaterOf(options.dialLocal, strikes),
+    services: servicesOf(options, strikes) as Libp2pOptions<Services>['services'],
   }
 }
 
-function servicesOf({ relay, gossip }: NetworkOptions) {
+function servicesOf({ relay, gossip }: NetworkOptions, strikes: Strikes) {
   return {
+    strikes: () => strikes,
     identify: identify(),
     // Tells connected peers when our protocols or addresses change; without it a handler added late is never found.
     identifyPush: identifyPush(),
@@ -172,12 +177,16 @@ const gossipLimits = {
   scoreParams: { IPColocationFactorWeight: 0 },
 }
 
-function gaterOf(dialLocal: NetworkOptions['dialLocal']) {
+function gaterOf(dialLocal: NetworkOptions['dialLocal'], strikes: Strikes) {
   const denies = (address: Multiaddr) => {
     if (typeof dialLocal === 'boolean' ? dialLocal : dialLocal()) return false
     return isPrivate(address)
   }
+  const refuses = (peer: PeerId) => strikes.isRefused(peer.toString())
   return {
+    denyDialPeer: refuses,
+    denyInboundEncryptedConnection: refuses,
+    denyOutboundEncryptedConnection: refuses,
     denyDialMultiaddr: denies,
     filterMultiaddrForPeer: (_peer: PeerId, address: Multiaddr) => !denies(address),
   }

@@ -70,9 +70,6 @@ const FIRST_MESSAGE_MS = 10_000
 export const DIAL_MS = 15_000
 /** Streams of one protocol and peer at once: a swap, a few questions, a pull. */
 const STREAMS_LIMIT = 16
-/** So many rejections, and a peer is left alone for STRUCK_MS. */
-const STRIKES = 3
-const STRUCK_MS = 30 * 60_000
 
 const verdicts = {
   accept: TopicValidatorResult.Accept,
@@ -125,7 +122,6 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
   const opening = new Map<Nonce, AbortController>()
   const admitted = new Set<PeerId>()
   const linkedPaths = new Map<PeerId, Path>()
-  const strikes = new Map<PeerId, { count: number; until: number }>()
   const traffic = { up: 0, down: 0 }
   const topic = topicOf(genesis)
 
@@ -153,6 +149,11 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
     }
     sessions.set(key, session)
     return session
+  }
+
+  /** How copies of its swap are encoded; nothing of a question is. */
+  function codecOf(message: MessageOf<'offer' | 'ask' | 'pull'>): CodecName {
+    return message.type === 'ask' ? options.codec : (message.codec as CodecName)
   }
 
   /** What a channel's events mean to its session. */
@@ -254,7 +255,7 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
     })
     const what =
       message.type === 'offer' ? 'copy' : message.type === 'pull' ? message.what : 'messages'
-    handler = handlerOf(sessionOf(message, to, channel, what, options.codec))
+    handler = handlerOf(sessionOf(message, to, channel, what, codecOf(message)))
     channel.send(message)
   }
 
@@ -266,15 +267,14 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
         void channel.close()
         return undefined
       }
-      if (isStruck(peer)) return refuse('busy')
+      if (isRefused(peer)) return refuse('busy')
       if (message.type !== 'ask') {
         if (sessions.has(message.nonce)) return refuse('busy')
         if (message.tensors !== tensorsDigest) return refuse('other-tensors')
         if (!Object.hasOwn(codecs, message.codec)) return refuse('unknown-codec')
       }
       const what = message.type === 'offer' ? 'copy' : 'messages'
-      const codec = message.type === 'ask' ? options.codec : (message.codec as CodecName)
-      const session = sessionOf(message, peer, channel, what, codec)
+      const session = sessionOf(message, peer, channel, what, codecOf(message))
       admit(peer)
       onEvent({ type: 'message', from: peer, message })
       return handlerOf(session)
@@ -298,7 +298,7 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
 
   function refreshLink(peer: PeerId): void {
     if (!admitted.has(peer)) return
-    const connection = isStruck(peer)
+    const connection = isRefused(peer)
       ? undefined
       : directConnectionTo(libp2p, peerIdFromString(peer))
     const path = connection && pathOf(connection)
@@ -309,14 +309,12 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
   }
 
   function strike(peer: PeerId): void {
-    const { count } = strikes.get(peer) ?? { count: 0 }
-    const until = count + 1 >= STRIKES ? performance.now() + STRUCK_MS : 0
-    strikes.set(peer, { count: count + 1, until })
-    if (until > 0) refreshLink(peer)
+    strikeOn(libp2p, peer)
+    if (isRefused(peer)) refreshLink(peer)
   }
 
-  function isStruck(peer: PeerId): boolean {
-    return (strikes.get(peer)?.until ?? 0) > performance.now()
+  function isRefused(peer: PeerId): boolean {
+    return libp2p.services.strikes.isRefused(peer)
   }
 
   const onConnection = ({ detail }: CustomEvent<Connection>) =>
@@ -345,8 +343,11 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
   pubsub.addEventListener('subscription-change', onSubscription as EventListener)
   pubsub.addEventListener('message', onAnnouncement as EventListener)
   pubsub.topicValidators.set(topic, async (source, message) => {
-    if (message.data.length > MESSAGE_LIMIT) return TopicValidatorResult.Reject
-    return verdicts[await options.judge(source.toString(), message.data)]
+    const from = source.toString()
+    const isLong = message.data.length > MESSAGE_LIMIT
+    const verdict = isLong ? 'reject' : await options.judge(from, message.data)
+    if (verdict === 'reject') strike(from)
+    return verdicts[verdict]
   })
   pubsub.subscribe(topic)
   for (const peer of pubsub.getSubscribers(topic)) admit(peer.toString())
@@ -418,6 +419,12 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
   }
 }
 
+/** Counts a rejection of a peer's bytes; hangs up on who is refused from now on, and the gater keeps it away. */
+function strikeOn(libp2p: Node, peer: PeerId): void {
+  if (!libp2p.services.strikes.add(peer)) return
+  void libp2p.hangUp(peerIdFromString(peer)).catch(() => {})
+}
+
 /** Others reach us through it. */
 function isOurRelay(libp2p: Pick<Node, 'getMultiaddrs'>, peer: string): boolean {
   return libp2p
@@ -442,7 +449,7 @@ async function switchboardOf(libp2p: Node): Promise<Map<string, Swarmer>> {
   switchboards.set(libp2p, board)
   const limits = { maxInboundStreams: STREAMS_LIMIT, maxOutboundStreams: STREAMS_LIMIT }
   const accept = (types: readonly string[]) => (stream: Stream, connection: Connection) => {
-    receive(board, types, stream, connection)
+    receive({ board, types, wronged: (peer) => strikeOn(libp2p, peer) }, stream, connection)
   }
   await libp2p.handle(SWAP_PROTOCOL, accept(['offer', 'ask']), limits)
   await libp2p.handle(PARAMS_PROTOCOL, accept(['pull']), limits)
@@ -450,8 +457,15 @@ async function switchboardOf(libp2p: Node): Promise<Map<string, Swarmer>> {
 }
 
 function receive(
-  board: Map<string, Swarmer>,
-  types: readonly string[],
+  {
+    board,
+    types,
+    wronged,
+  }: {
+    board: ReadonlyMap<string, Swarmer>
+    types: readonly string[]
+    wronged: (peer: PeerId) => void
+  },
   stream: Stream,
   connection: Connection,
 ): void {
@@ -464,6 +478,7 @@ function receive(
       isOpened = true
       clearTimeout(timer)
       if (!types.includes(message.type) || !('genesis' in message)) {
+        wronged(channel.remote)
         return channel.abort(`got ${message.type} first, expected ${types.join(' or ')}`)
       }
       const swarmer = board.get(message.genesis)
@@ -471,8 +486,11 @@ function receive(
       else refuseUnknown(channel, message.nonce)
     },
     data: (bytes) => handler?.data(bytes),
-    // Before its first message a stream belongs to no swarm, and its peer to nobody's list.
-    wronged: () => handler?.wronged(),
+    // What comes behind a refusal finds no room: that is late, not wrong.
+    wronged: () => {
+      if (handler) handler.wronged()
+      else if (!isOpened) wronged(channel.remote)
+    },
     end(reason) {
       clearTimeout(timer)
       handler?.end(reason)

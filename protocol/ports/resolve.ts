@@ -5,7 +5,7 @@
 import type { Libp2p } from '@libp2p/interface'
 import { Fault } from '../errors.ts'
 import type { Listing } from '../listing.ts'
-import { type Manifest, swarmOf } from '../manifest.ts'
+import { swarmOf } from '../manifest.ts'
 import type { Card } from '../message.ts'
 import { parseAddress } from './libp2p.ts'
 import { plain } from './plain.ts'
@@ -130,7 +130,8 @@ export async function resolveModel(
 
 /**
  * Fetches what was resolved and checks it against its listing: the same swarm, the same owner, in the version and
- * in the genesis. Throws Fault `wrong-owner` (verification) when somebody lists what is another's.
+ * in the genesis. Throws Faults of kind verification: `wrong-owner` when somebody lists what is another's, and
+ * `contested-genesis` when two list it and nobody has the genesis, which alone could tell.
  */
 export async function fetchResolved(
   host: Finder,
@@ -154,8 +155,7 @@ export async function fetchResolved(
     done.abort()
     await meeting
   }
-  if (listing !== undefined)
-    await checkOwner(version.manifest, cid, listing, host, providers, options.signal)
+  if (listing !== undefined) await checkOwner(version, listing, host, options.signal)
   return version
 }
 
@@ -192,23 +192,25 @@ function sleep(ms: number, signal: AbortSignal): Promise<void> {
   })
 }
 
+/** Whoever has the genesis decides whose it is; where nobody has it, all who list it must name one owner. */
 async function checkOwner(
-  manifest: Manifest,
-  cid: string,
+  { manifest, cid, genesis }: StoredVersion,
   listing: Listing,
   host: Finder,
-  providers: string[],
   signal?: AbortSignal,
 ): Promise<void> {
-  const genesis = swarmOf(manifest, cid)
-  if (genesis !== listing.genesis)
-    throw wrongListing(listing, `genesis ${listing.genesis}`, genesis)
-  if (manifest.owner !== listing.owner)
-    throw wrongListing(listing, `owner ${listing.owner}`, manifest.owner)
-  if (genesis === cid) return
-  const owner = await ownerOf(host, genesis, providers, signal)
-  if (owner !== undefined && owner !== listing.owner)
-    throw wrongListing(listing, `owner ${listing.owner}`, owner)
+  const swarm = swarmOf(manifest, cid)
+  if (swarm !== listing.genesis) throw wrongListing(listing, `genesis ${listing.genesis}`, swarm)
+  for (const owner of [manifest.owner, genesis?.owner ?? manifest.owner])
+    if (owner !== listing.owner) throw wrongListing(listing, `owner ${listing.owner}`, owner)
+  if (genesis !== undefined) return
+  const { listings } = await host.registry.list({ genesis: swarm }, { ...(signal && { signal }) })
+  const owners = new Set([listing, ...listings.map((found) => found.listing)].map(ownerIn))
+  if (owners.size > 1) throw contested(swarm, [...owners])
+}
+
+function ownerIn({ owner }: Listing): string {
+  return owner
 }
 
 /** Whom a genesis' own manifest names, or undefined when nobody has it any more. */
@@ -249,6 +251,9 @@ async function listingOf(
   const [lie] = found.answered.some(isHonest) ? [] : found.lies
   if (listings.length === 0 && lie !== undefined) throw badListing(name ?? cid!, lie)
   if (listings.length === 0) throw notListed(name ?? cid!, found.answered.length)
+  const [{ genesis }] = listings as [Listing]
+  if (listings.every((listing) => listing.genesis === genesis))
+    throw contested(genesis, listings.map(ownerIn))
   throw new Fault({
     kind: 'usage',
     type: 'ambiguous-name',
@@ -369,6 +374,16 @@ function badListing(model: string, { registry, message }: Lie): Fault {
     type: 'bad-listing',
     message: `no listing of ${model} passed its check: ${registry} sent one that is wrong: ${plain(message)}`,
     hint: 'join through another bootstrap, or name the version by its CID',
+  })
+}
+
+function contested(genesis: string, owners: string[]): Fault {
+  const named = owners.slice(0, 3).map((owner) => `…${owner.slice(-8)}`)
+  return new Fault({
+    kind: 'verification',
+    type: 'contested-genesis',
+    message: `${owners.length} owners (${named.join(', ')}) list genesis ${genesis}, and nobody who could be asked has it, expected one owner`,
+    hint: 'join a peer that holds the genesis, which says whose it is, or name the version by its CID if you trust it',
   })
 }
 

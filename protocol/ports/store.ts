@@ -32,13 +32,20 @@ import {
   readManifest,
 } from '../manifest.ts'
 import { type Random, shuffle } from '../random.ts'
+import { checkGenesis } from './genesis.ts'
 import type { TopologyLimits } from './trainer/topology.ts'
 import { type CheckedVersion, checkModel, checkVersion, type VersionFiles } from './version.ts'
 
 export interface Store {
-  /** Adds and keeps a version that passed checkVersion; gives its CID. Nothing of it stays when that fails. */
+  /**
+   * Adds and keeps a version that passed checkVersion; gives its CID. Nothing of it stays when that fails. Throws a Fault
+   * where its genesis is here and has other tensors, preprocessing or labels.
+   */
   addVersion(files: ReadonlyMap<string, Uint8Array>): Promise<string>
-  /** A version from here or from peers, checked against its manifest and kept. See FetchOptions. */
+  /**
+   * A version from here or from peers, checked against its manifest, and that against its genesis' where anybody has that,
+   * and kept. See FetchOptions.
+   */
   fetchVersion(cid: string, options?: FetchOptions): Promise<StoredVersion>
   /** One version's manifest alone: what `show` needs. Keeps nothing for good. */
   fetchManifest(cid: string, options?: FetchOptions): Promise<Manifest>
@@ -78,6 +85,8 @@ export interface StoredVersion extends VersionFiles {
   cid: string
   manifest: Manifest
   checked: CheckedVersion
+  /** The manifest of its genesis, its own for a first version; undefined when nobody has it any more. */
+  genesis: Manifest | undefined
 }
 
 export interface KeptVersion {
@@ -113,6 +122,8 @@ const DIAL_LIMIT_MS = 10_000
 const PROVIDERS_AT_ONCE = 8
 /** One bitswap message either way; libp2p's 10 s cut off links under 2 Mbit/s. */
 const MESSAGE_LIMIT_MS = 60_000
+/** The two blocks of a genesis' manifest, while a child of it is fetched. */
+const GENESIS_LIMIT_MS = 20_000
 const ASKED_BLOCKS = 2
 /** A block asked for again this soon was sent already; Helia's 5 s would stall whoever dropped it and asks anew. */
 const RESEND_AFTER_MS = 500
@@ -151,6 +162,11 @@ export async function openStore<S extends ServiceMap>(init: {
 export function storeOver(helia: Helia, libp2p: Libp2p): Store {
   const reader = (options: FetchOptions) => blockReader(helia, libp2p, options)
   const local = (cid: CID) => collect(helia.blockstore.get(cid, { offline: true }))
+  const findGenesis = (manifest: Manifest, { providers, signal }: FetchOptions) => {
+    const limit = AbortSignal.timeout(GENESIS_LIMIT_MS)
+    const either = signal === undefined ? limit : AbortSignal.any([limit, signal])
+    return genesisOf(manifest, reader({ ...(providers && { providers }), signal: either }))
+  }
 
   const keep = async (cid: CID, manifest: Manifest) => {
     const { name, version } = manifest
@@ -166,6 +182,7 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
   const store: Store = {
     async addVersion(files) {
       const manifest = readManifest(files.get(MANIFEST_FILE) ?? new Uint8Array())
+      await genesisOf(manifest, local)
       try {
         const root = await importAll(helia, files)
         await keep(root, manifest)
@@ -182,14 +199,19 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
       const report = (bytes: number, total: number) =>
         options.onProgress?.({ bytes, total, providers: libp2p.getPeers().length })
       try {
-        const version = await fetchTree(cid, reader(options), options, report)
+        // What is kept was checked when it came: opening it asks nobody, unless it is known whom.
+        const find = (manifest: Manifest) =>
+          kept && !options.providers?.length
+            ? genesisOf(manifest, local)
+            : findGenesis(manifest, options)
+        const { version, genesis } = await fetchTree(cid, reader(options), options, report, find)
         const limits: TopologyLimits = {
           memoryBytes: options.memoryBytes ?? Number.POSITIVE_INFINITY,
           batchSize: 1,
         }
         const checked = await checkVersion(version, limits)
         await keep(cid, checked.manifest)
-        return { ...version, cid: cid.toString(), manifest: checked.manifest, checked }
+        return { ...version, cid: cid.toString(), manifest: checked.manifest, checked, genesis }
       } catch (error) {
         if (isForeign(error) && !kept) await helia.gc()
         throw error
@@ -285,7 +307,8 @@ async function fetchTree(
   get: GetBlock,
   options: FetchOptions,
   report: (bytes: number, total: number) => void,
-): Promise<VersionFiles> {
+  find: (manifest: Manifest) => Promise<Manifest | undefined>,
+): Promise<{ version: VersionFiles; genesis: Manifest | undefined }> {
   const { manifest, manifestBytes } = await fetchRoot(cid, get)
   const total = bytesOf(manifest)
   const most = Math.min(options.maxBytes ?? MAX_VERSION_BYTES, MAX_VERSION_BYTES)
@@ -296,14 +319,41 @@ async function fetchTree(
   const version = filesFrom(files, get)
   const limits = { memoryBytes: options.memoryBytes ?? Number.POSITIVE_INFINITY, batchSize: 1 }
   checkModel(await version.read('model.json'), manifest, limits)
+  // Beside the params: nothing is lost where nobody has it, and no more is fetched once it says another thing.
+  let wrongChild: unknown
+  const finding = find(manifest).catch((error: unknown) => {
+    wrongChild = error
+  })
   let bytes = manifestBytes
   const leaves = [...files].filter(([path]) => path !== MANIFEST_FILE).flatMap(([, list]) => list)
   await inParallel(BLOCKS_AT_ONCE, leaves, async (leaf) => {
+    if (wrongChild) throw wrongChild
     await getLeaf(leaf, get)
     bytes += leaf.bytes
     report(bytes, total + manifestBytes)
   })
-  return version
+  const genesis = await finding
+  options.signal?.throwIfAborted()
+  if (wrongChild) throw wrongChild
+  return { version, genesis: genesis ?? undefined }
+}
+
+/**
+ * The manifest of a version's genesis, which the version is checked against; its own for a first version. Undefined when
+ * nobody sends it. Throws a Fault when it differs, or is none.
+ */
+async function genesisOf(manifest: Manifest, get: GetBlock): Promise<Manifest | undefined> {
+  if (manifest.genesis === undefined) return manifest
+  let genesis: Manifest
+  try {
+    genesis = (await fetchRoot(parseCid(manifest.genesis), get)).manifest
+  } catch (error) {
+    const isFound = error instanceof Fault && error.detail.kind === 'verification'
+    if (isFound || isStorageError(error)) throw error
+    return undefined
+  }
+  checkGenesis(manifest, manifest.genesis, genesis)
+  return genesis
 }
 
 /** The manifest of a version, with two blocks fetched. */

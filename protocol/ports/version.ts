@@ -126,7 +126,7 @@ function tensorsHash(tensors: readonly TensorSpec[]): Promise<string> {
   return sha256(new TextEncoder().encode(tensors.map((spec) => `${specText(spec)}\n`).join('')))
 }
 
-function specText({ name, shape, role }: TensorSpec): string {
+export function specText({ name, shape, role }: TensorSpec): string {
   return `${name} [${shape}] ${role}`
 }
 

@@ -4,15 +4,17 @@ import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { CID } from 'multiformats/cid'
 import { fromString, toString } from 'uint8arrays'
 import { expect, test } from 'vitest'
-import { seal } from '../../protocol/envelope.ts'
+import { ENVELOPE_OVERHEAD, seal } from '../../protocol/envelope.ts'
 import {
   LISTING_BYTES_LIMIT,
   LISTING_DOMAIN,
   LISTING_LIFE_MS,
+  type Listing,
   type ListingDraft,
   readListing,
   signListing,
 } from '../../protocol/listing.ts'
+import { MESSAGE_LIMIT } from '../../protocol/message.ts'
 
 const now = Date.UTC(2030, 0, 1)
 const key = await generateKeyPairFromSeed('Ed25519', new Uint8Array(32).fill(7))
@@ -60,6 +62,26 @@ test('a listing ends at its expiry, and none lives longer than 90 days', async (
   await expect(signListing(tomorrow, key, now)).rejects.toMatchObject({
     detail: { type: 'wrong-listing' },
   })
+})
+
+test('a listing can always be announced, with as many of its tags and labels as fit', async () => {
+  const long = (what: string, count: number) =>
+    Array.from({ length: count }, (_, i) => `${what} ${i} ${'\u6f22'.repeat(50)}`)
+  const draws = [
+    { tags: ['a'], labels: long('label', 256) },
+    { tags: long('tag', 32), labels: ['0', '1'] },
+    { tags: long('tag', 16), labels: long('label', 256), title: '\u6f22'.repeat(120) },
+  ]
+  for (const { tags, labels, ...rest } of draws) {
+    const signed = await signListing({ ...draft, ...rest, tags, labels }, key, now)
+    expect(signed.length).toBeLessThanOrEqual(MESSAGE_LIMIT)
+    // One label more would not have.
+    expect(signed.length).toBeGreaterThan(MESSAGE_LIMIT - ENVELOPE_OVERHEAD - 180)
+    const read = (await readListing(signed, now)) as Listing
+    expect(read.tags).toEqual(tags.slice(0, read.tags.length))
+    expect(read.labels).toEqual(labels.slice(0, read.labels.length))
+    expect(read.tags.length + read.labels.length).toBeGreaterThan(15)
+  }
 })
 
 test('a thousand long labels still make a listing, with as many as fit', async () => {

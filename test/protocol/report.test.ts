@@ -15,7 +15,15 @@ const reports: Report[] = [
   { ev: 'swap-failed', round: 1, with: 'p', reason: 'lost' },
   { ev: 'eval', round: 1, at: 'averaged', metrics: { accuracy: 0.9, loss: 0.3 }, examples: 100 },
   { ev: 'release', version: '1.2.0', cid: 'bafy' },
-  { ev: 'stopped', reason: 'budget', rounds: 1, bytesUp: 1, bytesDown: 1, checkpoint: 'c' },
+  {
+    ev: 'stopped',
+    reason: 'budget',
+    rounds: 1,
+    bytesUp: 1,
+    bytesDown: 1,
+    lostDoubts: 2,
+    checkpoint: 'c',
+  },
   { ev: 'failed', code: 5, message: 'no data', hint: 'add some' },
 ]
 
@@ -42,6 +50,10 @@ test.each([
 test('every phase has a sentence of its own', () => {
   const sentences = Object.values(phaseSentences)
   expect(new Set(sentences).size).toBe(sentences.length)
-  expect(sentences).toHaveLength(12)
+  expect(sentences).toHaveLength(13)
   expect(phaseReport('paused')).toEqual({ ev: 'phase', phase: 'paused', text: 'Paused' })
+  expect(phaseReport('preparing', { done: 1250, total: 60_000 })).toEqual({
+    ...{ ev: 'phase', phase: 'preparing' },
+    text: 'Preparing the data: 1,250 of 60,000 examples',
+  })
 })

@@ -247,7 +247,7 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
       (other) => other.alive && other.card && other !== member && reaches(member, other),
     )
     for (const { card } of sample(member.random, known, options.cardReach)) {
-      schedule.push(now, { type: 'event', to: member.index, event: { type: 'card', card: card! } })
+      schedule.push(now, { type: 'event', to: member.index, event: cardEvent(card!, 0) })
     }
   }
 
@@ -423,8 +423,7 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
         to: a.index,
         event: { type: 'linked', peer: b.id, path: 'tcp' },
       })
-      if (b.card)
-        later(delay, { type: 'event', to: a.index, event: { type: 'card', card: b.card } })
+      if (b.card) later(delay, { type: 'event', to: a.index, event: cardEvent(b.card, delay) })
     }
   }
 
@@ -452,7 +451,10 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     for (const index of [...member.linked]) unlink(member, members[index])
   }
 
-  function publish(member: Member, { card: said }: Extract<PeerEffect, { type: 'publish' }>): void {
+  function publish(
+    member: Member,
+    { card: said, livesMs }: Extract<PeerEffect, { type: 'publish' }>,
+  ): void {
     const card: Card = {
       ...said,
       peer: member.id,
@@ -461,15 +463,19 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
       codecs: [options.codec],
       addresses: [],
       sequence: handled,
-      expiresAt: now + 600_000,
+      expiresAt: now + livesMs,
     }
     member.card = card
     const reached = sample(member.random, members, options.cardReach)
     for (const index of new Set([...reached.map((other) => other.index), ...member.linked])) {
       if (index === member.index || !reaches(member, members[index]!)) continue
       const delay = 2 * latencyOf(options, options.seed, member.index, index)
-      later(delay, { type: 'event', to: index, event: { type: 'card', card } })
+      later(delay, { type: 'event', to: index, event: cardEvent(card, delay) })
     }
+  }
+
+  function cardEvent(card: Card, delay: number): PeerEvent {
+    return { type: 'card', card, livesMs: card.expiresAt - now - delay }
   }
 
   // The worker, in place ---------------------------------------------------------------------------------------------

@@ -56,6 +56,8 @@ export type WorkerEvent =
       /** As the trainer has them. */
       remarks: readonly string[]
     }
+  /** Between the two, once a second where it takes longer: examples whose features are computed. */
+  | { type: 'preparing'; done: number; total: number }
   | {
       type: 'ready'
       /** As `device` has them. */

@@ -16,13 +16,13 @@ export function fits({ size }: Features, examples: number): boolean {
 
 /**
  * Examples as the frozen layers leave them, prepared for the rest of the model: each is computed once. `pause` is awaited
- * between passes.
+ * between passes, and told how many are done.
  */
 export async function featuresOf(
   features: Features,
   examples: Examples,
   affine: Affine,
-  pause: () => Promise<unknown>,
+  pause: (done: number) => Promise<unknown>,
 ): Promise<Examples> {
   const { size, labels } = examples
   const rows = allRows(examples)
@@ -35,7 +35,7 @@ export async function featuresOf(
     const to = Math.min(size, from + AT_ONCE)
     fillInto(batch, examples, rows, from, to, affine)
     inputs.set(features.of(batch.inputs, to - from), from * features.size)
-    await pause()
+    await pause(to)
   }
   return { size, width: features.size, inputs, labels }
 }

@@ -65,6 +65,8 @@ const FIRST_CHECKPOINT_MS = 10_000
 const OUTCOMES_KEPT = 64
 /** Rests are gathered until they last this long: a browser's timers are no finer than 4 ms. */
 const REST_MS = 20
+/** How far the data's features are is told this often. */
+const PREPARING_EVERY_MS = 1000
 /** Steps timed before anything else, of which the quickest counts: the first compiles. */
 const TRIAL_STEPS = 3
 
@@ -166,7 +168,7 @@ async function awakenWith(trainer: Trainer, init: WorkerInit, ports: LearnerPort
     : undefined
   const seed = found?.facts.seed ?? init.seed
   const given = await ports.loadData(init, seed)
-  const mind = newMind(init, ports, await preparedFor(trainer, given, init), seed)
+  const mind = newMind(init, ports, await preparedFor(trainer, given, init, ports), seed)
   Object.assign(init, { params: new Uint8Array(0), frozen: undefined, evalFiles: [] }) // read: nothing holds them any longer
   if (found) restore(mind, found)
   const { steps, rounds, swaps, outcomes } = mind
@@ -184,14 +186,22 @@ async function preparedFor(
   whole: Trainer,
   data: LearnerData,
   { manifest }: WorkerInit,
+  ports: LearnerPorts,
 ): Promise<Prepared> {
   const { features } = whole
   const affine = affineOf(manifest)
   const count = data.examples.size + (data.evaluation?.size ?? 0)
   if (!features || !fits(features, count)) return { whole, trainer: whole, data, affine }
-  const kept = (examples: Examples) => featuresOf(features, examples, affine, breathe)
-  const examples = await kept(data.examples)
-  const evaluation = data.evaluation && (await kept(data.evaluation))
+  let saidAt = ports.now()
+  const kept = (examples: Examples, before: number) =>
+    featuresOf(features, examples, affine, async (done) => {
+      const isDue = ports.now() - saidAt >= PREPARING_EVERY_MS
+      if (isDue) saidAt = ports.now()
+      if (isDue) ports.send({ type: 'preparing', done: before + done, total: count }, [])
+      await breathe()
+    })
+  const examples = await kept(data.examples, 0)
+  const evaluation = data.evaluation && (await kept(data.evaluation, examples.size))
   return {
     ...{ whole, trainer: features.rest, affine: unchanged },
     data: { ...data, examples, evaluation },

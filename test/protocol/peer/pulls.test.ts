@@ -279,6 +279,23 @@ describe('a rule that pulls', () => {
     expect(bench.peer.view.swaps).toBe(2)
   })
 
+  test('asks for int8 where one of those it asks cannot read its codec', () => {
+    const bench = trainingPeer({ ...options, codec: 'float32' }, [])
+    for (const peer of ['a', 'b']) bench.meet(peer, { codecs: ['float32', 'int8'] })
+    const pulls = sent(bench.endRound(), 'pull')
+    expect(pulls.map(({ codec }) => codec)).toEqual(['float32', 'float32'])
+    const { to: from, nonce } = pulls[0]!
+    bench.tell({ type: 'declined', from, nonce, reason: 'unknown-codec' })
+    bench.tell({ type: 'declined', from: pulls[1]!.to, nonce: pulls[1]!.nonce, reason: 'budget' })
+    const again = sent(bench.endRound(), 'pull')
+    expect(again.map(({ codec }) => codec)).toEqual(['int8', 'int8'])
+    const received = again.map((pull) => pull.nonce)
+    const effects = received.flatMap((one) =>
+      bench.tell({ type: 'received', nonce: one, digest: digestOf('c'), bytes: COPY_BYTES }),
+    )
+    expect(only(effects, 'settle')).toMatchObject([{ codec: 'int8', received }])
+  })
+
   test('settles with what came when the others decline, break or are late', () => {
     for (const how of ['declined', 'broken', 'late'] as const) {
       const { bench, pulls } = asking()

@@ -65,6 +65,50 @@ describe('the offerer', () => {
     expect(only(effects, 'give')).toEqual([])
   })
 
+  const codecs = ['float32', 'int8']
+
+  test('offers int8 to who cannot read its codec, as the card says, and settles what it offered', () => {
+    const bench = trainingPeer({ codec: 'float32' }, [])
+    bench.meet('a', { codecs: ['int8'] })
+    const [offer] = sent(bench.endRound(), 'offer')
+    expect(offer).toMatchObject({ to: 'a', codec: 'int8' })
+    const { nonce } = offer!
+    const accepted = bench.tell({ type: 'accepted', from: 'a', nonce, steps: 10 })
+    expect(only(accepted, 'give')).toMatchObject([{ codec: 'int8' }])
+    bench.tell({ type: 'gave', nonce, digest: OURS, bytes: COPY_BYTES, steps: 10 })
+    bench.tell({ type: 'received', nonce, digest: THEIRS, bytes: COPY_BYTES })
+    const decided = bench.tell({ type: 'ready', from: 'a', nonce, digest: OURS })
+    expect(only(decided, 'settle')).toMatchObject([{ role: 'offerer', codec: 'int8' }])
+  })
+
+  test('offers int8 for good to who answered that it cannot read its codec, and to nobody else', () => {
+    const bench = trainingPeer({ codec: 'float32' }, [])
+    bench.meet('a', { codecs })
+    const [first] = sent(bench.endRound(), 'offer')
+    expect(first).toMatchObject({ to: 'a', codec: 'float32' })
+    const refused = { from: 'a', nonce: first!.nonce, reason: 'unknown-codec' } as const
+    bench.tell({ type: 'declined', ...refused })
+    // Its card says that it can, again: it answered otherwise.
+    bench.meet('a', { codecs, sequence: 2 })
+    for (const round of [0, 1]) {
+      const [offer] = sent(bench.endRound(), 'offer')
+      expect(offer, `${round}`).toMatchObject({ to: 'a', codec: 'int8' })
+      bench.tell({ type: 'broken', nonce: offer!.nonce, reason: 'lost' })
+      bench.wait(90_000)
+    }
+    bench.tell({ type: 'unlinked', peer: 'a' })
+    bench.meet('b', { codecs })
+    expect(sent(bench.endRound(), 'offer')).toMatchObject([{ to: 'b', codec: 'float32' }])
+  })
+
+  test.each(['busy', 'budget', 'other-tensors'] as const)('keeps its codec after %s', (reason) => {
+    const bench = trainingPeer({ codec: 'float32' }, [])
+    bench.meet('a', { codecs: [] })
+    const [{ nonce } = { nonce: '' }] = sent(bench.endRound(), 'offer')
+    bench.tell({ type: 'declined', from: 'a', nonce, reason })
+    expect(sent(bench.endRound(), 'offer')).toMatchObject([{ to: 'a', codec: 'float32' }])
+  })
+
   test('says PARAMS with the digest of its copy once the worker gave it', () => {
     const bench = trainingPeer()
     const nonce = offering(bench)
@@ -298,6 +342,56 @@ describe('a swap in doubt', () => {
     const effects = bench.wait(16_000)
     expect(only(effects, 'release')).toContainEqual({ type: 'release', nonce })
     expect(bench.peer.view).toMatchObject({ inDoubt: 0, lostDoubts: 1 })
+  })
+
+  test('is asked about once more by who leaves, and settled when the answer comes in time', () => {
+    const bench = accepter()
+    const nonce = inDoubt(bench)
+    bench.wait(60_000)
+    expect(only(bench.tell({ type: 'leave', reason: 'asked' }), 'stop')).toEqual([])
+    expect(sent(bench.wait(1), 'ask')).toMatchObject([{ to: 'a', nonce }])
+    bench.tell({ type: 'told', from: 'a', nonce, outcome: 'committed' })
+    const effects = bench.tell({ type: 'settled', nonce, distance: 1 })
+    expect(only(effects, 'stop')).toHaveLength(1)
+    expect(bench.peer.view).toMatchObject({ lostDoubts: 0, inDoubt: 0, swaps: 1 })
+  })
+
+  test('is dropped and counted when its peer leaves and hears nothing in 3 s', () => {
+    const bench = accepter()
+    const nonce = inDoubt(bench)
+    bench.tell({ type: 'leave', reason: 'asked' })
+    expect(only(bench.wait(2900), 'stop')).toEqual([])
+    const effects = bench.wait(200)
+    expect(only(effects, 'release')).toEqual([{ type: 'release', nonce }])
+    expect(only(effects, 'stop')).toHaveLength(1)
+    expect(bench.peer.view).toMatchObject({ lostDoubts: 1, inDoubt: 0 })
+  })
+
+  test('so is one whose READY is said and whose stream is still open', () => {
+    const bench = accepter()
+    ready(bench)
+    bench.tell({ type: 'leave', reason: 'asked' })
+    expect(only(bench.wait(3100), 'stop')).toHaveLength(1)
+    expect(bench.peer.view.lostDoubts).toBe(1)
+  })
+
+  test('an offer that nobody accepted, and a swap that only begins, are no doubt when their peer leaves', () => {
+    for (const begin of [offering, exchanging]) {
+      const bench = trainingPeer()
+      begin(bench)
+      bench.tell({ type: 'leave', reason: 'asked' })
+      expect(only(bench.wait(3100), 'stop')).toHaveLength(1)
+      expect(bench.peer.view.lostDoubts).toBe(0)
+    }
+  })
+
+  test('is counted when its peer has done its rounds and stops by itself', () => {
+    const bench = accepter()
+    inDoubt(bench)
+    bench.tell({ type: 'finish' })
+    bench.tell({ type: 'unlinked', peer: 'a' })
+    expect(only(bench.endRound(), 'stop')).toHaveLength(1)
+    expect(bench.peer.view.lostDoubts).toBe(1)
   })
 
   test('keeps its two copies whatever else comes under its nonce', () => {

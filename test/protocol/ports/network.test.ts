@@ -10,6 +10,7 @@ import {
   joinNetwork,
   type Network,
   type NetworkEvent,
+  type NetworkOptions,
   PARAMS_PROTOCOL,
   SWAP_PROTOCOL,
   tensorList,
@@ -67,7 +68,11 @@ function heard() {
   }
 }
 
-function join(libp2p: Node, to: Events, changes: { genesis?: string } = {}): Promise<Network> {
+function join(
+  libp2p: Node,
+  to: Events,
+  changes: Partial<Pick<NetworkOptions, 'genesis' | 'judge'>> = {},
+): Promise<Network> {
   const judge = async () => 'accept' as const
   return joinNetwork({
     libp2p,
@@ -312,23 +317,83 @@ describe('the gate', () => {
     expect(events.count('copy')).toBe(0)
   })
 
-  test('leaves a peer alone after three faults: no link, and BUSY to whatever it offers', async () => {
+  /** The other node sends a copy that is none. */
+  async function spoil(name: string): Promise<void> {
+    const stranger = await taken(name)
+    stranger.say(paramsOf(name, spoilt))
+    stranger.data(spoilt)
+    await events.until('broken')
+  }
+
+  /** The other node hangs up and dials again. */
+  async function reconnect(): Promise<void> {
+    const gone = once(node, 'peer:disconnect')
+    await other.hangUp(node.peerId)
+    await gone
+    await other.dial(node.getMultiaddrs())
+  }
+
+  /** The link is gone, and no connection comes about, whoever dials. */
+  async function refuses(): Promise<void> {
+    const [us, them] = [node, other].map(({ peerId }) => peerId.toString())
+    expect(await events.until('unlinked')).toEqual({ type: 'unlinked', peer: them })
+    if (other.getConnections(node.peerId).length > 0)
+      await once(other, 'peer:disconnect', (id) => String(id) === us)
+    for (let time = 0; time < 2; time++) {
+      const dialled = await other.dial(node.getMultiaddrs()).catch(() => undefined)
+      if (dialled?.status === 'open') await once(other, 'peer:disconnect')
+      expect(node.getConnections(other.peerId)).toEqual([])
+    }
+    await expect(node.dial(other.getMultiaddrs())).rejects.toThrow()
+    expect(events.count('message') + events.count('linked')).toBe(0)
+  }
+
+  test('refuses a peer after three faults, however often it dials again', async () => {
     network.admit(other.peerId.toString())
     expect(await events.until('linked')).toMatchObject({ path: 'tcp' })
-    for (const name of ['one', 'two', 'three']) {
-      const stranger = await taken(name)
-      stranger.say(paramsOf(name, spoilt))
-      stranger.data(spoilt)
-      await events.until('broken')
-    }
-    expect(await events.until('unlinked')).toEqual({
-      type: 'unlinked',
-      peer: other.peerId.toString(),
-    })
-    const fourth = await strangerTo(other, node, SWAP_PROTOCOL)
-    fourth.say(offerOf('four'))
-    expect(await fourth.told()).toMatchObject({ type: 'busy', reason: 'busy' })
-    expect(events.count('message')).toBe(0)
+    for (const name of ['one', 'two', 'three']) await spoil(name)
+    await refuses()
+  })
+
+  test('and counts them over its connections, and over the swarms of a node', async () => {
+    network.admit(other.peerId.toString())
+    await spoil('one')
+    await reconnect()
+    await spoil('two')
+    await network.leave()
+    network = await join(node, events)
+    await reconnect()
+    events.all.length = 0
+    network.admit(other.peerId.toString())
+    await events.until('linked')
+    await spoil('three')
+    await refuses()
+  })
+
+  test('counts what is said on the topic, and what no stream of ours begins with', async () => {
+    const grafted = once(other.services.pubsub, 'gossipsub:graft')
+    const judge = async () => 'reject' as const
+    await network.leave()
+    network = await join(node, events, { judge })
+    other.services.pubsub.subscribe(topicOf(genesis))
+    await grafted
+    await events.until('linked')
+    const stranger = await strangerTo(other, node, SWAP_PROTOCOL)
+    stranger.bytes([9, 0, 0, 0])
+    await stranger.ended
+    for (const bytes of [Uint8Array.of(1), new Uint8Array(5000)])
+      await other.services.pubsub.publish(topicOf(genesis), bytes)
+    await refuses()
+  })
+
+  test('a good peer that was wrong once, and reconnects, swaps on', async () => {
+    network.admit(other.peerId.toString())
+    await spoil('one')
+    await reconnect()
+    const stranger = await taken('two')
+    stranger.say(paramsOf('two', copy))
+    stranger.data(copy)
+    expect(Buffer.compare((await events.until('copy')).bytes, copy)).toBe(0)
   })
 })
 
@@ -403,6 +468,21 @@ describe('between two of us', () => {
     expect((await theirs.until('message')).message).toMatchObject({ type: 'commit' })
     expect((await theirs.until('broken')).reason).toBe('closed by the other side')
     expect(network.traffic).toEqual({ up: copy.length, down: copy.length })
+  })
+
+  test('a swap is of the codec that was offered, whatever the swarm’s own is', async () => {
+    const theirs = heard()
+    const far = await join(other, theirs)
+    const [us, them] = [node.peerId.toString(), other.peerId.toString()]
+    const nonce = nonceOf('swap')
+    const plain = codecs.float32.encode(paramsFrom(1), tensors)
+    network.send(them, { type: 'offer', nonce, codec: 'float32', steps: 1 })
+    expect((await theirs.until('message')).message).toMatchObject({ codec: 'float32' })
+    far.send(us, { type: 'accept', nonce, steps: 2 })
+    far.send(us, paramsOf('swap', plain), plain)
+    network.send(them, paramsOf('swap', plain), plain)
+    const [up, down] = await Promise.all([theirs.until('copy'), events.until('copy')])
+    expect([up.bytes.length, down.bytes.length]).toEqual([4 * d, 4 * d])
   })
 
   test('a question has a stream of its own, and its answer ends it', async () => {

@@ -10,7 +10,7 @@ import * as raw from 'multiformats/codecs/raw'
 import { sha256 } from 'multiformats/hashes/sha2'
 import { afterEach, describe, expect, test } from 'vitest'
 import { Fault } from '../../../protocol/errors.ts'
-import { readManifest, writeManifest } from '../../../protocol/manifest.ts'
+import { type ManifestDraft, readManifest, writeManifest } from '../../../protocol/manifest.ts'
 import { libp2pDefaults } from '../../../protocol/ports/libp2p.ts'
 import { type FetchProgress, type OpenStore, openStore } from '../../../protocol/ports/store.ts'
 import { randomFrom } from '../../../protocol/random.ts'
@@ -158,6 +158,102 @@ test('a disk that is full stops a fetch at once, says so, and keeps no version',
   )
   await expect(second.store.addVersion(await tableVersion())).rejects.toThrow(/ENOSPC/)
   expect(await second.store.versions()).toEqual([])
+})
+
+test('a child is checked against its genesis, and that is told with it', async () => {
+  const [owner, reader, offline] = [await open(), await open(), await open()]
+  const genesis = await owner.store.addVersion(await tableVersion())
+  const change = { genesis, parents: [genesis], version: '1.1.0', title: 'Another title' }
+  const child = await owner.store.addVersion(await tableVersion(change, { seed: 2 }))
+  const providers = addressesOf(owner)
+  const version = await reader.store.fetchVersion(child, { providers })
+  expect(version.genesis).toMatchObject({ version: '1.0.0', title: 'A tiny table' })
+  expect((await reader.store.fetchVersion(child)).genesis).toEqual(version.genesis)
+  expect((await reader.store.fetchVersion(genesis, { providers })).genesis?.version).toBe('1.0.0')
+  // Where nobody has the genesis, the child is what its CID says, and no more is known.
+  const orphan = await offline.store.addVersion(await tableVersion(change, { seed: 2 }))
+  expect(orphan).toBe(child)
+  expect((await offline.store.fetchVersion(orphan)).genesis).toBeUndefined()
+})
+
+test.each<[string, Partial<ManifestDraft>, number, string]>([
+  [
+    'another shape',
+    {},
+    5,
+    'tensor 0 is layer0/kernel [3,5] trainable, expected layer0/kernel [3,4] trainable as in',
+  ],
+  [
+    'another label',
+    { output: { kind: 'classes', labels: ['no', 'maybe'] } },
+    4,
+    'label 1 is "maybe", expected "yes" as in',
+  ],
+  [
+    'labels in another order',
+    { output: { kind: 'classes', labels: ['yes', 'no'] } },
+    4,
+    'label 0 is "yes", expected "no" as in',
+  ],
+  [
+    'another column',
+    { input: { kind: 'table', columns: ['x', 'y', 'w'], dtype: 'float32' } },
+    4,
+    'column 2 is "w", expected "z" as in',
+  ],
+  [
+    'another number in its preprocessing',
+    { preprocess: [{ op: 'standardize', mean: [0, 0, 0.5], std: [1, 1, 1] }] },
+    4,
+    'preprocessing step 0, mean 2 is 0.5, expected 0 as in',
+  ],
+  [
+    'one step of preprocessing more',
+    {
+      preprocess: [
+        { op: 'standardize', mean: [0, 0, 0], std: [1, 1, 1] },
+        { op: 'scale', multiply: 2 },
+      ],
+    },
+    4,
+    'preprocessing step 1 is scale by 2 and add 0, expected none as in',
+  ],
+  [
+    'no preprocessing',
+    { preprocess: [] },
+    4,
+    'preprocessing step 0 is missing, expected standardize as in',
+  ],
+])(
+  'a child of its genesis with %s is refused, and nothing of it is kept',
+  async (_, draft, hidden, says) => {
+    const [owner, liar, reader] = [await open(), await open(), await open()]
+    const genesis = await owner.store.addVersion(await tableVersion())
+    const files = await tableVersion({ ...draft, genesis, parents: [genesis] }, { hidden })
+    const child = await liar.store.addVersion(files)
+    await reader.libp2p.dial(owner.libp2p.getMultiaddrs())
+    const fault = await faultOf(reader.store.fetchVersion(child, { providers: addressesOf(liar) }))
+    expect(fault.detail.type).toBe('not-of-its-genesis')
+    expect(fault.exitCode).toBe(7)
+    expect(fault.message).toBe(`mlstore.json: ${says} its genesis ${genesis}`)
+    expect(await reader.store.versions()).toEqual([])
+    expect(await blockCount(reader)).toBe(0)
+    // Whoever has the genesis does not even make such a child.
+    expect((await faultOf(owner.store.addVersion(files))).message).toBe(fault.message)
+  },
+)
+
+test('a child whose genesis is a child itself is refused', async () => {
+  const { store } = await open()
+  const genesis = await store.addVersion(await tableVersion())
+  const child = { genesis, parents: [genesis], version: '1.1.0' }
+  const middle = await store.addVersion(await tableVersion(child))
+  const fault = await faultOf(
+    store.addVersion(await tableVersion({ ...child, genesis: middle, version: '1.2.0' })),
+  )
+  expect(fault.message).toBe(
+    `mlstore.json: genesis ${middle} is itself a child of ${genesis}, expected a first version`,
+  )
 })
 
 test('removing a version drops its blocks and leaves what another version shares', async () => {

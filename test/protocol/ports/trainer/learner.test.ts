@@ -50,6 +50,37 @@ describe('a round', () => {
     await finish(learner)
   })
 
+  test('is preceded by how far the features of frozen layers are, once a second', async () => {
+    const wait = (msPerPass: number) => {
+      let now = 0
+      return testLearner({
+        rows: 1000,
+        now: () => now,
+        wrapped: (trainer) => ({
+          ...trainer,
+          features: {
+            size: 6,
+            rest: trainer,
+            of(values, count) {
+              now += msPerPass
+              return values.subarray(0, 6 * count)
+            },
+          },
+        }),
+      })
+    }
+    const slow = wait(600)
+    await slow.take('ready')
+    expect(slow.events.filter(({ type }) => type === 'preparing')).toEqual([
+      { type: 'preparing', done: 500, total: 1000 },
+      { type: 'preparing', done: 1000, total: 1000 },
+    ])
+    const quick = wait(200)
+    await quick.take('ready')
+    expect(quick.events.map(({ type }) => type)).toEqual(['device'])
+    await finish(slow, quick)
+  })
+
   test('is preceded by what the device does, said before any data is read', async () => {
     const said: string[] = []
     const learner = testLearner({
