@@ -42,6 +42,8 @@ export interface NetworkOptions {
    * stranger could make us knock at doors of our own network.
    */
   dialLocal: boolean | (() => boolean)
+  /** Whether the platform lets us dial an address at all; every one unless given. */
+  mayDial?: (address: Multiaddr) => boolean
   maxConnections?: number
 }
 
@@ -99,7 +101,7 @@ export function libp2pDefaults(options: NetworkOptions): Libp2pOptions<Services>
       pingInterval: PING_EVERY_MS,
       pingTimeout: { minTimeout: SILENCE_LIMIT_MS, maxTimeout: 2 * SILENCE_LIMIT_MS },
     },
-    connectionGater: gaterOf(options.dialLocal),
+    connectionGater: gaterOf(options),
     services: servicesOf(options) as Libp2pOptions<Services>['services'],
   }
 }
@@ -172,8 +174,9 @@ const gossipLimits = {
   scoreParams: { IPColocationFactorWeight: 0 },
 }
 
-function gaterOf(dialLocal: NetworkOptions['dialLocal']) {
+function gaterOf({ dialLocal, mayDial }: Pick<NetworkOptions, 'dialLocal' | 'mayDial'>) {
   const denies = (address: Multiaddr) => {
+    if (mayDial?.(address) === false) return true
     if (typeof dialLocal === 'boolean' ? dialLocal : dialLocal()) return false
     return isPrivate(address)
   }
