@@ -1,19 +1,22 @@
 /** What this browser can do of what the page needs, asked without using any of it. */
 export type Ability = 'webrtc' | 'wasm' | 'simd' | 'storage' | 'secure' | 'worker'
 
-export function abilities(): { name: Ability; has: boolean }[] {
-  return [
-    { name: 'webrtc', has: typeof RTCPeerConnection === 'function' },
-    { name: 'wasm', has: typeof WebAssembly === 'object' },
-    { name: 'simd', has: typeof WebAssembly === 'object' && WebAssembly.validate(simdModule) },
-    { name: 'storage', has: typeof indexedDB === 'object' && indexedDB !== null },
-    { name: 'secure', has: globalThis.isSecureContext && typeof crypto?.subtle === 'object' },
-    { name: 'worker', has: typeof Worker === 'function' },
-  ]
+const asked: Record<Ability, () => boolean> = {
+  webrtc: () => typeof RTCPeerConnection === 'function',
+  wasm: () => typeof WebAssembly === 'object',
+  simd: () => typeof WebAssembly === 'object' && WebAssembly.validate(simdModule),
+  storage: () => typeof indexedDB === 'object' && indexedDB !== null,
+  secure: () => globalThis.isSecureContext && typeof crypto?.subtle === 'object',
+  worker: () => typeof Worker === 'function',
 }
 
+export function abilities(): { name: Ability; has: boolean }[] {
+  return (Object.keys(asked) as Ability[]).map((name) => ({ name, has: has(name) }))
+}
+
+/** Only this one is asked for: a view may want to know at every redraw. */
 export function has(name: Ability): boolean {
-  return abilities().some((ability) => ability.name === name && ability.has)
+  return asked[name]()
 }
 
 /** What computes here: the engine needs SIMD, and without it plain JavaScript does. */

@@ -10,7 +10,6 @@ import type { Multiaddr } from '@multiformats/multiaddr'
 import { Fault } from '../protocol/errors.ts'
 import { type Card, readCard } from '../protocol/message.ts'
 import {
-  isLocal,
   libp2pDefaults,
   type Node,
   parseAddress,
@@ -29,6 +28,7 @@ import { createListingBook, type ListingBook } from '../protocol/ports/registry.
 import type { Finder } from '../protocol/ports/resolve.ts'
 import { openStore } from '../protocol/ports/store.ts'
 import { has } from './abilities.ts'
+import { mayDial, mayDialLocal } from './dialling.ts'
 import type { Home } from './home.ts'
 import type { NetworkView } from './services.ts'
 
@@ -77,7 +77,8 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
       datastore: home.datastore,
       relay: false,
       gossip: true,
-      dialLocal: () => isLocalPage() || [...told.values()].some(isLocal),
+      dialLocal: () => mayDialLocal(location, told.values()),
+      mayDial: (address) => mayDial(location, address),
     }),
   })
   const node = libp2p as unknown as Libp2p
@@ -157,15 +158,6 @@ function transports(): TransportFactory[] {
     ...(has('webrtc') ? direct : []),
     circuitRelayTransport(relayTransportLimits),
   ]
-}
-
-/** A page that came from this machine or a private network may knock at doors there. */
-function isLocalPage(): boolean {
-  const { hostname } = location
-  if (hostname === 'localhost' || hostname.endsWith('.localhost')) return true
-  const bare = hostname.replace(/^\[|\]$/g, '')
-  if (bare.includes(':')) return isLocal(`/ip6/${bare}/tcp/1`)
-  return /^[\d.]+$/.test(bare) && isLocal(`/ip4/${bare}/tcp/1`)
 }
 
 async function openBook(home: Home): Promise<ListingBook<Card>> {

@@ -121,7 +121,7 @@ function react(state: State, event: PeerEvent, now: number): PeerEffect[] {
       unlinked(state.links, event.peer)
       return []
     case 'unreached':
-      unreached(state.links, event.peer)
+      unreached(state.links, event.peer, now)
       return []
     case 'reachable':
       state.reachable = event.count

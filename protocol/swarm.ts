@@ -114,9 +114,10 @@ export interface SwarmOptions {
 
 export type Ready = Extract<WorkerEvent, { type: 'ready' }>
 
-/** Introductions are asked this often while links are few, and then rarely. */
+/** Introductions are asked this often while links are few, and else rarely. */
 const INTRODUCE_MS = 2000
 const INTRODUCE_LATER_MS = 60_000
+const FEW_LINKS = 3
 /** Evaluations may take this share of the time; more is skipped. */
 const EVALUATION_SHARE = 0.1
 /** The learner's answer to a stop, its checkpoint written. */
@@ -445,9 +446,19 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
       const found = await introductions.cards(genesis).catch(() => [])
       for (const { card } of found) hear(card)
       dispatch({ type: 'reachable', count: introductions.reachable() })
-      const wait = peer.view.links < 3 ? INTRODUCE_MS : INTRODUCE_LATER_MS
-      await sleep(clock, wait, closing.signal)
+      await nextIntroduction()
     }
+  }
+
+  /** Links may all be lost while there seemed to be enough: how many there are is looked at as often as they are asked for. */
+  async function nextIntroduction(): Promise<void> {
+    const askedAt = clock.now()
+    do await sleep(clock, INTRODUCE_MS, closing.signal)
+    while (
+      !closing.signal.aborted &&
+      peer.view.links >= FEW_LINKS &&
+      clock.now() - askedAt < INTRODUCE_LATER_MS
+    )
   }
 
   // The end ----------------------------------------------------------------------------------------------------------

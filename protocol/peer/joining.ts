@@ -3,7 +3,7 @@ import { publish } from './cards.ts'
 import { allowanceMs } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
 import { mayAnswer } from './links.ts'
-import { chooseDonor } from './pulls.ts'
+import { chooseDonor, stateEveryMs } from './pulls.ts'
 import { addSteps, type Joining, maySwap, roundMs, type State } from './state.ts'
 import { forgetDoubts } from './swaps.ts'
 
@@ -17,8 +17,9 @@ const JOIN_LIMIT_MS = 65_000
 const REJOIN_LIMIT_MS = 10_000
 /** Cards that arrive together are compared before a donor is chosen. */
 const DONOR_GATHER_MS = 300
-/** A donor that was busy is asked again after this. */
-const DONOR_AGAIN_MS = 5000
+/** A donor that was busy is asked again so many times while it serves the newcomer before us, but not more often or rarely than this. */
+const DONOR_TURNS = 4
+const DONOR_AGAIN_MS = [1000, 5000] as const
 /** Who slept or was paused for longer than so many rounds takes over a neighbour's state, as a newcomer does. */
 const ROUNDS_AWAY = 20
 /** A shorter gap is a busy machine, or a timer that a browser holds back; rounds may take a few milliseconds. */
@@ -114,11 +115,16 @@ export function pullFailed(state: State, now: number): PeerEffect[] {
   const joining = state.joining!
   const { nonce } = joining.pull!
   joining.pull = undefined
-  joining.againAt = now + DONOR_AGAIN_MS
+  joining.againAt = now + donorAgainMs(state.options.stateBytes)
   return [
     { type: 'close', nonce },
     { type: 'release', nonce },
   ]
+}
+
+function donorAgainMs(stateBytes: number): number {
+  const [least, most] = DONOR_AGAIN_MS
+  return Math.min(most, Math.max(least, stateEveryMs(stateBytes) / DONOR_TURNS))
 }
 
 export function granted(

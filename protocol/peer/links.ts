@@ -56,6 +56,10 @@ const BACKOFF_MS = 1000
 const BACKOFF_MAX_MS = 60_000
 /** A dial answers by `linked`; without that it is tried again after this. */
 const DIAL_MS = 10_000
+/** A dial that failed is tried again sooner: first after this, then each time after twice as long. */
+const REDIAL_MS = 1000
+/** Who has nobody else to meet waits no longer than this after any failure: there is nothing better to do. */
+const ALONE_BACKOFF_MS = 10_000
 /** After so many dials without a link nobody waits for a peer any more. */
 const DIALS_IN_VAIN = 2
 /** A dial that takes longer than this is no longer counted on: others are dialled beside it. */
@@ -109,11 +113,13 @@ export function unlinked(links: Links, peer: PeerId): void {
 }
 
 /** A dial failed: others are dialled in its place, and it again when its turn comes. */
-export function unreached(links: Links, peer: PeerId): void {
+export function unreached(links: Links, peer: PeerId, now: number): void {
   const neighbour = links.known.get(peer)
   if (!neighbour || neighbour.path) return
+  const wait = REDIAL_MS * 2 ** Math.max(0, neighbour.dials - 1)
+  neighbour.notBefore = Math.min(neighbour.notBefore, now + wait)
   neighbour.expectedUntil = 0
-  neighbour.dials = DIALS_IN_VAIN
+  neighbour.dials = Math.max(DIALS_IN_VAIN, neighbour.dials)
 }
 
 /** A neighbour told us its steps inside a swap. */
@@ -222,6 +228,7 @@ export function tend(links: Links, now: number, random: Random): PeerEffect[] {
     }
   }
   const near = live(links)
+  if (near.every(({ notBefore }) => notBefore > now)) forgive(links, now)
   if (near.length > links.limit) return leaveOne(near, random)
   const unlinked = [...links.known.values()].filter(
     ({ path, phase }) => !path && phase !== 'leaving',
@@ -231,6 +238,12 @@ export function tend(links: Links, now: number, random: Random): PeerEffect[] {
   const wanted = LINK_TARGET - near.length - expected.length
   if (wanted > 0) return dialSome(strangers, wanted, now, random)
   return rotate(links, near, strangers, now, random)
+}
+
+/** Long waits are for those who have others to meet. */
+function forgive({ known }: Links, now: number): void {
+  for (const neighbour of known.values())
+    neighbour.notBefore = Math.min(neighbour.notBefore, now + ALONE_BACKOFF_MS)
 }
 
 /** The mean of what all known peers and we say is behind our params. */

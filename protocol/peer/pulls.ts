@@ -147,7 +147,8 @@ interface Served {
   stateBytes: number
 }
 
-function stateEveryMs(stateBytes: number): number {
+/** How often a donor serves a newcomer. */
+export function stateEveryMs(stateBytes: number): number {
   return Math.min(STATE_EVERY_MS, stateBytes / STATE_BYTES_PER_MS)
 }
 

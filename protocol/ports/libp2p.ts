@@ -43,6 +43,8 @@ export interface NetworkOptions {
    * stranger could make us knock at doors of our own network.
    */
   dialLocal: boolean | (() => boolean)
+  /** Whether the platform lets us dial an address at all; every one unless given. */
+  mayDial?: (address: Multiaddr) => boolean
   maxConnections?: number
 }
 
@@ -103,7 +105,7 @@ export function libp2pDefaults(options: NetworkOptions): Libp2pOptions<Services>
       pingInterval: PING_EVERY_MS,
       pingTimeout: { minTimeout: SILENCE_LIMIT_MS, maxTimeout: 2 * SILENCE_LIMIT_MS },
     },
-    connectionGater: gaterOf(options.dialLocal, strikes),
+    connectionGater: gaterOf(options, strikes),
     services: servicesOf(options, strikes) as Libp2pOptions<Services>['services'],
   }
 }
@@ -177,8 +179,12 @@ const gossipLimits = {
   scoreParams: { IPColocationFactorWeight: 0 },
 }
 
-function gaterOf(dialLocal: NetworkOptions['dialLocal'], strikes: Strikes) {
+function gaterOf(
+  { dialLocal, mayDial }: Pick<NetworkOptions, 'dialLocal' | 'mayDial'>,
+  strikes: Strikes,
+) {
   const denies = (address: Multiaddr) => {
+    if (mayDial?.(address) === false) return true
     if (typeof dialLocal === 'boolean' ? dialLocal : dialLocal()) return false
     return isPrivate(address)
   }

@@ -66,8 +66,8 @@ export const topicOf = (genesis: string) => `/mlstore/1/${genesis}`
 const OPEN_MS = 10_000
 /** The first message on a stream that somebody opened comes within this. */
 const FIRST_MESSAGE_MS = 10_000
-/** A dial, with all its addresses. */
-export const DIAL_MS = 15_000
+/** A dial, with all its addresses; libp2p gives each of them 6 s. */
+export const DIAL_MS = 12_000
 /** Streams of one protocol and peer at once: a swap, a few questions, a pull. */
 const STREAMS_LIMIT = 16
 

@@ -54,8 +54,9 @@ export interface PresenceOptions {
 
 /** One dial of one address. */
 const DIAL_LIMIT_MS = 10_000
-/** Those we were told to join are dialled again this often while they are not connected. */
+/** Those we were told to join are dialled again this often while they are not connected, and sooner than that at first. */
 const REDIAL_EVERY_MS = 15_000
+const REDIAL_AFTER_MS = [1_000, 3_000, 7_000]
 /** A card is renewed well before it expires. */
 const CARD_EVERY_MS = CARD_LIFETIME_MS / 3
 /** A card's addresses, and their bytes together: with the rest it must stay under 4 KiB. */
@@ -111,19 +112,25 @@ export async function keepPresence(options: PresenceOptions): Promise<Presence> 
     const redial = () => {
       for (const address of joins.values()) if (!isConnected(libp2p, address)) void dial(address)
     }
+    const soon = new Set<ReturnType<typeof setTimeout>>()
+    const dialAll = () => {
+      redial()
+      for (const ms of REDIAL_AFTER_MS) soon.add(setTimeout(redial, ms))
+    }
+    closers.unshift(() => soon.forEach(clearTimeout))
     const timers = [
       setInterval(redial, REDIAL_EVERY_MS),
       setInterval(() => cards.renew(closing.signal), CARD_EVERY_MS),
     ]
     closers.unshift(() => timers.forEach(clearInterval))
-    redial()
+    dialAll()
     for (const address of remembered) void dial(parseAddress(address))
     return {
       registry,
       joins,
       join(addresses) {
         for (const address of addresses) joins.set(address, parseAddress(address))
-        redial()
+        dialAll()
       },
       online: (timeoutMs, outer) => {
         const tried = [...joins.keys(), ...remembered]

@@ -13,6 +13,7 @@ import {
   succeeded,
   tend,
   unlinked,
+  unreached,
 } from '../../../protocol/peer/links.ts'
 import { randomFrom } from '../../../protocol/random.ts'
 import { cardOf } from '../../support/peer.ts'
@@ -129,6 +130,32 @@ describe('tending', () => {
     expect(tend(links, 0, draw)).toHaveLength(1)
     expect(tend(links, 9999, draw)).toEqual([])
     expect(tend(links, 15_001, draw)).toHaveLength(1)
+  })
+
+  test('a dial that failed is tried again after one second, then after four, then after eight', () => {
+    const links = knowing(1)
+    const draw = random()
+    const waits: number[] = []
+    for (let now = 0, failedAt = 0; waits.length < 6 && now < 100_000; now += 100) {
+      if (tend(links, now, draw).length === 0) continue
+      waits.push(now - failedAt)
+      failedAt = now
+      unreached(links, 'p0', now)
+    }
+    expect(waits.slice(0, 4)).toEqual([0, 1000, 4000, 8000])
+    for (const wait of waits.slice(4)) expect(wait).toBeLessThanOrEqual(10_100)
+  })
+
+  test('whoever failed long is left alone only while there is another to meet', () => {
+    const failing = (count: number) => {
+      const links = knowing(count)
+      for (let index = 0; index < count; index++) linked(links, `p${index}`, 'tcp', 0)
+      for (let failure = 0; failure < 8; failure++) backOff(links, 'p0', 0, random())
+      tend(links, 0, random())
+      return links.known.get('p0')!.notBefore
+    }
+    expect(failing(2)).toBeGreaterThanOrEqual(60_000)
+    expect(failing(1)).toBe(10_000)
   })
 
   test('each five swaps one link is exchanged, if there are others', () => {

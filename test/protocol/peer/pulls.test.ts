@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { DIAL_MS } from '../../../protocol/ports/network.ts'
 import {
   type Bench,
   cardOf,
@@ -59,14 +60,23 @@ describe('a newcomer', () => {
     expect(sent([...declined, ...bench.wait(10)], 'pull')).toMatchObject([{ to: 'b' }])
   })
 
-  test('asks the same donor again after five seconds when there is no other', () => {
-    const bench = newcomer()
-    bench.meet('a')
-    const { nonce } = sent(bench.wait(1000), 'pull')[0]!
-    bench.tell({ type: 'declined', from: 'a', nonce, reason: 'busy' })
-    expect(sent(bench.wait(4900), 'pull')).toEqual([])
-    expect(sent(bench.wait(500), 'pull')).toMatchObject([{ to: 'a' }])
-  })
+  test.each([
+    // A donor serves a state so small every 0.1 s, the digits' every 4 s, and one of 10 MB every 30 s.
+    [8_000, 1_000],
+    [407_120, 1_018],
+    [10_000_000, 5_000],
+  ])(
+    'with a state of %i bytes asks the same donor again after %i ms when there is no other',
+    (stateBytes, afterMs) => {
+      const bench = startPeer({ stateBytes })
+      bench.tell({ type: 'joined' })
+      bench.meet('a')
+      const { nonce } = sent(bench.wait(1000), 'pull')[0]!
+      bench.tell({ type: 'declined', from: 'a', nonce, reason: 'busy' })
+      expect(sent(bench.wait(afterMs - 10), 'pull')).toEqual([])
+      expect(sent(bench.wait(20), 'pull')).toMatchObject([{ to: 'a' }])
+    },
+  )
 
   test('starts from its version when nobody has trained within five seconds', () => {
     const bench = newcomer()
@@ -96,7 +106,7 @@ describe('a newcomer', () => {
     const effects = bench.tell({ type: 'broken', nonce, reason: 'lost' })
     expect(only(effects, 'release')).toEqual([{ type: 'release', nonce }])
     expect(sent([...effects, ...bench.wait(10)], 'pull')).toMatchObject([{ to: 'b' }])
-    expect(sent(bench.wait(12_000), 'pull')).toMatchObject([{ to: 'a' }])
+    expect(sent(bench.wait(12_000), 'pull')[0]).toMatchObject({ to: 'a' })
   })
 
   test('forgets a state that comes after it gave up', () => {
@@ -187,6 +197,41 @@ test('a newcomer waits for nobody whose card is all that is left of it', () => {
   const bench = newcomer()
   for (const ghost of ['g', 'h']) bench.tell({ type: 'card', card: cardOf(ghost, { steps: 500 }) })
   expect(only(bench.wait(30_000), 'train')).toHaveLength(1)
+})
+
+test.each([
+  ['is refused', 0],
+  ['hangs until it is given up', DIAL_MS],
+])(
+  'a newcomer whose first dial %s reaches the only peer there is within 15 s',
+  (_, failsAfterMs) => {
+    const bench = newcomer()
+    const effects = [
+      ...bench.tell({ type: 'card', card: cardOf('g', { steps: 500 }) }),
+      ...bench.wait(1000),
+    ]
+    expect(only(effects, 'dial')).toHaveLength(1)
+    const askedAgain = only(bench.wait(failsAfterMs), 'dial') // joins the dial that hangs
+    expect(askedAgain.length).toBeLessThanOrEqual(1)
+    bench.tell({ type: 'unreached', peer: 'g' })
+    const left = 15_000 - 1000 - failsAfterMs
+    expect(only(bench.wait(left), 'dial').length).toBeGreaterThanOrEqual(1)
+  },
+)
+
+test('who was linked, failed to swap and lost the link dials the only peer there is within 15 s', () => {
+  const bench = trainingPeer()
+  let failed = 0
+  for (let turn = 0; turn < 200 && failed < 6; turn++) {
+    const effects = [...bench.endRound(), ...bench.wait(10_000)]
+    for (const { nonce } of sent(effects, 'offer')) {
+      bench.tell({ type: 'broken', nonce, reason: 'lost' })
+      failed++
+    }
+  }
+  expect(failed).toBe(6)
+  bench.tell({ type: 'unlinked', peer: 'a' })
+  expect(only(bench.wait(15_000), 'dial')).not.toEqual([])
 })
 
 test('a newcomer whose dials come to nothing begins at once from its version', () => {

@@ -110,6 +110,16 @@ test('a stranger cannot make us dial into our own network', async () => {
   expect((await careful.peerStore.get(server.peerId)).addresses).toEqual([])
 })
 
+test('what the platform does not let us dial is not tried', async () => {
+  const server = await all.start({ listen: [anyPort, `${anyPort}/ws`] })
+  const peer = await all.start({ mayDial: (address) => !address.toString().includes('/ws') })
+  const addresses = server.getMultiaddrs()
+  const ws = addresses.find((address) => address.toString().includes('/ws'))
+  const tcp = addresses.find((address) => address !== ws)
+  await expect(peer.dial(ws!)).rejects.toThrow('denied all addresses')
+  expect(pathOf(await peer.dial(tcp!))).toBe('tcp')
+})
+
 test('a reader that pauses loses nothing and is not reset', async () => {
   const server = await all.start()
   const peer = await all.start({ listen: [] })

@@ -289,6 +289,37 @@ describe('commands', () => {
     await finish(learner)
   })
 
+  test.each([
+    [1, 6], // after the first step, then after each four
+    [5, 20],
+  ])(
+    'are let in every 4 ms: steps of %i ms are made in %i turns of the event loop',
+    async (stepMs, expected) => {
+      let now = 0
+      let isReady = false
+      let turn = 0
+      const turns = new Set<number>()
+      const learner = testLearner({
+        now: () => now,
+        onStep: () => {
+          if (!isReady) return // steps are timed before
+          now += stepMs
+          turns.add(turn)
+        },
+      })
+      await learner.take('ready')
+      isReady = true
+      let timer = setImmediate(function count() {
+        turn++
+        timer = setImmediate(count)
+      })
+      await learner.ask({ type: 'train', steps: 20 }, 'trained')
+      clearImmediate(timer)
+      expect(turns.size).toBe(expected)
+      await finish(learner)
+    },
+  )
+
   test('give encodes the live params and their SHA-256', async () => {
     const learner = testLearner()
     const params = await learner.params()
