@@ -1,9 +1,14 @@
 /**
- * What a version shares with its genesis: tensors, input, preprocessing and labels never change in between, since peers of
+ * What a version shares with its genesis: tensors, frozen weights, input, preprocessing and labels never change in between, since peers of
  * one swarm add each other's params and each prepares its own data. An owner who changes them begins another genesis.
  */
 import { Fault } from '../errors.ts'
-import { MANIFEST_FILE, type Manifest, type PreprocessStep } from '../manifest.ts'
+import {
+  MANIFEST_FILE,
+  type Manifest,
+  type ManifestFile,
+  type PreprocessStep,
+} from '../manifest.ts'
 import { specText } from './version.ts'
 
 /**
@@ -22,16 +27,22 @@ export function checkGenesis(manifest: Manifest, cid: string, genesis: Manifest)
 }
 
 /** Everything that never changes, by its place. */
-function factsOf({ tensors, frozen = [], input, preprocess, output }: Manifest) {
+function factsOf({ tensors, frozen = [], input, preprocess, output, files }: Manifest) {
   const isImage = input.kind === 'image'
   return new Map<string, string>([
     ...listed('tensor', tensors.map(specText)),
     ...listed('frozen tensor', frozen.map(specText)),
+    ...files.filter(isFrozen).map(({ path, sha256 }): [string, string] => [path, sha256]),
     ['input', isImage ? `${input.dtype} image [${input.shape}]` : `${input.dtype} table`],
     ...listed('column', isImage ? [] : input.columns.map(quoted)),
     ...preprocess.flatMap((step, i) => factsOfStep(step, `preprocessing step ${i}`)),
     ...listed('label', output.labels.map(quoted)),
   ])
+}
+
+/** Frozen layers are the same in every version: their weights stand in shards of their own. */
+function isFrozen({ path }: ManifestFile): boolean {
+  return path.startsWith('group2-shard')
 }
 
 function factsOfStep(step: PreprocessStep, what: string): [string, string][] {

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { parse as parseYaml } from 'yaml'
 import { Fault } from '../../../protocol/errors.ts'
 import { type Manifest, readManifest, writeManifest } from '../../../protocol/manifest.ts'
+import { checkGenesis } from '../../../protocol/ports/genesis.ts'
 import {
   checkVersion,
   filesOf,
@@ -166,6 +167,24 @@ describe('a version with frozen layers', () => {
     expect(again.get('group2-shard1of1.bin')).toEqual(files.get('group2-shard1of1.bin'))
     const { tensors, frozen, tensorsSha256 } = checked.manifest
     expect(child.manifest).toMatchObject({ tensors, frozen, tensorsSha256 })
+  })
+
+  test('has no child with other frozen weights, nor one that freezes less', async () => {
+    const genesis = `bafy${'b'.repeat(55)}`
+    const made = async (changes: Partial<typeof draft>) => {
+      const manifest = { ...tableDraft, genesis, parents: [genesis] }
+      const files = await makeVersion({ ...draft, manifest, ...changes }, owner, noLimits)
+      return (await checkVersion(filesOf(files), noLimits)).manifest
+    }
+    const { genesis: _, ...first } = await made({})
+    checkGenesis(await made({}), genesis, first)
+    const moved = values.with(held[0]!, -1)
+    const other = await made({ params: new Uint8Array(moved.buffer) })
+    expect(() => checkGenesis(other, genesis, first)).toThrow(
+      /group2-shard1of1.bin is [0-9a-f]{64}, expected [0-9a-f]{64} as in its genesis bafyb/,
+    )
+    const thawed = await made({ modelJson: bytesOfText(json.replace(',"trainable":false', '')) })
+    expect(() => checkGenesis(thawed, genesis, first)).toThrow(/expected .* as in its genesis/)
   })
 
   test.each<[name: string, change: (manifest: Manifest) => Partial<Manifest>, says: RegExp]>([
