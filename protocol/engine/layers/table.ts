@@ -18,7 +18,7 @@ import { gru, lstm, recurrentLayer } from './recurrent.ts'
 import { relu } from './relu.ts'
 import { reshape } from './reshape.ts'
 import type { LayerRule } from './rule.ts'
-import { separableConv2d } from './separable-conv2d.ts'
+import { separableConv } from './separable-conv.ts'
 import { zeroPadding2d } from './zero-padding2d.ts'
 
 /** Every layer a model may have, by its class name in model.json. */
@@ -46,7 +46,8 @@ export const layers: Readonly<Record<string, LayerRule>> = {
   Conv1D: conv(1),
   Conv2D: conv(2),
   DepthwiseConv2D: depthwiseConv2d,
-  SeparableConv2D: separableConv2d,
+  SeparableConv1D: separableConv(1),
+  SeparableConv2D: separableConv(2),
   ZeroPadding2D: zeroPadding2d,
   MaxPooling1D: pooling('max', 1),
   MaxPooling2D: pooling('max', 2),

@@ -41,6 +41,18 @@ export const imageForwards: Record<string, Forward> = {
     return finish(mixed, weight(layer, 'bias'), config)
   },
 
+  SeparableConv1D([x], layer, { weight }) {
+    const { config } = layer
+    const channels = convolveDepthwise(
+      widen(x!),
+      tf.expandDims(weight(layer, 'depthwise_kernel')!, 0),
+      config,
+    )
+    const pointwise = tf.expandDims(weight(layer, 'pointwise_kernel')!, 0)
+    const mixed = tf.conv2d(channels as tf.Tensor4D, pointwise as tf.Tensor4D, 1, 'valid')
+    return finish(flatten(mixed), weight(layer, 'bias'), config)
+  },
+
   ZeroPadding2D: ([x], { config }) =>
     tf.pad(x!, [[0, 0], ...(config.padding as [number, number][]), [0, 0]]),
 

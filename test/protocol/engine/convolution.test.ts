@@ -260,6 +260,7 @@ describe('Conv1D', () => {
     [{ filters: 2, kernel_size: [3, 3] }, 'kernel_size'],
     [{ filters: 2, kernel_size: 3, padding: 'full' }, 'padding'],
     [{ filters: 2, kernel_size: 3, strides: 0 }, 'strides'],
+    [{ filters: 2, kernel_size: 3, strides: 2, dilation_rate: 2 }, 'dilation_rate'],
   ])('refuses %j by name', (config, name) => {
     expect(() => graphOf([5, 2], [{ layer: 'Conv1D', config }])).toThrow(name)
   })
@@ -355,6 +356,47 @@ describe.each(['DepthwiseConv2D', 'SeparableConv2D'])('%s', (layer) => {
   ])('refuses %j by name', (config, name) => {
     const spec = { layer, config: { ...config, ...filters } }
     expect(() => graphOf([5, 5, 1], [spec])).toThrow(name)
+  })
+})
+
+describe('SeparableConv1D', () => {
+  const layer = 'SeparableConv1D'
+  test('agrees with the Float64 tape at any length, stride, dilation, padding and multiplier', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        ...([
+          sequence,
+          fc.constantFrom(1, 1, 2, 3),
+          fc.integer({ min: 1, max: 5 }),
+          fc.constantFrom([1, 1], [2, 1], [3, 1], [1, 2], [1, 3]),
+          fc.constantFrom('valid', 'same', 'causal'),
+          batches,
+          fc.nat(9999),
+        ] as const),
+        async (shape, depth_multiplier, kernel_size, [strides, dilation_rate], padding, ...run) => {
+          fc.pre(padding !== 'valid' || (kernel_size - 1) * dilation_rate! < shape[0])
+          const config = { filters: 6, kernel_size, strides, dilation_rate, padding }
+          const relu = { layer, config: { ...config, depth_multiplier, activation: 'relu' } }
+          const [batch, seed] = run
+          await expectAgreement(graphOf(shape, [tanh, relu]), { batch, seed })
+        },
+      ),
+      { numRuns: 30, seed: 11 },
+    )
+  })
+
+  test('has kernels of the shapes that Keras gives them', () => {
+    const config = { filters: 5, kernel_size: 3, depth_multiplier: 2 }
+    const { tensors } = graphOf([9, 4], [{ layer, config }])
+    expect(tensors.map(({ shape }) => shape)).toEqual([[3, 4, 2], [1, 8, 5], [5]]) // biome-ignore format: a row
+  })
+
+  test.each([
+    [{ kernel_size: 9 }, 'kernel_size'],
+    [{ kernel_size: 3, strides: 2, dilation_rate: 2 }, 'dilation_rate'],
+    [{ kernel_size: 3, pointwise_constraint: {} }, 'pointwise_constraint'],
+  ])('refuses %j by name', (config, name) => {
+    expect(() => graphOf([5, 2], [{ layer, config: { filters: 2, ...config } }])).toThrow(name)
   })
 })
 

@@ -30,6 +30,13 @@ describe('dense layers', () => {
       await expectAgreement(graphOf(shape, [{ layer: 'Dense', config: { units } }]), { batch })
   })
 
+  test('agree at every number of rows that tiles of six and of four leave over', async () => {
+    const layer = { layer: 'Dense', config: { units: 41, activation: 'relu' } }
+    for (const batch of [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 23, 60, 61, 67])
+      await expectAgreement(graphOf([batch + 2], [layer]), { batch })
+    await expectAgreement(graphOf([400], [layer]), { batch: 13 })
+  })
+
   test('take every activation, fused or not, over further axes', async () => {
     for (const activation of activations) {
       const layer = { layer: 'Dense', config: { units: 5, activation } }

@@ -73,6 +73,10 @@ const models: Record<string, { topology: Topology; whole?: number }> = {
             config: { filters: 6, kernel_size: 3, padding: 'causal', dilation_rate: 2 },
           },
           { layer: 'AveragePooling1D', config: {} },
+          {
+            layer: 'SeparableConv1D',
+            config: { filters: 5, kernel_size: 2, padding: 'causal', depth_multiplier: 2 },
+          },
           { layer: 'Conv1D', config: { filters: 6, kernel_size: 3, activation: 'relu' } },
           { layer: 'GlobalMaxPooling1D', config: {} },
           softmax,
