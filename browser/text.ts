@@ -63,13 +63,13 @@ const english = {
   },
   train: {
     teach: 'Teach it',
-    teachHint: 'Draw one, press what it is.',
+    teachHint: 'Draw one, then name it',
     teachKeys: 'On a keyboard, press its key.',
     drawPad: 'Drawing pad',
     testPad: 'Drawing pad for the test',
     labels: 'What is it?',
     test: 'Test it',
-    testHint: 'Draw one and see what the model says.',
+    testHint: 'Draw one and see what it says',
     undoStroke: 'Undo stroke',
     clearPad: 'Clear',
     drawFirst: 'Draw something first',
@@ -80,11 +80,11 @@ const english = {
     startWithSample: 'Train on sample data',
     startHint: (count: number, drawable: boolean, hasSample: boolean) => {
       if (count > 0)
-        return `${plural(count, 'example', 'examples')} on this device, and they stay here.`
+        return `${plural(count, 'example', 'examples')}. ${count === 1 ? 'It stays' : 'They stay'} on this device.`
       if (hasSample)
         return drawable
-          ? 'Or draw a few first: what you bring stays on this device.'
-          : 'Or bring your own first: it stays on this device.'
+          ? 'Or draw a few first. They stay on this device.'
+          : 'Or bring your own. It stays on this device.'
       return drawable ? 'Draw a few or drop your own data first.' : 'Drop your own data first.'
     },
     least: (least: number) => `This model asks for at least ${least}.`,
@@ -247,8 +247,7 @@ const english = {
   test: {
     published: 'as published',
     mine: 'as trained here',
-    empty: 'Draw here',
-    nothing: 'No guess yet.',
+    nothing: 'The model’s guess stands here.',
   },
   card: {
     noReadme: 'Its owner wrote no card.',
