@@ -391,7 +391,9 @@ const english = {
     noAddresses: 'Nowhere yet: another page reaches this one through a peer that introduces them.',
     linked: 'Linked now',
     alone: 'Nobody.',
-    registries: (count: number) => `${plural(count, 'peer', 'peers')} that list models.`,
+    registries: (count: number) => `${plural(count, 'peer lists', 'peers list')} models.`,
+    introducers: (count: number) =>
+      `${plural(count, 'bootstrap or Node peer brings', 'bootstraps or Node peers bring')} newcomers together.`,
     test: 'This browser',
     has: 'Works.',
     report: 'Copy a report',
