@@ -10,7 +10,9 @@ export function percent(share: number): string {
   return share.toLocaleString(undefined, { style: 'percent', maximumFractionDigits: 1 })
 }
 
+/** Three digits; what is smaller than a thousandth says so rather than a row of zeros. */
 export function figure(value: number): string {
+  if (value > 0 && value < 0.001) return `< ${(0.001).toLocaleString()}`
   return value.toLocaleString(undefined, { maximumSignificantDigits: 3 })
 }
 
@@ -18,11 +20,11 @@ export function whole(value: number): string {
   return value.toLocaleString()
 }
 
-/** `12 s`, `5 min`, `2 h`, `3 d`: how long ago. */
+/** `now`, `5 minutes ago`, `yesterday`. */
 export function age(ms: number): string {
   const seconds = Math.max(0, Math.round(ms / 1000))
   const unit = ages.find(([, size]) => seconds >= size) ?? ages.at(-1)!
-  const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto', style: 'short' })
+  const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' })
   return relative.format(-Math.floor(seconds / unit[1]), unit[0])
 }
 
@@ -36,6 +38,11 @@ const ages: [Intl.RelativeTimeFormatUnit, number][] = [
 /** The two ends of a peer id or a CID: the middle tells nobody anything. */
 export function short(id: string): string {
   return id.length <= 14 ? id : `${id.slice(0, 6)}…${id.slice(-5)}`
+}
+
+/** Time that something takes: `14 ms`, `3.2 s`. */
+export function duration(ms: number): string {
+  return ms < 1_000 ? `${figure(ms)} ms` : `${figure(ms / 1_000)} s`
 }
 
 export function clock(ms: number): string {

@@ -1,4 +1,5 @@
 import type { FaultDetail } from '../protocol/errors.ts'
+import type { Manifest } from '../protocol/manifest.ts'
 import { type Examples, type Skips, skip } from '../protocol/ports/examples.ts'
 import type { FetchProgress } from '../protocol/ports/store.ts'
 import {
@@ -325,6 +326,11 @@ const emptyWork: Work = {
   unkept: undefined,
 }
 
+/** A version may bring data to begin with: a sample, or else what it is measured on. */
+export function hasSample({ data }: Manifest): boolean {
+  return (data.sample ?? data.eval) !== undefined
+}
+
 /** Examples of each label, every label of the manifest. */
 export function countsOf({ drawings, parts }: Work, labels: readonly string[]): number[] {
   const counts = labels.map(() => 0)
@@ -354,6 +360,42 @@ export function examplesOf({ drawings, parts }: Work, width: number): Examples {
     labels[at++] = label
   }
   return { size, width, inputs, labels }
+}
+
+/** Rows among which doubles are looked for: a page answers at once. */
+const DOUBLES_AMONG = 20_000
+
+/** Examples that came before, label or not: they count twice, and may be learned and measured with. */
+export function doublesOf({ drawings, parts }: Work): number {
+  const known = new Map<number, ArrayLike<number>[]>()
+  const isNew = (row: ArrayLike<number>) => {
+    const key = hashOf(row)
+    const same = known.get(key) ?? []
+    if (same.some((other) => isEqual(other, row))) return false
+    known.set(key, [...same, row])
+    return true
+  }
+  const rows = [
+    ...drawings.map(({ pixels }) => pixels),
+    ...parts.flatMap(({ examples: { size, width, inputs } }) =>
+      Array.from({ length: Math.min(size, DOUBLES_AMONG) }, (_, row) =>
+        inputs.subarray(row * width, (row + 1) * width),
+      ),
+    ),
+  ]
+  return rows.slice(0, DOUBLES_AMONG).filter((row) => !isNew(row)).length
+}
+
+/** FNV-1a over the values, as 32 bits. */
+function hashOf(values: ArrayLike<number>): number {
+  let hash = 0x811c9dc5
+  for (let i = 0; i < values.length; i++) hash = Math.imul(hash ^ (1000 * values[i]!), 0x01000193)
+  return hash
+}
+
+function isEqual(a: ArrayLike<number>, b: ArrayLike<number>): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return a.length === b.length
 }
 
 /** What all parts left out, together. */
@@ -602,6 +644,16 @@ export function peersOf({ run, network }: AppState): (RunPeer & { rttMs: number 
   return Object.values(run?.peers ?? {})
     .map((row) => ({ ...row, rttMs: rtts.get(row.peer) }))
     .sort((a, b) => b.lastAt - a.lastAt)
+}
+
+/** What listings name as the newest, where it is neither this one nor one that this came from. */
+export function newerOf(
+  { cid, genesis, manifest }: OpenVersion,
+  models: readonly ListedModel[],
+): ListedModel | undefined {
+  const listed = models.find((model) => model.genesis === genesis)
+  const isBehind = listed?.version === cid || manifest.parents.includes(listed?.version ?? '')
+  return isBehind || listed?.manifestVersion === manifest.version ? undefined : listed
 }
 
 export type Role = 'newest' | 'here' | 'parent' | 'genesis'

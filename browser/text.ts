@@ -1,6 +1,7 @@
 import type { FaultDetail } from '../protocol/errors.ts'
 import type { Path } from '../protocol/report.ts'
 import type { Ability } from './abilities.ts'
+import { duration } from './format.ts'
 import type { NetworkView } from './services.ts'
 import type { Alone } from './state.ts'
 
@@ -15,6 +16,7 @@ const english = {
     title: 'Models anyone can train',
     promise:
       'Pick a model and teach it with your own data. Your data never leaves this device: peers exchange what the model learned, never what it learned from.',
+    steps: ['Open a model', 'Draw or drop examples', 'Train with whoever is here'],
     search: 'Search models',
     task: 'Task',
     allTasks: 'All tasks',
@@ -25,7 +27,8 @@ const english = {
       count === undefined ? 'peers unknown' : plural(count, 'peer', 'peers'),
     labels: (count: number) => plural(count, 'label', 'labels'),
     kept: 'kept here',
-    answered: (count: number) => `Listed by ${plural(count, 'peer', 'peers')}`,
+    answered: (count: number) => `Listed by ${plural(count, 'peer', 'peers')}.`,
+    version: (version: string) => `version ${version}`,
     unanswered: (age: string) =>
       `Nobody who lists models answers now. This is what is kept here, from ${age}.`,
     refresh: 'Refresh',
@@ -36,6 +39,7 @@ const english = {
       'Paste the address of a peer under Network, or open a link that somebody shared with you. To publish one: mlstore publish DIR.',
     toNetwork: 'Paste an address',
     openLink: 'Open a link or CID',
+    train: 'Train it',
     open: 'Open',
     wrongLink: 'That is no link to a model. A link has #/m/ in it; a CID begins with baf.',
   },
@@ -48,21 +52,24 @@ const english = {
     fetched: (done: string, total: string, providers: number) =>
       `${done} of ${total} from ${plural(providers, 'peer', 'peers')}`,
     finding: 'Looking for somebody who has it …',
+    elsewhere: 'See what else is listed',
     tabs: { train: 'Train', card: 'Card', try: 'Try', versions: 'Versions', swarm: 'Swarm' },
     tabsLabel: 'About this model',
     failed: 'This model cannot be opened',
+    newer: (version: string) => `A newer version, ${version}, is listed.`,
+    toNewer: 'Open it',
     share: 'Share',
     version: (version: string) => `version ${version}`,
   },
   train: {
     teach: 'Teach it',
-    teachHint: 'Draw one, press what it is.',
+    teachHint: 'Draw one, then name it',
     teachKeys: 'On a keyboard, press its key.',
     drawPad: 'Drawing pad',
     testPad: 'Drawing pad for the test',
     labels: 'What is it?',
     test: 'Test it',
-    testHint: 'Draw one and see what the model says.',
+    testHint: 'Draw one and see what it says',
     undoStroke: 'Undo stroke',
     clearPad: 'Clear',
     drawFirst: 'Draw something first',
@@ -70,12 +77,16 @@ const english = {
     other: 'Or bring data',
     data: 'Your data',
     start: 'Start training',
-    startHint: (count: number, drawable: boolean) =>
-      count === 0
-        ? drawable
-          ? 'Draw a few, use the sample, or drop your own data first.'
-          : 'Use the sample or drop your own data first.'
-        : `${plural(count, 'example', 'examples')} on this device, and they stay here.`,
+    startWithSample: 'Train on sample data',
+    startHint: (count: number, drawable: boolean, hasSample: boolean) => {
+      if (count > 0)
+        return `${plural(count, 'example', 'examples')}. ${count === 1 ? 'It stays' : 'They stay'} on this device.`
+      if (hasSample)
+        return drawable
+          ? 'Or draw a few first. They stay on this device.'
+          : 'Or bring your own. It stays on this device.'
+      return drawable ? 'Draw a few or drop your own data first.' : 'Drop your own data first.'
+    },
     least: (least: number) => `This model asks for at least ${least}.`,
     resume: (rounds: number) => `Go on from round ${rounds}, which is kept here`,
     busy: (title: string) => `This page is training ${title}. Stop it to train this one.`,
@@ -112,16 +123,19 @@ const english = {
     counts: 'Examples of each label',
     skipped: (count: number) => `${plural(count, 'file', 'files')} left out`,
     more: (count: number) => `and ${count} more`,
+    doubles: (count: number) =>
+      count === 1 ? 'One of them is there twice.' : `${count} of them are there more than once.`,
     missing: (labels: string) =>
       `None yet of ${labels}. The model can still learn them from others.`,
     few: (labels: string) => `Few of ${labels} beside the rest.`,
     split: (train: number, validation: number) =>
       `${train} to train on, ${validation} kept aside to measure with.`,
-    labelFor: 'These files are of',
-    byFolder: 'their folders’ labels',
-    columns: 'The file names its columns otherwise. Which is which?',
+    labelFor: 'Label files',
+    byFolder: 'by their folder',
+    allAs: (label: string) => `all as ${label}`,
+    columns: 'say below which of its columns is which',
     choose: 'Choose a column',
-    useColumns: 'Read it so',
+    useColumns: 'Read the file',
   },
   run: {
     title: 'Training',
@@ -146,8 +160,10 @@ const english = {
     swaps: 'Swaps',
     up: 'Sent',
     down: 'Received',
-    none: 'not yet',
+    none: '–',
     again: 'Train on',
+    tryIt: 'Try it',
+    takeIt: 'Take it',
     limited: 'Training alone; today’s limit of traffic is reached',
     limitedHint: (megabytes: number) =>
       `Swaps have sent and received ${megabytes.toLocaleString('en')} MB today, as much as the settings allow. They go on after midnight, or when the limit is raised.`,
@@ -231,8 +247,7 @@ const english = {
   test: {
     published: 'as published',
     mine: 'as trained here',
-    empty: 'Draw here',
-    nothing: 'No guess yet.',
+    nothing: 'The model’s guess stands here.',
   },
   card: {
     noReadme: 'Its owner wrote no card.',
@@ -248,7 +263,7 @@ const english = {
       'Never your pictures, rows or drawings. Numbers learned from few examples can still tell something about them: bring data you may use.',
     cost: 'On this device',
     measured: (backend: string, msPerStep: number, steps: number) =>
-      `Measured here with ${backend}: ${msPerStep.toFixed(1)} ms a step, ${((msPerStep * steps) / 1000).toFixed(1)} s of training a round.`,
+      `Measured here with ${backend}: ${duration(msPerStep)} a step, ${duration(msPerStep * steps)} of training a round.`,
     unmeasured: 'Measured when you start training.',
     remark: (remark: string) => `${remark.charAt(0).toUpperCase()}${remark.slice(1)}.`,
     params: 'Params',
@@ -257,8 +272,8 @@ const english = {
     cid: 'Address',
     take: 'Take it',
     takeHint: 'A zip with the TensorFlow.js model, safetensors, labels and card.',
-    takePublished: 'As published',
-    takeMine: 'As trained here',
+    takePublished: 'Download as published',
+    takeMine: 'Download as trained here',
   },
   versions: {
     title: 'Where it comes from',
@@ -296,6 +311,7 @@ const english = {
     title: 'Mine',
     hint: 'What this browser trained. A checkpoint is kept after every run, and the next one goes on from it.',
     rounds: (rounds: number) => plural(rounds, 'round', 'rounds'),
+    trainOn: 'Train on',
     forget: 'Forget it',
     sure: 'Forget it for good',
     keep: 'Keep it',
@@ -375,7 +391,9 @@ const english = {
     noAddresses: 'Nowhere yet: another page reaches this one through a peer that introduces them.',
     linked: 'Linked now',
     alone: 'Nobody.',
-    registries: (count: number) => `${plural(count, 'peer', 'peers')} that list models.`,
+    registries: (count: number) => `${plural(count, 'peer lists', 'peers list')} models.`,
+    introducers: (count: number) =>
+      `${plural(count, 'bootstrap or Node peer brings', 'bootstraps or Node peers bring')} newcomers together.`,
     test: 'This browser',
     has: 'Works.',
     report: 'Copy a report',
@@ -394,6 +412,9 @@ const english = {
   fault: {
     retry: 'Try again',
     copy: 'Copy details',
+    /** A sentence, unless it begins with a name that is written small. */
+    message: (message: string) =>
+      `${/^[a-z]+ /.test(message) ? message.charAt(0).toUpperCase() + message.slice(1) : message}.`,
     hint: (hint: string) => `Next: ${hint}${/[.!?…]$/.test(hint) ? '' : '.'}`,
     anyHint: 'try again, or reload the page; what is kept in this browser stays',
   },

@@ -77,8 +77,7 @@ export function block(rows: readonly PeerRow[], seconds: number): string {
     'loss',
     'own → averaged',
     'swaps',
-    'sent',
-    'got',
+    'traffic',
     'paths',
   ])
   const lines = rows.map((row) =>
@@ -89,9 +88,8 @@ export function block(rows: readonly PeerRow[], seconds: number): string {
       row.loss === undefined ? '–' : row.loss.toFixed(3),
       `${percent(row.trained, '')} → ${percent(row.averaged)}`,
       String(row.swaps),
-      sizeText(row.up),
-      sizeText(row.down),
-      pathsOf(row, names),
+      sizeText(row.up + row.down),
+      shorten(pathsOf(row, names)),
     ]),
   )
   return [dim(head), ...lines, `${phaseOf(rows)} ${dim(`· ${Math.round(seconds)} s`)}`].join('\n')
@@ -106,9 +104,15 @@ const columns = [
   { width: 14, right: true },
   { width: 5, right: true },
   { width: 7, right: true },
-  { width: 7, right: true },
   { width: 0 },
 ]
+/** What the columns before it leave of 79. */
+const PATHS_WIDTH = 17
+
+/** A line that a terminal wraps cannot be drawn over: what has no room is left out, and said to be. */
+function shorten(text: string): string {
+  return text.length > PATHS_WIDTH ? `${text.slice(0, PATHS_WIDTH - 2)} …` : text
+}
 
 function cells(texts: readonly string[]): string {
   return texts

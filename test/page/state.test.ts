@@ -4,12 +4,14 @@ import {
   type Action,
   type AppState,
   countsOf,
+  doublesOf,
   examplesOf,
   imbalanceOf,
   initialState,
   isLive,
   latest,
   listed,
+  newerOf,
   peersOf,
   phaseText,
   reduce,
@@ -80,6 +82,12 @@ test('drawings and files make one set of examples, with every label counted', ()
   expect([...examples.labels]).toEqual([1, 1, 3, 2, 0])
   expect([...examples.inputs]).toEqual([0, 1, 2, 3, 4, 5, 0, 1, 8, 9])
   expect(skipsOf(work).count).toBe(6)
+})
+
+test('an example that came before is counted as a double, a drawing too', () => {
+  const same = workOf(after(read([1, 1, 3]), read([2]), drawn(0), drawn(0)), genesis)
+  expect(doublesOf(same)).toBe(2) // the row of the second file, and the second drawing
+  expect(doublesOf(workOf(after(read([1, 2, 3])), genesis))).toBe(0)
 })
 
 test('undo takes the last drawing, remove one part, and a fault loses nothing', () => {
@@ -269,4 +277,14 @@ describe('why a run is alone', () => {
     expect(later({ type: 'metered', today: 9, limited: true })).toBeUndefined()
     expect(later({ type: 'ended', fault: undefined })).toBeUndefined()
   })
+})
+
+test('a listing names a newer version, unless it is this one or one that this came from', () => {
+  const listing = { genesis, version: 'bafynewest', manifestVersion: '9.0.0' } as ListedModel
+  expect(newerOf(version, [listing])).toBe(listing)
+  expect(newerOf(version, [])).toBeUndefined()
+  expect(newerOf(version, [{ ...listing, version: version.cid }])).toBeUndefined()
+  expect(newerOf(version, [{ ...listing, genesis: 'bafyother' }])).toBeUndefined()
+  const later = { ...version, manifest: { ...digits, parents: ['bafynewest'] } }
+  expect(newerOf(later, [listing])).toBeUndefined()
 })
