@@ -176,7 +176,9 @@ export function openChannel(
   }
 
   stream.addEventListener('message', ({ data }) => {
-    if (!ended) reader.read(data.subarray(), sink, () => ended)
+    // Part by part: joined they would be one more copy of all that comes, and garbage at once.
+    for (const part of data instanceof Uint8Array ? [data] : data)
+      if (!ended) reader.read(part, sink, () => ended)
   })
   stream.addEventListener('drain', () => wake(credit))
   // libp2p may empty its buffer after a `drain` that found us awake already; `idle` says that it did.

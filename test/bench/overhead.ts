@@ -50,7 +50,7 @@ export const bench: Bench<OverheadResult> = {
 }
 
 const BLOCKS = 3
-const BLOCK_MS = 15_000
+const BLOCK_MS = 10_000
 const QUICK = { blocks: 1, blockMs: 3000 }
 
 async function run({ quick, say }: BenchOptions): Promise<OverheadResult> {
@@ -148,7 +148,7 @@ async function publish(dir: string, name: keyof typeof recipes): Promise<Publish
   await writeFile(join(draft, 'labels.txt'), `${digitsDraft.output.labels.join('\n')}\n`)
   await writeFile(join(draft, 'model.json'), denseModel)
   await writeFile(join(draft, 'group1-shard1of1.bin'), paramsOf(topologyOf(denseModel), 1, 0.05))
-  const { eval: _, ...data } = digitsDraft.data
+  const { eval: _, sample: __, ...data } = digitsDraft.data
   const optimizer = { name: 'sgd', learningRate: 0.05 }
   const train = { ...digitsDraft.train, ...recipes[name], optimizer }
   await writeFile(

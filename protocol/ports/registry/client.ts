@@ -3,6 +3,7 @@ import { lpStream } from '@libp2p/utils'
 import { Fault, invariant, type Rejection } from '../../errors.ts'
 import { LISTING_BYTES_LIMIT } from '../../listing.ts'
 import { directConnectionTo } from '../libp2p.ts'
+import { within } from '../within.ts'
 import {
   type CardLike,
   isCard,
@@ -276,16 +277,16 @@ async function askRegistry<T extends RegistryResponse['type']>(
   expected: T,
   outer?: AbortSignal,
 ): Promise<ResponseOf<T>> {
-  const limit = AbortSignal.timeout(REQUEST_LIMIT_MS)
-  const signal = outer ? AbortSignal.any([outer, limit]) : limit
-  const response = await exchange(libp2p, peer, request, signal)
-  if (response?.type === expected) return response as ResponseOf<T>
-  if (response?.type !== 'refused') throw new WrongAnswer(`got no answer to ${request.type}`)
-  const { reason, message, retryAfterMs } = response
-  if (reason !== 'busy' || retryAfterMs === undefined || retryAfterMs > BUSY_WAIT_LIMIT_MS)
-    throw new Error(message)
-  await pause(retryAfterMs, signal)
-  return askRegistry(libp2p, peer, request, expected, signal)
+  return within(REQUEST_LIMIT_MS, outer, async (signal) => {
+    const response = await exchange(libp2p, peer, request, signal)
+    if (response?.type === expected) return response as ResponseOf<T>
+    if (response?.type !== 'refused') throw new WrongAnswer(`got no answer to ${request.type}`)
+    const { reason, message, retryAfterMs } = response
+    if (reason !== 'busy' || retryAfterMs === undefined || retryAfterMs > BUSY_WAIT_LIMIT_MS)
+      throw new Error(message)
+    await pause(retryAfterMs, signal)
+    return askRegistry(libp2p, peer, request, expected, signal)
+  })
 }
 
 async function exchange(

@@ -437,6 +437,35 @@ test('messages come whole and in order however the bytes are cut', async () => {
   expect(theirs.messages).toEqual(messages)
 })
 
+/** A stream that only hears: what the transport hands over is dispatched here as it came. */
+function heardStream() {
+  const stream = Object.assign(new EventTarget(), { writeStatus: 'writable', send: () => true })
+  const hand = (data: unknown) =>
+    stream.dispatchEvent(Object.assign(new Event('message'), { data }))
+  return { stream: stream as unknown as Stream, hand }
+}
+
+test('bytes that come in parts are read part by part, and never joined into another copy', async () => {
+  const connection = {
+    remotePeer: 'near',
+    remoteAddr: { getComponents: () => [{ name: 'tcp' }] },
+  } as unknown as Connection
+  const { stream, hand } = heardStream()
+  const { channel, whole } = listening([stream, connection])
+  const bytes = bytesFrom(1, 5000)
+  channel.expectData(new Uint8Array(bytes.length))
+  const parts = [encodeFrameHeader('data', bytes.length), bytes.subarray(0, 1), bytes.subarray(1)]
+  hand({
+    *[Symbol.iterator]() {
+      yield* parts
+    },
+    subarray() {
+      throw new Error('joined')
+    },
+  })
+  expect(await whole).toEqual(bytes)
+})
+
 test('an ended channel sends nothing and says so', async () => {
   const link = await pair('tcp')
   const [near] = await link.stream()
