@@ -6,12 +6,26 @@ import { madd, splat, storePart } from './simd.ts'
 export function sgd(params: usize, gradient: usize, size: i32, rate: f32, decay: f32): void {
   const rates = splat(-rate)
   const keep = splat(1 - rate * decay)
-  for (let left = size; left > 0; left -= 4) {
-    const kept = f32x4.mul(v128.load(params), keep)
-    storePart(params, madd(v128.load(gradient), rates, kept), left)
+  let left = size
+  for (; left >= 16; left -= 16) {
+    v128.store(params, descended(params, gradient, rates, keep))
+    v128.store(params, descended(params + 16, gradient + 16, rates, keep), 16)
+    v128.store(params, descended(params + 32, gradient + 32, rates, keep), 32)
+    v128.store(params, descended(params + 48, gradient + 48, rates, keep), 48)
+    params += 64
+    gradient += 64
+  }
+  for (; left > 0; left -= 4) {
+    storePart(params, descended(params, gradient, rates, keep), left)
     params += 16
     gradient += 16
   }
+}
+
+// @ts-ignore: decorator
+@inline
+function descended(params: usize, gradient: usize, rates: v128, keep: v128): v128 {
+  return madd(v128.load(gradient), rates, f32x4.mul(v128.load(params), keep))
 }
 
 /** params -= rate · (gradient + mu · direction + decay · params) */
@@ -27,13 +41,36 @@ export function sgdFollow(
   const rates = splat(-rate)
   const keep = splat(1 - rate * decay)
   const mus = splat(mu)
-  for (let left = size; left > 0; left -= 4) {
-    const follow = madd(v128.load(direction), mus, v128.load(gradient))
-    storePart(params, madd(follow, rates, f32x4.mul(v128.load(params), keep)), left)
+  let left = size
+  for (; left >= 16; left -= 16) {
+    v128.store(params, followed(params, gradient, direction, rates, mus, keep))
+    v128.store(params, followed(params + 16, gradient + 16, direction + 16, rates, mus, keep), 16)
+    v128.store(params, followed(params + 32, gradient + 32, direction + 32, rates, mus, keep), 32)
+    v128.store(params, followed(params + 48, gradient + 48, direction + 48, rates, mus, keep), 48)
+    params += 64
+    gradient += 64
+    direction += 64
+  }
+  for (; left > 0; left -= 4) {
+    storePart(params, followed(params, gradient, direction, rates, mus, keep), left)
     params += 16
     gradient += 16
     direction += 16
   }
+}
+
+// @ts-ignore: decorator
+@inline
+function followed(
+  params: usize,
+  gradient: usize,
+  direction: usize,
+  rates: v128,
+  mus: v128,
+  keep: v128,
+): v128 {
+  const follow = madd(v128.load(direction), mus, v128.load(gradient))
+  return madd(follow, rates, f32x4.mul(v128.load(params), keep))
 }
 
 /** Moments below this are 0: they move nothing, and as they fade numbers below float32's normal range are slow. */

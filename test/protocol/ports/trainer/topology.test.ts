@@ -197,6 +197,23 @@ describe('a hostile model.json is refused before anything is built:', () => {
     ],
     ['NaN units', oneDense({ units: 'NaN' }), 'wrong-model', /units is "NaN"/],
     [
+      'strides beside dilation, which Keras refuses too',
+      modelJson(
+        [8, 2],
+        [
+          {
+            class_name: 'Conv1D',
+            config: { name: 'both', filters: 2, kernel_size: 3, strides: 2, dilation_rate: 2 },
+          },
+          { class_name: 'Flatten', config: {} },
+          dense({}),
+        ],
+        [],
+      ),
+      'wrong-model',
+      /both.* dilation_rate is \[2\] with strides \[2\], expected 1 beside strides/,
+    ],
+    [
       'an input of 2^60 values',
       modelJson([2 ** 28, 2 ** 28], [{ class_name: 'Flatten', config: {} }], []),
       'wrong-model',
