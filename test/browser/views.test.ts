@@ -17,8 +17,10 @@ import { executablePath, requireChromium } from './chromium.ts'
  */
 
 const DIGITS = 'digits'
+const FLOWERS = 'bafybeigenesis2flowers2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
 /** Views by name: the address after `#`, the state of services.ts, and what to do before looking. */
-const views: [name: string, state: string, hash: string, look: (page: Page) => Promise<void>][] = [
+type View = [name: string, state: string, hash: string, look: (page: Page) => Promise<void>]
+const views: View[] = [
   ['models', '', '#/', (page) => page.locator('.cards .card').first().waitFor()],
   ['models-empty', 'empty', '#/', (page) => page.locator('.empty').waitFor()],
   ['models-loading', 'slow', '#/', (page) => page.locator('main').waitFor()],
@@ -38,10 +40,41 @@ const views: [name: string, state: string, hash: string, look: (page: Page) => P
   ['wrong-link', '', '#/m/nothing', (page) => page.locator('.fault').first().waitFor()],
   ['unknown', '', '#/nowhere', (page) => page.getByText(text.unknown.title).waitFor()],
 ]
+/** States within them: looked at light and wide, dark and narrow. */
+const states: View[] = [
+  ['models-no-match', '', '#/?q=nothing', (page) => page.locator('.empty').waitFor()],
+  ['models-wrong-link', '', '#/', wrongLink],
+  ['fetching', 'slow', `#/m/${DIGITS}`, (page) => page.locator('.fetching').waitFor()],
+  ['drawn', '', `#/m/${DIGITS}`, drawn],
+  ['data', '', `#/m/${DIGITS}`, sampled],
+  ['data-wrong-file', '', `#/m/${DIGITS}`, (page) => chosen(page, 'a,b\n1,2\n')],
+  ['table', '', `#/m/${FLOWERS}`, sampled],
+  ['table-mapper', '', `#/m/${FLOWERS}`, (page) => chosen(page, 'a,b,c,d,kind\n1,2,3,4,setosa\n')],
+  ['table-try', '', `#/m/${FLOWERS}/try`, tried],
+  ['paused', '', `#/m/${DIGITS}`, paused],
+  ['card-trained', '', `#/m/${DIGITS}`, (page) => inTraining(page, text.model.tabs.card)],
+  ['try-many', '', `#/m/${DIGITS}`, measured],
+  ['swarm-training', '', `#/m/${DIGITS}`, (page) => inTraining(page, text.model.tabs.swarm)],
+  ['share', '', `#/m/${DIGITS}`, shared],
+  ['mine-trained', '', `#/m/${DIGITS}`, keptHere],
+  [
+    'network-offline',
+    'offline',
+    '#/network',
+    (page) => page.getByText(text.network.alone).waitFor(),
+  ],
+  [
+    'network-closed',
+    'closed',
+    '#/network',
+    (page) => page.getByText(text.network.closed).waitFor(),
+  ],
+  ['network-wrong-address', '', '#/network', wrongAddress],
+]
 const looks = (['light', 'dark'] as const).flatMap((colorScheme) =>
   [1280, 360].map((width) => ({ colorScheme, width })),
 )
-const LIMIT_MS = 120_000
+const LIMIT_MS = 240_000
 const WAIT_MS = 10_000
 requireChromium('the views of the page')
 
@@ -55,6 +88,74 @@ async function training(page: Page): Promise<void> {
   await page.getByRole('button', { name: text.train.start, exact: true }).click()
   await page.locator('section.run .phase.running').waitFor()
   await page.locator('.plot canvas').waitFor()
+}
+
+async function sampled(page: Page): Promise<void> {
+  await page.locator('button.sample').click()
+  await page.locator('.parts li').waitFor()
+}
+
+async function drawn(page: Page): Promise<void> {
+  const pad = page.locator('.teach canvas').first()
+  await pad.waitFor()
+  await pad.click({ position: { x: 60, y: 60 } })
+  await page.locator('.teach .label').nth(3).click()
+  await page.locator('.parts li').waitFor()
+}
+
+async function chosen(page: Page, csv: string): Promise<void> {
+  const file = { name: 'mine.csv', mimeType: 'text/csv', buffer: Buffer.from(csv) }
+  await page.locator('input[accept*=csv]').first().setInputFiles([file])
+  await page.locator('.data select').last().waitFor()
+  await page.locator('.data .fault').waitFor()
+}
+
+async function tried(page: Page): Promise<void> {
+  await page.locator('.boxes input').last().waitFor()
+  for (const box of await page.locator('.boxes input').all()) await box.fill('3.1')
+  await page.getByRole('button', { name: text.try.predict }).click()
+  await page.locator('.bars').waitFor()
+}
+
+async function inTraining(page: Page, tab: string): Promise<void> {
+  await training(page)
+  await page.getByRole('link', { name: tab, exact: true }).click()
+  await page.locator('main .card').first().waitFor()
+}
+
+async function measured(page: Page): Promise<void> {
+  await inTraining(page, text.model.tabs.try)
+  await page.getByRole('button', { name: text.try.manyOwn }).click()
+  await page.locator('.matrix').waitFor()
+}
+
+async function paused(page: Page): Promise<void> {
+  await training(page)
+  await page.getByRole('button', { name: text.run.pauseHour }).click()
+  await page.getByText(phaseSentences.paused).first().waitFor()
+}
+
+async function shared(page: Page): Promise<void> {
+  await page.getByRole('button', { name: text.model.share }).click()
+  await page.getByRole('img', { name: text.share.qr }).waitFor()
+}
+
+async function keptHere(page: Page): Promise<void> {
+  await ended(page)
+  await page.getByRole('link', { name: text.nav.mine }).click()
+  await page.getByRole('link', { name: text.mine.trainOn }).waitFor()
+}
+
+async function wrongLink(page: Page): Promise<void> {
+  await page.locator('form.link input').fill('hello')
+  await page.locator('form.link button').click()
+  await page.locator('#link-fault').waitFor()
+}
+
+async function wrongAddress(page: Page): Promise<void> {
+  await page.getByLabel(text.network.address).fill('hello')
+  await page.getByRole('button', { name: text.network.dial }).click()
+  await page.locator('.fault').waitFor()
 }
 
 async function ended(page: Page): Promise<void> {
@@ -114,7 +215,8 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
   test.each(looks)('is accessible and whole, $colorScheme, $width px', async (look) => {
     const context = await contextOf(look)
     const findings: string[] = []
-    for (const [name, state, hash, until] of views) {
+    const isCorner = (look.colorScheme === 'light') === look.width > 600
+    for (const [name, state, hash, until] of isCorner ? [...views, ...states] : views) {
       const page = await open(context, state, hash)
       await until(page)
       await page.screenshot({
@@ -152,6 +254,15 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await page.locator('.parts li').waitFor()
     await press(text.train.start)
     await page.locator('section.run .phase.running').waitFor()
+    await context.close()
+  })
+
+  test('trains on the sample after one press, on a phone', async () => {
+    const context = await contextOf(looks[1]!)
+    const page = await open(context, '', `#/m/${DIGITS}`)
+    await page.getByRole('button', { name: text.train.startWithSample }).click()
+    await page.locator('section.run .phase.running').waitFor()
+    expect(await page.locator('.parts li').count()).toBe(1)
     await context.close()
   })
 
