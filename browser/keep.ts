@@ -1,9 +1,9 @@
 import { del, get, set } from 'idb-keyval'
 import { Fault } from '../protocol/errors.ts'
 import type { Traffic } from './quota.ts'
-import { type Drawing, intensities, type Settings, themes } from './state.ts'
+import { type Drawing, intensities, type Part, type Settings, themes, type Work } from './state.ts'
 
-/** What a person asked this browser to remember: settings, and drawings if they said so. A browser that keeps nothing is fine. */
+/** What a person asked this browser to remember: settings, and their data if they said so. A browser that keeps nothing is fine. */
 
 const SETTINGS = 'mlstore.settings'
 const TRAFFIC = 'mlstore.traffic'
@@ -36,40 +36,69 @@ export function isLocalKept(): boolean {
   return typeof indexedDB !== 'undefined'
 }
 
-/** Drawings kept for this model; none when the browser keeps nothing, or what it kept is of another shape. */
-export async function loadDrawings(
+/** What a person brought to one model. */
+export type Brought = Pick<Work, 'drawings' | 'parts'>
+
+/** What was kept for this model; none of what is of another shape, or when the browser keeps nothing. */
+export async function loadBrought(
   genesis: string,
   width: number,
   labels: number,
-): Promise<Drawing[]> {
-  const kept: unknown = await keptAs(keyOf(genesis)).catch(() => undefined)
-  if (!Array.isArray(kept)) return []
-  return kept.filter(
-    (drawing: Partial<Drawing> | undefined): drawing is Drawing =>
-      drawing?.pixels instanceof Uint8Array &&
-      drawing.pixels.length === width &&
-      Number.isInteger(drawing.label) &&
-      drawing.label! >= 0 &&
-      drawing.label! < labels,
+): Promise<Brought> {
+  const [drawings, parts] = await Promise.all(
+    kinds.map((kind) => keptAs(`${kind}/${genesis}`).catch(() => [])),
   )
+  return {
+    drawings: listIn(drawings).filter((one): one is Drawing => isDrawing(one, width, labels)),
+    parts: listIn(parts).filter((one): one is Part => isPart(one, width, labels)),
+  }
 }
 
-/** Undefined forgets them. Throws Fault `disk-full` or `no-storage`. */
-export async function saveDrawings(
+/** Keeps these kinds of it; undefined forgets them. Throws Fault `disk-full` or `no-storage`. */
+export async function saveBrought(
   genesis: string,
-  drawings: readonly Drawing[] | undefined,
+  brought: Partial<Brought> | undefined,
 ): Promise<void> {
   try {
-    if (drawings) await set(keyOf(genesis), [...drawings])
-    else await forget(genesis)
+    for (const kind of kinds) {
+      const list = brought?.[kind]
+      if (list !== undefined && list.length > 0) await set(`${kind}/${genesis}`, [...list])
+      else if (list !== undefined || brought === undefined) await forget(`${kind}/${genesis}`)
+    }
   } catch (error) {
     throw notKept(error as Error)
   }
 }
 
+const kinds = ['drawings', 'parts'] as const
+
+function listIn(kept: unknown): unknown[] {
+  return Array.isArray(kept) ? kept : []
+}
+
+function isDrawing(kept: unknown, width: number, labels: number): boolean {
+  const { pixels, label } = (kept ?? {}) as Partial<Drawing>
+  return pixels instanceof Uint8Array && pixels.length === width && isBelow(labels)(label)
+}
+
+function isPart(kept: unknown, width: number, labels: number): boolean {
+  const { id, source, name, examples, skips } = (kept ?? {}) as Partial<Part>
+  if (!examples || !skips || typeof name !== 'string' || !Number.isInteger(id)) return false
+  const { size, inputs, labels: places } = examples
+  const isSized =
+    examples.width === width && inputs?.length === size * width && places?.length === size
+  const isTyped = inputs instanceof Uint8Array || inputs instanceof Float32Array
+  const isNamed = ['sample', 'imagefolder', 'csv'].includes(source ?? '')
+  return isNamed && isTyped && isSized && places.every(isBelow(labels)) && Array.isArray(skips.list)
+}
+
+function isBelow(labels: number): (label: number | undefined) => boolean {
+  return (label) => Number.isInteger(label) && label! >= 0 && label! < labels
+}
+
 /** Where nothing is kept there is nothing to forget. */
-async function forget(genesis: string): Promise<void> {
-  if ((await keptAs(keyOf(genesis)).catch(() => undefined)) !== undefined) await del(keyOf(genesis))
+async function forget(key: string): Promise<void> {
+  if ((await keptAs(key).catch(() => undefined)) !== undefined) await del(key)
 }
 
 function notKept(error: Error): Fault {
@@ -79,10 +108,10 @@ function notKept(error: Error): Fault {
       kind: 'resource',
       type: isFull ? 'disk-full' : 'no-storage',
       message: isFull
-        ? 'this browser has no room left for the drawings; they stay on this page until it closes'
-        : 'this browser keeps nothing for this page; the drawings stay on it until it closes',
+        ? 'this browser has no room left for your data; it stays on this page until that closes'
+        : 'this browser keeps nothing for this page; your data stays on it until it closes',
       hint: isFull
-        ? 'free some space or forget an old run under Mine, then draw on or tick it again'
+        ? 'free some space or forget an old run under Mine, then add more or tick it again'
         : 'allow it to keep site data, or use a window that is not private',
     },
     error,
@@ -92,10 +121,6 @@ function notKept(error: Error): Fault {
 /** Rejects where the browser opens no database, which throws at once. */
 async function keptAs(key: string): Promise<unknown> {
   return get(key)
-}
-
-function keyOf(genesis: string): string {
-  return `drawings/${genesis}`
 }
 
 function write(name: string, what: object): void {

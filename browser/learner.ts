@@ -1,8 +1,9 @@
-import { Fault, type FaultDetail } from '../protocol/errors.ts'
+import { Fault } from '../protocol/errors.ts'
 import type { Learner, Ready } from '../protocol/index.ts'
 import { buffersOf, ownBuffer } from '../protocol/ports/trainer/buffers.ts'
 import type { Command, WorkerEvent } from '../protocol/ports/trainer/commands.ts'
 import type { LearnEvent, LearnJob } from './jobs.ts'
+import type { TrainOptions } from './services.ts'
 import { startWorker } from './start-worker.ts'
 
 /** A learner in a worker, seen from the window. */
@@ -19,7 +20,7 @@ export interface RunningLearner extends Learner {
 /** Starts a learner. Its `ready` rejects with what goes wrong before; `onKept` hears why a checkpoint is not kept, and when it is again. */
 export function startLearner(
   job: LearnJob,
-  onKept: (fault: FaultDetail | undefined) => void,
+  { onKept, onPreparing }: Required<Pick<TrainOptions, 'onKept' | 'onPreparing'>>,
 ): RunningLearner {
   const ready = Promise.withResolvers<Ready>()
   const ended = Promise.withResolvers<void>()
@@ -33,6 +34,7 @@ export function startLearner(
   const onSaid = (event: LearnEvent) => {
     if (over) return
     if (event.type === 'kept') return onKept(event.fault)
+    if (event.type === 'preparing') return onPreparing(event.done, event.total)
     if (event.type === 'version-params') return asked.shift()?.(event.bytes)
     if (event.type === 'ready') ready.resolve(event)
     if (event.type === 'failed') ready.reject(new Fault(event.detail))

@@ -4,9 +4,9 @@ import { phaseReport } from '../protocol/report.ts'
 import { type FoundFile, type ReadOptions, readFiles, widthOf } from './data.ts'
 import {
   isLocalKept,
-  loadDrawings,
+  loadBrought,
   loadTraffic,
-  saveDrawings,
+  saveBrought,
   saveSettings,
   saveTraffic,
 } from './keep.ts'
@@ -40,6 +40,8 @@ export interface Page {
   join(address: string): Promise<void>
   draw(version: OpenVersion, drawing: Drawing): Promise<void>
   undo(version: OpenVersion): Promise<void>
+  /** Takes away what came together; `part` is its id. */
+  remove(version: OpenVersion, part: number): Promise<void>
   keep(version: OpenVersion, keep: boolean): Promise<void>
   empty(version: OpenVersion): Promise<void>
   restore(version: OpenVersion): Promise<void>
@@ -131,12 +133,14 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     }
   }
 
-  const save = async (version: OpenVersion) => {
-    const { genesis } = version
-    const { keep, drawings, unkept } = workOf(state.value, genesis)
+  /** Keeps what a person wants kept: of these kinds alone, because files may be large. */
+  const save = async ({ genesis }: OpenVersion, ...kinds: ('drawings' | 'parts')[]) => {
+    const work = workOf(state.value, genesis)
+    const { keep, unkept } = work
+    const changed = Object.fromEntries(kinds.map((kind) => [kind, work[kind]]))
     await attempt(
       async () => {
-        await saveDrawings(genesis, keep ? drawings : undefined)
+        await saveBrought(genesis, keep ? changed : undefined)
         if (unkept) dispatch({ type: 'unkept', genesis, fault: undefined })
       },
       (fault) => ({ type: 'unkept', genesis, fault }),
@@ -292,29 +296,36 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
 
     async draw(version, drawing) {
       dispatch({ type: 'drawn', genesis: version.genesis, drawing })
-      await save(version)
+      await save(version, 'drawings')
     },
 
     async undo(version) {
       dispatch({ type: 'undrawn', genesis: version.genesis })
-      await save(version)
+      await save(version, 'drawings')
+    },
+
+    async remove(version, part) {
+      dispatch({ type: 'removed', genesis: version.genesis, part })
+      await save(version, 'parts')
     },
 
     async keep(version, keep) {
       dispatch({ type: 'keeping', genesis: version.genesis, keep })
-      await save(version)
+      await save(version, 'drawings', 'parts')
     },
 
     async empty(version) {
       dispatch({ type: 'emptied', genesis: version.genesis })
-      await save(version)
+      await save(version, 'drawings', 'parts')
     },
 
     async restore(version) {
       const { genesis, manifest } = version
       if (state.value.works[genesis] || !isLocalKept()) return
-      const drawings = await loadDrawings(genesis, widthOf(manifest), manifest.output.labels.length)
-      if (drawings.length > 0) dispatch({ type: 'restored', genesis, drawings })
+      const labels = manifest.output.labels.length
+      const { drawings, parts } = await loadBrought(genesis, widthOf(manifest), labels)
+      if (drawings.length + parts.length > 0)
+        dispatch({ type: 'restored', genesis, drawings, parts })
     },
 
     useSample(version) {
@@ -336,6 +347,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
             skips: { list: [], count: 0 },
           },
         })
+        await save(version, 'parts')
       })
     },
 
@@ -354,6 +366,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
         })
         const source = format === 'csv' ? 'csv' : 'imagefolder'
         dispatch({ type: 'read', genesis, part: { source, name, examples, skips } })
+        await save(version, 'parts')
       })
     },
 
@@ -382,6 +395,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
             pace: intensity,
             swapping,
             onKept: (fault) => dispatch({ type: 'unsaved', fault }),
+            onPreparing: (done, total) => dispatch({ type: 'preparing', done, total }),
             ...(from && { from }),
             ...(rounds > 0 && { rounds }),
           })

@@ -115,6 +115,8 @@ export interface TrainOptions {
   from?: Uint8Array
   /** Called when a checkpoint cannot be kept, with the reason, and without one when it can again. Training goes on. */
   onKept?(fault: FaultDetail | undefined): void
+  /** Examples whose frozen features are computed so far, before the run is there. */
+  onPreparing?(done: number, total: number): void
 }
 
 /** One run: reports in order, ends after `stopped`; a fault is thrown at the reader. */

@@ -56,12 +56,12 @@ export type Opened =
 export interface Work {
   drawings: readonly Drawing[]
   parts: readonly Part[]
-  /** Drawings stay in this browser over a reload. */
+  /** Drawings and files stay in this browser over a reload. */
   keep: boolean
   /** What is being read, in words. */
   reading: string | undefined
   fault: FaultDetail | undefined
-  /** Why the drawings that should be kept are not. */
+  /** Why what should be kept is not. */
   unkept: FaultDetail | undefined
 }
 
@@ -91,7 +91,8 @@ export interface RunState {
   /** Examples given at the start. */
   examples: number
   view: RunView | undefined
-  fetch: FetchProgress | undefined
+  /** Examples whose frozen features are computed, before a run is there. */
+  prepared: { done: number; total: number } | undefined
   round: number
   steps: number
   samples: number
@@ -174,7 +175,7 @@ export interface Actions {
   openFailed: { reference: string; fault: FaultDetail }
   drawn: { genesis: string; drawing: Drawing }
   undrawn: { genesis: string }
-  restored: { genesis: string; drawings: readonly Drawing[] }
+  restored: { genesis: string; drawings: readonly Drawing[]; parts: readonly Part[] }
   keeping: { genesis: string; keep: boolean }
   unkept: { genesis: string; fault: FaultDetail | undefined }
   reading: { genesis: string; what: string }
@@ -183,6 +184,7 @@ export interface Actions {
   removed: { genesis: string; part: number }
   emptied: { genesis: string }
   started: { version: OpenVersion; examples: number }
+  preparing: { done: number; total: number }
   joined: { view: RunView }
   reported: { report: Report; at: number }
   lonely: object
@@ -268,8 +270,12 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
     onWork(state, genesis, (work) => ({ drawings: [...work.drawings, drawing] })),
   undrawn: (state, { genesis }) =>
     onWork(state, genesis, (work) => ({ drawings: work.drawings.slice(0, -1) })),
-  restored: (state, { genesis, drawings }) =>
-    onWork(state, genesis, (work) => ({ drawings: [...drawings, ...work.drawings], keep: true })),
+  restored: (state, { genesis, drawings, parts }) =>
+    onWork(state, genesis, (work) => ({
+      drawings: [...drawings, ...work.drawings],
+      parts: [...parts, ...work.parts].map((part, i) => ({ ...part, id: i + 1 })),
+      keep: true,
+    })),
   keeping: (state, { genesis, keep }) => onWork(state, genesis, () => ({ keep })),
   unkept: (state, { genesis, fault }) => onWork(state, genesis, () => ({ unkept: fault })),
   reading: (state, { genesis, what }) =>
@@ -289,6 +295,7 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
   joined: (state, { view }) =>
     onRun(state, (run) => ({ type: isOver(run) ? run.type : 'running', view })),
   reported: (state, { report, at }) => onRun(state, (run) => reported(run, report, at)),
+  preparing: (state, prepared) => onRun(state, () => ({ phase: 'preparing', prepared })),
   unsaved: (state, { fault }) => onRun(state, () => ({ unsaved: fault })),
   lonely: (state) => onRun(state, ({ phase }) => ({ lonely: isAlone(phase) })),
   pausing: (state, { until }) => onRun(state, () => ({ pausedUntil: until })),
@@ -442,9 +449,11 @@ export function isLive(run: RunState | undefined): run is RunState {
   return run !== undefined && run.type !== 'ended'
 }
 
-export function phaseText({ phase, limited, unsaved }: RunState): string {
+export function phaseText({ phase, limited, unsaved, prepared }: RunState): string {
   if (phase === 'stopped' && unsaved) return text.run.stoppedUnsaved
   if (limited && isAlone(phase)) return text.run.limited
+  if (phase === 'preparing' && prepared)
+    return text.run.preparing(phaseSentences[phase], prepared.done, prepared.total)
   return phaseSentences[phase]
 }
 
@@ -496,7 +505,7 @@ function newRun({ genesis, cid, manifest }: OpenVersion, examples: number): RunS
     phase: 'checking-device',
     examples,
     view: undefined,
-    fetch: undefined,
+    prepared: undefined,
     round: 0,
     steps: 0,
     samples: 0,
@@ -518,7 +527,6 @@ function newRun({ genesis, cid, manifest }: OpenVersion, examples: number): RunS
 function reported(run: RunState, report: Report, at: number): Partial<RunState> {
   if (report.ev === 'phase')
     return { phase: report.phase, lonely: run.lonely && isAlone(report.phase) }
-  if (report.ev === 'fetch') return { fetch: report }
   if (report.ev === 'peers') return { count: report.count, direct: report.direct }
   if (report.ev === 'round') {
     const { round, steps, samples, loss } = report

@@ -119,7 +119,7 @@ const english = {
     remove: (name: string) => `Remove ${name}`,
     undo: 'Undo drawing',
     empty: 'Remove all',
-    keep: 'Keep my drawings in this browser',
+    keep: 'Keep my data in this browser',
     counts: 'Examples of each label',
     skipped: (count: number) => `${plural(count, 'file', 'files')} left out`,
     more: (count: number) => `and ${count} more`,
@@ -179,6 +179,8 @@ const english = {
       nobody: 'Nobody else trains this model now. Swaps begin as soon as somebody does.',
     } satisfies Record<Alone, string>,
     session: 'Training session',
+    preparing: (sentence: string, done: number, total: number) =>
+      `${sentence}: ${done.toLocaleString()} of ${total.toLocaleString()} examples`,
     stoppedUnsaved: 'Stopped; no checkpoint could be saved',
     noSimd:
       'This browser has no WebAssembly SIMD, so plain JavaScript trains, many times slower. A newer browser has it.',

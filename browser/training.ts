@@ -37,7 +37,7 @@ export async function startRun(
   try {
     const { manifest, checked, cid } = version
     const genesis = manifest.genesis ?? cid
-    const { examples, format, skips, from, onKept = () => {} } = options
+    const { examples, format, skips, from, onKept = () => {}, onPreparing = () => {} } = options
     const resume = options.resume && !from
     const at = resume ? await checkpointedAt(genesis) : undefined
     learner = startLearner(
@@ -60,7 +60,7 @@ export async function startRun(
           backend: bestBackend(),
         },
       },
-      onKept,
+      { onKept, onPreparing },
     )
     return await join(host, version, options, { learner, genesis, at, release })
   } catch (error) {

@@ -131,6 +131,29 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await second.page.getByLabel(/Go on from round/).waitFor()
   })
 
+  test('files that a person wants kept are there after a reload, and no others', async () => {
+    const { page } = await tabOf()
+    const chooser = page.locator('input[accept*=csv]')
+    const bring = () => chooser.setInputFiles(world.shares[0]!)
+    const brought = page.locator('ul.parts li')
+    const again = async () => {
+      await page.reload()
+      await chooser.waitFor({ state: 'attached' })
+    }
+    await bring()
+    await brought.waitFor()
+    await again()
+    expect(await brought.count()).toBe(0)
+    await bring()
+    await page.getByLabel(text.data.keep).check()
+    await expect.poll(() => page.evaluate(keptParts, world.cid)).toBe(1)
+    await again()
+    await brought.waitFor()
+    expect(await brought.innerText()).toContain(text.data.examples(500))
+    await brought.getByRole('button').click()
+    await expect.poll(() => page.evaluate(keptParts, world.cid)).toBe(0)
+  })
+
   test('with WebRTC blocked, tabs mix through a Node peer', async () => {
     world.train('a', 0)
     const tabs = await Promise.all([tabOf({ webrtc: false }), tabOf({ webrtc: false })])
@@ -316,6 +339,23 @@ const strokes = [
     [0.65, 0.5],
   ],
 ]
+
+/** In the page: how many files it keeps for a model, by idb-keyval's names. */
+function keptParts(genesis: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const opening = indexedDB.open('keyval-store')
+    opening.onerror = () => reject(opening.error)
+    opening.onsuccess = () => {
+      const database = opening.result
+      const getting = database.transaction('keyval').objectStore('keyval').get(`parts/${genesis}`)
+      getting.onerror = () => reject(getting.error)
+      getting.onsuccess = () => {
+        database.close()
+        resolve(getting.result?.length ?? 0)
+      }
+    }
+  })
+}
 
 /** In the page: how many models it keeps a checkpoint of. */
 function keptCheckpoints(): Promise<number> {

@@ -153,6 +153,22 @@ test('a run adds up what its reports say', () => {
   expect(latest(run!.points, 'averaged')?.accuracy).toBe(0.6)
 })
 
+test('what was kept comes before what was brought since, each under an id of its own', () => {
+  const kept = after(read([0]), read([1])).works[genesis]!
+  const state = after(read([2]), { type: 'restored', genesis, drawings: [], parts: kept.parts })
+  const { parts, keep } = workOf(state, genesis)
+  expect(keep).toBe(true)
+  expect(parts.map(({ id }) => id)).toEqual([1, 2, 3])
+  expect(parts.map(({ examples }) => [...examples.labels])).toEqual([[0], [1], [2]])
+})
+
+test('a run that computes features says how far it is, until it has begun', () => {
+  const preparing = after(started, { type: 'preparing', done: 1750, total: 6000 })
+  expect(phaseText(preparing.run!)).toBe('Preparing the data: 1,750 of 6,000 examples')
+  const begun = [joined, ...reports(phaseReport('training'))].reduce(reduce, preparing)
+  expect(phaseText(begun.run!)).toBe('Training with the swarm')
+})
+
 test('a run that ends keeps its figures until it is dismissed', () => {
   const state = after(
     started,
