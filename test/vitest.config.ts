@@ -1,3 +1,5 @@
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { defineConfig } from 'vitest/config'
 
 /** Test files at once: the machine that checks a change has two cores, and most files wait for peers of their own. */
@@ -6,7 +8,11 @@ const WORKERS = 3
 /** A test may start real processes; one that hangs fails after this. Longer limits stand at the test that needs them. */
 const TEST_LIMIT_MS = 30_000
 
+/** Compiled code of the programs that tests start, as node/mlstore.js keeps it for its user: over a hundred starts load the same files. */
+const compiled = join(tmpdir(), 'ml-store-test-compiled')
+
 const shared = {
+  env: { NODE_COMPILE_CACHE: compiled },
   pool: 'forks',
   testTimeout: TEST_LIMIT_MS,
   hookTimeout: TEST_LIMIT_MS,

@@ -156,10 +156,13 @@ async function exchange(a: Transfer, b: Transfer, near: Half, far: Half): Promis
   return Number(ended - spans[0]!.startedAt) / 1e6
 }
 
+/** Young objects as few as where mlstore starts (protocol/ports/runtime.js), and a collection when we ask for one. */
+const AS_SHIPPED = ['--expose-gc', '--semi-space-growth-factor=1']
+
 /** Two fresh processes, one swap: what is resident at its peak above what was before it. Bytes. */
 async function peakOf(transport: TransportName, relay: string, megabytes: number): Promise<number> {
   const peers = [0, 1].map(() =>
-    startRemote<typeof settleHandlers>('./settle-peer.ts', { execArgv: ['--expose-gc'] }),
+    startRemote<typeof settleHandlers>('./settle-peer.ts', { execArgv: AS_SHIPPED }),
   )
   const [a, b] = peers as [Settle, Settle]
   try {
