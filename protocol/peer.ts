@@ -82,7 +82,7 @@ export function createPeer(options: PeerOptions): Peer {
     finishing: false,
     reachable: 0,
     msPerStep: 0,
-    wait: undefined,
+    waitUntil: 0,
     roundsLeft: options.rounds === undefined ? undefined : Math.max(0, options.rounds - view.round),
     retryAt: Number.POSITIVE_INFINITY,
     tendAt: 0,
@@ -206,7 +206,6 @@ function hangsUpOnSwap({ swaps }: State, effect: PeerEffect): boolean {
 function nextTick(state: State, now: number): number {
   const { joining, settling, leaving, pulls } = state
   let next = Math.min(nextDeadline(state.swaps), state.tendAt, state.cardAt, state.retryAt)
-  if (state.wait) next = Math.min(next, state.wait.lookAt)
   if (joining) next = Math.min(next, joiningTick(joining, now))
   if (pulls.round && !pulls.round.settling) next = Math.min(next, pulls.round.deadline + 1)
   if (settling) next = Math.min(next, now + TEND_MS)

@@ -24,9 +24,10 @@ export interface Neighbour {
   phase: Card['phase']
   /** Steps behind its params, as it last said in a card or a swap. */
   steps: number
-  /** When it said so, and when we last swapped with it (-Infinity: never). */
-  saidAt: number
+  /** When we last swapped with it (-Infinity: never). */
   metAt: number
+  /** It need not be waited for until our own steps are more than these: it refused us for another reason than being busy. */
+  excused: number
   load: number
   /** What its card says it reads; empty where nobody has said. */
   codecs: readonly string[]
@@ -84,7 +85,7 @@ export function hear(links: Links, card: Card, now: number, lifetimeMs: number):
   if (!before && links.known.size >= KNOWN_LIMIT) return false
   const neighbour = before ?? stranger(card.peer, now)
   neighbour.phase = card.phase
-  learnSteps(neighbour, card.steps, now)
+  learnSteps(neighbour, card.steps)
   neighbour.load = card.load
   neighbour.codecs = card.codecs
   neighbour.heardAt = now
@@ -123,10 +124,10 @@ export function unreached(links: Links, peer: PeerId, now: number): void {
 }
 
 /** A neighbour told us its steps inside a swap. */
-export function toldSteps(links: Links, peer: PeerId, steps: number, now: number): void {
+export function toldSteps(links: Links, peer: PeerId, steps: number): void {
   const neighbour = links.known.get(peer)
   if (!neighbour) return
-  learnSteps(neighbour, steps, now)
+  learnSteps(neighbour, steps)
   // Its card may have been lost: who swaps and has trained is in no other phase for long.
   if (neighbour.phase !== 'joining' || steps === 0) return
   neighbour.phase = 'training'
@@ -146,29 +147,28 @@ export function codecFor(neighbours: readonly Neighbour[], ours: CodecName): Cod
   return neighbours.every(readsOurs) ? ours : READ_BY_ALL
 }
 
-function learnSteps(neighbour: Neighbour, steps: number, now: number): void {
-  if (steps < neighbour.steps) return
-  neighbour.steps = steps
-  neighbour.saidAt = now
+function learnSteps(neighbour: Neighbour, steps: number): void {
+  neighbour.steps = Math.max(neighbour.steps, steps)
+}
+
+/** It refused for another reason than being busy: nobody with `own` steps needs to wait for it. */
+export function excuse(links: Links, peer: PeerId, own: number): void {
+  const neighbour = links.known.get(peer)
+  if (neighbour) neighbour.excused = own
 }
 
 /**
- * How many steps the last of those who train beside us is behind `own`, if each kept our pace since it last said its own.
- * Who is more than `most` behind is another kind of device, or gone, and is not counted.
+ * Those who train beside us and have not yet said that they did our `own` steps. Who is more than `most` behind is another
+ * kind of device, or gone, and does not count; nor does anybody whom we leave alone after a failure.
  */
-export function lagOf(
-  links: Links,
-  own: number,
-  stepsPerMs: number,
-  most: number,
-  now: number,
-): number {
-  let lag = 0
-  for (const { phase, steps, saidAt } of live(links)) {
-    const behind = own - steps - (now - saidAt) * stepsPerMs
-    if (phase === 'training' && behind <= most) lag = Math.max(lag, behind)
-  }
-  return lag
+export function behind(links: Links, own: number, most: number, now: number): Neighbour[] {
+  return live(links).filter(
+    ({ phase, steps, excused, notBefore }) =>
+      phase === 'training' &&
+      Math.max(steps, excused) < own &&
+      own - steps <= most &&
+      notBefore <= now,
+  )
 }
 
 /** Whether we reach it, or have not tried in vain. */
@@ -191,8 +191,9 @@ export function choose(
   random: Random,
   now: number,
   tried: ReadonlySet<PeerId>,
+  among: readonly Neighbour[] = live(links),
 ): Neighbour | undefined {
-  const free = live(links).filter(({ peer, notBefore }) => notBefore <= now && !tried.has(peer))
+  const free = among.filter(({ peer, notBefore }) => notBefore <= now && !tried.has(peer))
   const oldest = free.reduce((least, { metAt }) => Math.min(least, metAt), now)
   return pick(
     random,
@@ -309,8 +310,8 @@ function stranger(peer: PeerId, now: number): Neighbour {
     peer,
     phase: 'joining',
     steps: 0,
-    saidAt: now,
     metAt: Number.NEGATIVE_INFINITY,
+    excused: 0,
     load: 0,
     codecs: [],
     refusedCodec: false,

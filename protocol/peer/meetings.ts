@@ -4,15 +4,17 @@ import { countServed } from './cards.ts'
 import { usualMs } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
 import { pullFailed } from './joining.ts'
-import { refuseCodec } from './links.ts'
+import { behind, excuse, type Neighbour, refuseCodec } from './links.ts'
 import { copyFailed, copyReceived, served, servePull, startRound } from './pulls.ts'
-import { maySwap, type State } from './state.ts'
+import { maySwap, type PeerView, type State } from './state.ts'
 import { answer, type Ending, knows, offer, progress, type Step } from './swaps.ts'
 
 /** Meetings: when to offer or to pull, whom to refuse, and what follows when a swap or a round of pulls has ended. */
 
 /** Pace of offers while not training, jittered by as much again. */
 export const SETTLE_PACE_MS = 40
+/** A strict round waits for peers that are behind by no more than so many rounds. */
+const LAG_ROUNDS = 4
 
 /** Offers once, or pulls once, where the rule and the budget let us. */
 export function meet(state: State, now: number): PeerEffect[] {
@@ -22,8 +24,26 @@ export function meet(state: State, now: number): PeerEffect[] {
   if (options.meets === 'pull') {
     return startRound(state.pulls, state.links, { ...options, from: options.pullFrom }, now)
   }
-  const step = offer(state.swaps, state.context, view.steps, now)
+  const mayBorrow = view.stage === 'training' && state.swaps.budget > -options.swapsPerRound
+  const awaited = options.strict && mayBorrow ? awaitedBy(state, now) : []
+  const step = offer(state.swaps, state.context, view.steps, now, awaited)
   return step ? after(state, step, now) : []
+}
+
+/** Whom a strict round waits for, and asks: their answer says how far they are. */
+export function awaitedBy({ links, view, options }: State, now: number): Neighbour[] {
+  return behind(links, view.steps, LAG_ROUNDS * options.stepsPerRound, now)
+}
+
+/** Offers again in a moment, if there is anybody who was busy, or whom we wait for and have not asked. */
+export function askAgain(state: State, now: number): boolean {
+  const { tried, busy } = state.swaps
+  const isAsked = ({ peer }: Neighbour) => tried.has(peer)
+  if (busy.size === 0 && awaitedBy(state, now).every(isAsked)) return false
+  for (const peer of busy) tried.delete(peer)
+  busy.clear()
+  tryAnother(state, now)
+  return true
 }
 
 export function isMeeting(state: State): boolean {
@@ -56,15 +76,32 @@ export function answerPull(
 }
 
 function refusal(
-  { options, view, paused, swapping, joining, isStale, pulls }: State,
-  { nonce }: Extract<PeerEvent, { type: 'offered' }>,
+  { options, view, paused, swapping, joining, isStale, pulls, training }: State,
+  { nonce, steps }: Extract<PeerEvent, { type: 'offered' }>,
 ): BusyReason | undefined {
   if (!options.swap || options.meets !== 'swap') return 'no-swap'
   if (paused) return 'paused'
   if (!swapping) return 'budget'
   if (pulls.serving.has(nonce)) return 'busy'
   if (joining || isStale || view.stage === 'joining' || view.stage === 'leaving') return 'busy'
+  if (options.strict) return outOfStep(view, options.stepsPerRound, training, steps)
   return undefined
+}
+
+/**
+ * Strict rounds meet between rounds: both did as many steps, and neither trains. Who is ahead is busy to wait for us; who is
+ * behind need not wait for us, and trains first: on top of our round its own labels would weigh the most.
+ */
+function outOfStep(
+  view: PeerView,
+  stepsPerRound: number,
+  training: boolean,
+  steps: number,
+): BusyReason | undefined {
+  const rounds = Math.trunc((steps - view.steps) / stepsPerRound)
+  if (Math.abs(rounds) > LAG_ROUNDS) return undefined
+  if (rounds > 0) return view.stage === 'training' ? 'busy' : undefined
+  return rounds < 0 || training ? 'budget' : undefined
 }
 
 function pullRefusal(
@@ -87,6 +124,9 @@ export function after(state: State, step: Step, now: number): PeerEffect[] {
 function ended(state: State, ending: Ending, now: number): PeerEffect[] {
   const { view } = state
   if (ending.type === 'declined') {
+    const isBusy = ending.reason === 'busy' || ending.reason === 'crossed'
+    if (isBusy) state.swaps.busy.add(ending.with)
+    else excuse(state.links, ending.with, view.steps)
     tryAnother(state, now)
     return []
   }
@@ -109,6 +149,7 @@ function ended(state: State, ending: Ending, now: number): PeerEffect[] {
     countServed(state, now, now - swap.startedAt)
   // What is left of the budget is offered now, to three links again; both of us have just become free, so not in step.
   state.swaps.tried.clear()
+  state.swaps.busy.clear()
   if (state.swaps.budget >= 1)
     state.retryAt = now + Math.min(SETTLE_PACE_MS, retryMs(state)) * state.options.random()
   return [{ type: 'report', report: swapReport(state, swap, distance) }, evaluateAveraged(state)]

@@ -1,18 +1,17 @@
 import type { Report } from '../report.ts'
 import { publish } from './cards.ts'
+import { usualMs } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
-import { lagOf } from './links.ts'
-import { isMeeting, meet } from './meetings.ts'
+import { askAgain, awaitedBy, isMeeting, meet } from './meetings.ts'
 import { startSettling } from './settling.ts'
 import { addSteps, maySwap, ROUND_MS, type State } from './state.ts'
 
 /** Rounds: so many local steps, then a meeting; each peer counts its own. */
 
-/** A strict round waits for peers that are behind by more than this share of a round, and by no more than so many rounds. */
-const LAG_SHARE = 0.1
-const LAG_ROUNDS = 4
-/** It waits for as long as so many of its rounds take. */
-const WAIT_ROUNDS = 2
+/** A strict round waits for others, and for its meetings, as long as so many rounds take with their swaps. */
+const WAIT_ROUNDS = 4
+/** And no shorter than this: a process that shares its cores may stand still for so long. */
+const WAIT_MS = 2000
 
 export function trained(
   state: State,
@@ -32,6 +31,8 @@ export function trained(
     state.swaps.budget + options.swapsPerRound,
   )
   state.swaps.tried.clear()
+  state.swaps.busy.clear()
+  if (options.strict) state.waitUntil = now + waitMs(state)
   state.pulls.copiesServed = 0
   const { steps, loss, samples } = event
   const report: Report = { ev: 'round', round: view.round, steps, loss, samples }
@@ -58,23 +59,22 @@ export function trainOn(state: State, now: number): PeerEffect[] {
   if (state.finishing || state.roundsLeft === 0) return [...effects, ...startSettling(state, now)]
   if (state.options.strict && waitsForOthers(state, now)) return effects
   state.training = true
-  state.wait = undefined
   return [...effects, { type: 'train', steps: stepsNow(state) }]
 }
 
 /**
- * Strict rounds wait for those a little behind, for one round's time at most: who trains last, alone, draws the average to its
- * own labels. (Four label-skewed peers on shared cores, virtual time: 0.83 becomes 0.86.)
+ * A strict round first has the meetings of its budget, and waits for those who have not yet done as many steps, for a while:
+ * who trains last, alone, draws the average to its own labels. It hears of their steps by offering to them.
  */
 function waitsForOthers(state: State, now: number): boolean {
-  const { links, view, options, msPerStep } = state
-  if (!maySwap(state) || view.round === 0 || msPerStep === 0) return false
-  const { stepsPerRound } = options
-  const lag = lagOf(links, view.steps, 1 / msPerStep, LAG_ROUNDS * stepsPerRound, now)
-  const until = state.wait?.until ?? now + WAIT_ROUNDS * msPerStep * stepsPerRound
-  if (lag < LAG_SHARE * stepsPerRound || now >= until) return false
-  state.wait = { until, lookAt: Math.min(until, now + lag * msPerStep) }
-  return true
+  if (!maySwap(state) || state.options.meets !== 'swap' || now >= state.waitUntil) return false
+  return (state.swaps.budget >= 1 || awaitedBy(state, now).length > 0) && askAgain(state, now)
+}
+
+function waitMs({ options, msPerStep, swaps }: State): number {
+  const { stepsPerRound, swapsPerRound } = options
+  const usual = stepsPerRound * msPerStep + swapsPerRound * usualMs(swaps.pace)
+  return Math.max(WAIT_MS, WAIT_ROUNDS * usual)
 }
 
 function stepsNow({ options, msPerStep }: State): number {

@@ -81,8 +81,8 @@ export interface State {
   finishing: boolean
   reachable: number
   msPerStep: number
-  /** A strict round that waits for those behind: when to look again, and when it begins in any case. */
-  wait: { lookAt: number; until: number } | undefined
+  /** When a strict round begins in any case, whoever is behind. */
+  waitUntil: number
   roundsLeft: number | undefined
   /** When to offer again outside the end of a round. */
   retryAt: number

@@ -4,7 +4,16 @@ import type { BusyReason, Digest, MessageOf, Nonce, Outcome, PeerId } from '../m
 import type { Random } from '../random.ts'
 import { allowanceMs, newPace, type Pace, remember } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
-import { backOff, choose, codecFor, type Links, met, succeeded, toldSteps } from './links.ts'
+import {
+  backOff,
+  choose,
+  codecFor,
+  type Links,
+  met,
+  type Neighbour,
+  succeeded,
+  toldSteps,
+} from './links.ts'
 
 /**
  * One swap at a time, and the few that are in doubt.
@@ -24,8 +33,9 @@ export interface Swaps {
   outcomes: Set<Nonce>
   /** What may still be offered or accepted in this round. */
   budget: number
-  /** Links tried since the last round ended. */
+  /** Links tried since the last round ended, and those of them that were busy: free again in a moment. */
   tried: Set<PeerId>
+  busy: Set<PeerId>
   pace: Pace
   /** Doubts given up after DOUBT_LIMIT_MS: each may have moved the sum of params. */
   lostDoubts: number
@@ -99,20 +109,27 @@ export function newSwaps(outcomes: readonly Nonce[] = []): Swaps {
     outcomes: new Set(outcomes),
     budget: 0,
     tried: new Set(),
+    busy: new Set(),
     pace: newPace(),
     lostDoubts: 0,
   }
 }
 
-/** Offers to a random live neighbour, if a swap may start at all. Returns undefined when there is nobody to ask. */
+/**
+ * Offers to a random live neighbour, if a swap may start at all. Returns undefined when there is nobody to ask.
+ * With its budget or its three tries spent it may still offer to one of `awaited`, on the next round's account if need be.
+ */
 export function offer(
   swaps: Swaps,
   context: SwapContext,
   steps: number,
   now: number,
+  awaited: readonly Neighbour[] = [],
 ): Step | undefined {
-  if (swaps.current || swaps.budget < 1 || swaps.tried.size >= LINKS_TRIED) return undefined
-  const neighbour = choose(context.links, context.random, now, swaps.tried)
+  const { links, random } = context
+  const isSpent = swaps.budget < 1 || swaps.tried.size >= LINKS_TRIED
+  if (swaps.current || (isSpent && awaited.length === 0)) return undefined
+  const neighbour = choose(links, random, now, swaps.tried, isSpent ? awaited : undefined)
   if (!neighbour) return undefined
   swaps.tried.add(neighbour.peer)
   const nonce = context.freshNonce()
@@ -136,7 +153,7 @@ export function answer(
   now: number,
 ): Step {
   const { from, nonce } = event
-  toldSteps(context.links, from, event.steps, now)
+  toldSteps(context.links, from, event.steps)
   const reason = refuse ?? (knows(swaps, nonce) ? 'busy' : whyNot(swaps, context, from))
   if (reason) return { effects: [busy(from, nonce, reason)], endings: [] }
   const voided = swaps.current ? voidOffer(swaps) : []
@@ -161,7 +178,7 @@ export function answer(
 export function progress(swaps: Swaps, context: SwapContext, event: PeerEvent, now: number): Step {
   switch (event.type) {
     case 'accepted':
-      return accepted(swaps, context, event, now)
+      return accepted(swaps, context, event)
     case 'declined':
       return declined(swaps, event)
     case 'gave':
@@ -254,10 +271,9 @@ function accepted(
   swaps: Swaps,
   context: SwapContext,
   { from, nonce, steps }: Extract<PeerEvent, { type: 'accepted' }>,
-  now: number,
 ): Step {
   const { current } = swaps
-  toldSteps(context.links, from, steps, now)
+  toldSteps(context.links, from, steps)
   if (current?.state !== 'offering' || current.nonce !== nonce || current.with !== from)
     return close(nonce)
   swaps.budget -= 1

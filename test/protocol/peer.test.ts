@@ -53,9 +53,73 @@ describe('rounds', () => {
     const effects = bench.tell(trained(10, 10))
     const { nonce } = sent(effects, 'offer')[0]!
     expect(only(effects, 'train')).toEqual([])
-    const declined = bench.tell({ type: 'declined', from: 'a', nonce, reason: 'busy' })
-    const after = [...declined, ...bench.wait(5000)]
-    expect(only(after, 'train')).toEqual([{ type: 'train', steps: 10 }])
+    const after = bench.tell({ type: 'declined', from: 'a', nonce, reason: 'budget' })
+    expect(only([...after, ...bench.wait(100)], 'train')).toEqual([{ type: 'train', steps: 10 }])
+  })
+
+  test('ask a busy peer again when strict, for two seconds at most when they are short', () => {
+    const bench = trainingPeer({ strict: true, swapsPerRound: 1 })
+    let effects = bench.tell(trained(10, 10))
+    const begun = bench.now
+    let asked = 0
+    while (only(effects, 'train').length === 0 && bench.now < begun + 10_000) {
+      for (const { nonce } of sent(effects, 'offer')) {
+        asked++
+        bench.tell({ type: 'declined', from: 'a', nonce, reason: 'busy' })
+      }
+      effects = bench.wait(20)
+    }
+    expect(asked).toBeGreaterThan(10)
+    expect(only(effects, 'train')).toEqual([{ type: 'train', steps: 10 }])
+    expect(bench.now - begun).toBeGreaterThan(1500)
+    expect(bench.now - begun).toBeLessThan(2200)
+  })
+
+  test('when strict, do not wait for who is more than four rounds behind', () => {
+    const bench = trainingPeer({ strict: true, swapsPerRound: 1 }, [])
+    for (let round = 0; round < 5; round++) bench.endRound()
+    bench.meet('a', { steps: 10 })
+    const { nonce } = sent(bench.endRound(), 'offer')[0]!
+    const after = bench.tell({ type: 'declined', from: 'a', nonce, reason: 'budget' })
+    expect(only([...after, ...bench.wait(100)], 'train')).toHaveLength(1)
+  })
+
+  test.each([
+    ['who waits for us to be busy', 10, 'busy'],
+    ['who is level with us, or behind, to go on', 0, 'budget'],
+    ['who is a round behind to go on', -10, 'budget'],
+  ] as const)('in the middle of a strict one we tell %s', (_, ahead, reason) => {
+    const bench = trainingPeer({ strict: true })
+    const offer = { from: 'a', nonce: nonceOf('one'), codec: 'int8', steps: 10 + ahead } as const
+    expect(sent(bench.tell({ type: 'offered', ...offer }), 'busy')).toMatchObject([{ reason }])
+  })
+
+  test('in the middle of a strict one we accept who is many rounds ahead: it does not wait for us', () => {
+    const bench = trainingPeer({ strict: true, swapsPerRound: 1 }, ['a', 'b'])
+    const { nonce } = sent(bench.endRound(), 'offer')[0]!
+    bench.tell({ type: 'declined', from: 'a', nonce, reason: 'no-swap' })
+    bench.wait(10_000)
+    expect(bench.peer.view.stage).toBe('training')
+    const offer = { nonce: nonceOf('one'), codec: 'int8', steps: 1000 } as const
+    expect(sent(bench.tell({ type: 'offered', from: 'b', ...offer }), 'accept')).toHaveLength(1)
+  })
+
+  test('a strict one with its budget spent asks whom it has not heard of, before it begins', () => {
+    const bench = trainingPeer({ strict: true, swapsPerRound: 1 }, ['a', 'b'])
+    const [first] = sent(bench.endRound(), 'offer')
+    const [met, other] = first!.to === 'a' ? ['a', 'b'] : ['b', 'a']
+    const { nonce } = first!
+    bench.tell({ type: 'accepted', from: met!, nonce, steps: 20 })
+    bench.tell({ type: 'gave', nonce, digest: digestOf('g'), bytes: COPY_BYTES, steps: 20 })
+    bench.tell({ type: 'received', nonce, digest: digestOf('r'), bytes: COPY_BYTES })
+    bench.tell({ type: 'ready', from: met!, nonce, digest: digestOf('g') })
+    const effects = [...bench.tell({ type: 'settled', nonce, distance: 1 }), ...bench.wait(100)]
+    expect(only(effects, 'train')).toEqual([])
+    const [second] = sent(effects, 'offer')
+    expect(second).toMatchObject({ to: other })
+    const declined = { from: other!, nonce: second!.nonce, reason: 'budget' } as const
+    const after = [...bench.tell({ type: 'declined', ...declined }), ...bench.wait(100)]
+    expect(only(after, 'train')).toHaveLength(1)
   })
 
   test('go on during a swap when not strict', () => {

@@ -1,0 +1,77 @@
+import { expect, test } from 'vitest'
+import { randomFrom } from '../../protocol/random.ts'
+import { type Fleet, type FleetOptions, simulate } from './fleet.ts'
+
+/** Short strict rounds of peers that share cores: each stands still now and then, for longer than a round takes. */
+const BEGIN_MS = 3000
+const [GAP_MS, STALL_MS] = [500, 150]
+const ROUNDS = 16
+const strict: Partial<FleetOptions> = {
+  peers: 4,
+  latencyMs: [3, 12],
+  stepMs: [8, 14],
+  peer: {
+    strict: true,
+    rounds: ROUNDS,
+    paused: true,
+    resumed: { steps: 0, rounds: 0, outcomes: [], adopt: false },
+  },
+}
+
+/** All begin together, linked, and stall at random. Returns how often a round began before another peer's last was over. */
+function stalling(fleet: Fleet, seed: number): { early: number } {
+  const found = { early: 0 }
+  const chance = randomFrom(seed)
+  const drawn = (meanMs: number) => -Math.log(1 - chance()) * meanMs
+  fleet.intercept = ({ peer }, effect) => {
+    if (effect.type !== 'train') return true
+    const others = fleet.members.filter(({ alive }) => alive)
+    if (others.some((other) => other.peer.view.round < peer.view.round)) found.early += 1
+    return true
+  }
+  fleet.runUntil(BEGIN_MS)
+  for (const { index } of fleet.members) {
+    fleet.tell(index, { type: 'resume' })
+    for (let at = BEGIN_MS; at < 60_000; at += drawn(GAP_MS)) {
+      const forMs = drawn(STALL_MS)
+      fleet.at(at, () => fleet.freeze(index, forMs))
+      at += forMs
+    }
+  }
+  return found
+}
+
+test.each([1, 2, 3, 4, 5])('strict rounds keep in step though peers stall (seed %d)', (seed) => {
+  const fleet = simulate({ ...strict, seed })
+  const found = stalling(fleet, seed)
+  fleet.runUntil(120_000)
+  expect(fleet.members.map(({ peer }) => peer.view.round)).toEqual(Array(4).fill(ROUNDS))
+  expect(fleet.members.map(({ stopped }) => stopped)).toEqual(Array(4).fill('budget'))
+  expect(found.early).toBe(0)
+  // Two swaps a round, and eight to settle.
+  for (const { peer } of fleet.members) expect(peer.view.swaps).toBeGreaterThan(1.5 * ROUNDS + 8)
+})
+
+test('strict rounds go on in ten seconds past a peer that stands still for a minute', () => {
+  const peer = { ...strict.peer, rounds: undefined }
+  const fleet = simulate({ ...strict, seed: 1, peer })
+  fleet.runUntil(BEGIN_MS)
+  for (const { index } of fleet.members) fleet.tell(index, { type: 'resume' })
+  fleet.runUntil(BEGIN_MS + 2000)
+  fleet.freeze(3, 60_000)
+  const others = fleet.members.slice(0, 3)
+  fleet.runUntil(fleet.now + 10_000)
+  const before = others.map(({ peer }) => peer.view.round)
+  fleet.runUntil(fleet.now + 10_000)
+  for (const [at, { peer }] of others.entries())
+    expect(peer.view.round - before[at]!).toBeGreaterThan(8)
+})
+
+test('peers of which one is five times as slow all go on, and meet', () => {
+  const fleet = simulate({ ...strict, seed: 2, stepMs: [5, 25] })
+  fleet.runUntil(BEGIN_MS)
+  for (const { index } of fleet.members) fleet.tell(index, { type: 'resume' })
+  fleet.runUntil(120_000)
+  expect(fleet.members.map(({ stopped }) => stopped)).toEqual(Array(4).fill('budget'))
+  for (const { peer } of fleet.members) expect(peer.view.swaps).toBeGreaterThan(ROUNDS)
+})
