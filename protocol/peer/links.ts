@@ -28,6 +28,9 @@ export interface Neighbour {
   metAt: number
   /** It need not be waited for until our own steps are more than these: it refused us for another reason than being busy. */
   excused: number
+  /** Strict rounds in a row that began late for its sake, and until when it is therefore taken for a slower device. */
+  lateRounds: number
+  slowUntil: number
   load: number
   /** What its card says it reads; empty where nobody has said. */
   codecs: readonly string[]
@@ -67,6 +70,10 @@ const DIALS_IN_VAIN = 2
 const EXPECT_MS = 3000
 /** More cards than this are not kept: a flood of identities ends here. */
 const KNOWN_LIMIT = 4096
+
+/** After so many late rounds in a row nobody waits for a peer, for so long. */
+const SLOW_ROUNDS = 8
+const SLOW_MS = 60_000
 
 export function newLinks(limit = Number.POSITIVE_INFINITY): Links {
   invariant(limit > LINK_TARGET, `a peer opens ${LINK_TARGET} links, got a limit of ${limit}`)
@@ -163,12 +170,26 @@ export function excuse(links: Links, peer: PeerId, own: number): void {
  */
 export function behind(links: Links, own: number, most: number, now: number): Neighbour[] {
   return live(links).filter(
-    ({ phase, steps, excused, notBefore }) =>
+    ({ phase, steps, excused, notBefore, slowUntil }) =>
       phase === 'training' &&
       Math.max(steps, excused) < own &&
       own - steps <= most &&
-      notBefore <= now,
+      Math.max(notBefore, slowUntil) <= now,
   )
+}
+
+/** A round began late for the sake of these. Who is late again and again stands not still for once: it is slow, and holds nobody up for a while. */
+export function countLate(links: Links, late: ReadonlySet<PeerId>, now: number): void {
+  for (const neighbour of live(links)) {
+    neighbour.lateRounds = late.has(neighbour.peer) ? neighbour.lateRounds + 1 : 0
+    if (neighbour.lateRounds < SLOW_ROUNDS) continue
+    neighbour.lateRounds = 0
+    neighbour.slowUntil = now + SLOW_MS
+  }
+}
+
+export function isSlow(links: Links, peer: PeerId, now: number): boolean {
+  return (links.known.get(peer)?.slowUntil ?? 0) > now
 }
 
 /** Whether we reach it, or have not tried in vain. */
@@ -312,6 +333,8 @@ function stranger(peer: PeerId, now: number): Neighbour {
     steps: 0,
     metAt: Number.NEGATIVE_INFINITY,
     excused: 0,
+    lateRounds: 0,
+    slowUntil: 0,
     load: 0,
     codecs: [],
     refusedCodec: false,

@@ -4,7 +4,7 @@ import { countServed } from './cards.ts'
 import { usualMs } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
 import { pullFailed } from './joining.ts'
-import { behind, excuse, type Neighbour, refuseCodec } from './links.ts'
+import { behind, excuse, isSlow, type Neighbour, refuseCodec } from './links.ts'
 import { copyFailed, copyReceived, served, servePull, startRound } from './pulls.ts'
 import { maySwap, type PeerView, type State } from './state.ts'
 import { answer, type Ending, knows, offer, progress, type Step } from './swaps.ts'
@@ -62,7 +62,11 @@ export function answerOffer(
   const { swaps, context, view } = state
   // Rounds are over, and with them their budget: others may still need us to agree.
   if (state.settling) swaps.budget = Math.max(swaps.budget, 1)
-  return after(state, answer(swaps, context, event, refusal(state, event), view.steps, now), now)
+  return after(
+    state,
+    answer(swaps, context, event, refusal(state, event, now), view.steps, now),
+    now,
+  )
 }
 
 export function answerPull(
@@ -76,14 +80,16 @@ export function answerPull(
 }
 
 function refusal(
-  { options, view, paused, swapping, joining, isStale, pulls, training }: State,
+  { options, view, paused, swapping, joining, isStale, pulls, training, restUntil }: State,
   { nonce, steps }: Extract<PeerEvent, { type: 'offered' }>,
+  now: number,
 ): BusyReason | undefined {
   if (!options.swap || options.meets !== 'swap') return 'no-swap'
   if (paused) return 'paused'
   if (!swapping) return 'budget'
   if (pulls.serving.has(nonce)) return 'busy'
   if (joining || isStale || view.stage === 'joining' || view.stage === 'leaving') return 'busy'
+  if (now < restUntil && !training) return 'busy'
   if (options.strict) return outOfStep(view, options.stepsPerRound, training, steps)
   return undefined
 }
@@ -125,7 +131,7 @@ function ended(state: State, ending: Ending, now: number): PeerEffect[] {
   const { view } = state
   if (ending.type === 'declined') {
     const isBusy = ending.reason === 'busy' || ending.reason === 'crossed'
-    if (isBusy) state.swaps.busy.add(ending.with)
+    if (isBusy && !isSlow(state.links, ending.with, now)) state.swaps.busy.add(ending.with)
     else excuse(state.links, ending.with, view.steps)
     tryAnother(state, now)
     return []
@@ -150,8 +156,12 @@ function ended(state: State, ending: Ending, now: number): PeerEffect[] {
   // What is left of the budget is offered now, to three links again; both of us have just become free, so not in step.
   state.swaps.tried.clear()
   state.swaps.busy.clear()
-  if (state.swaps.budget >= 1)
-    state.retryAt = now + Math.min(SETTLE_PACE_MS, retryMs(state)) * state.options.random()
+  if (state.swaps.budget >= 1) {
+    rest(state, now)
+    state.retryAt =
+      Math.max(now, state.restUntil) +
+      Math.min(SETTLE_PACE_MS, retryMs(state)) * state.options.random()
+  }
   return [{ type: 'report', report: swapReport(state, swap, distance) }, evaluateAveraged(state)]
 }
 
@@ -164,6 +174,15 @@ function tryAnother(state: State, now: number): void {
 function retryMs({ options, swaps }: State): number {
   const usual = usualMs(swaps.pace) || SETTLE_PACE_MS
   return options.strict ? usual : Math.max(SETTLE_PACE_MS, usual)
+}
+
+/**
+ * Between two swaps of a strict round a peer rests for as long as one takes, so that the others end theirs first: four who
+ * meet in pairs, and then in other pairs, hold the average of all; where three meet in turn and one is left out, they do not.
+ */
+function rest(state: State, now: number): void {
+  if (state.options.strict && state.view.stage === 'training')
+    state.restUntil = now + retryMs(state)
 }
 
 function swapReport(

@@ -2,6 +2,7 @@ import type { Report } from '../report.ts'
 import { publish } from './cards.ts'
 import { usualMs } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
+import { countLate } from './links.ts'
 import { askAgain, awaitedBy, isMeeting, meet } from './meetings.ts'
 import { startSettling } from './settling.ts'
 import { addSteps, maySwap, ROUND_MS, type State } from './state.ts'
@@ -12,6 +13,8 @@ import { addSteps, maySwap, ROUND_MS, type State } from './state.ts'
 const WAIT_ROUNDS = 4
 /** And no shorter than this: a process that shares its cores may stand still for so long. */
 const WAIT_MS = 2000
+/** A round that begins later than this, in rounds with their swaps, began late. */
+const LATE_ROUNDS = 2
 
 export function trained(
   state: State,
@@ -32,7 +35,7 @@ export function trained(
   )
   state.swaps.tried.clear()
   state.swaps.busy.clear()
-  if (options.strict) state.waitUntil = now + waitMs(state)
+  if (options.strict) beginMeetings(state, now)
   state.pulls.copiesServed = 0
   const { steps, loss, samples } = event
   const report: Report = { ev: 'round', round: view.round, steps, loss, samples }
@@ -58,6 +61,7 @@ export function trainOn(state: State, now: number): PeerEffect[] {
   if (state.options.strict && isMeeting(state)) return effects
   if (state.finishing || state.roundsLeft === 0) return [...effects, ...startSettling(state, now)]
   if (state.options.strict && waitsForOthers(state, now)) return effects
+  if (state.options.strict) endMeetings(state, now)
   state.training = true
   return [...effects, { type: 'train', steps: stepsNow(state) }]
 }
@@ -67,14 +71,23 @@ export function trainOn(state: State, now: number): PeerEffect[] {
  * who trains last, alone, draws the average to its own labels. It hears of their steps by offering to them.
  */
 function waitsForOthers(state: State, now: number): boolean {
-  if (!maySwap(state) || state.options.meets !== 'swap' || now >= state.waitUntil) return false
-  return (state.swaps.budget >= 1 || awaitedBy(state, now).length > 0) && askAgain(state, now)
+  const { meetings } = state
+  if (!maySwap(state) || state.options.meets !== 'swap' || now >= meetings.until) return false
+  const awaited = awaitedBy(state, now)
+  if (awaited.length > 0) meetings.awaited = new Set(awaited.map(({ peer }) => peer))
+  return (state.swaps.budget >= 1 || awaited.length > 0) && askAgain(state, now)
 }
 
-function waitMs({ options, msPerStep, swaps }: State): number {
-  const { stepsPerRound, swapsPerRound } = options
-  const usual = stepsPerRound * msPerStep + swapsPerRound * usualMs(swaps.pace)
-  return Math.max(WAIT_MS, WAIT_ROUNDS * usual)
+function beginMeetings(state: State, now: number): void {
+  const { options, msPerStep, swaps } = state
+  const usual = options.stepsPerRound * msPerStep + options.swapsPerRound * usualMs(swaps.pace)
+  const until = now + Math.max(WAIT_MS, WAIT_ROUNDS * usual)
+  state.meetings = { lateAt: now + LATE_ROUNDS * usual, until, awaited: new Set() }
+}
+
+/** Those whom it waited for last are why it is late, if it is. */
+function endMeetings({ meetings, links }: State, now: number): void {
+  countLate(links, now > meetings.lateAt ? meetings.awaited : new Set(), now)
 }
 
 function stepsNow({ options, msPerStep }: State): number {

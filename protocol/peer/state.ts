@@ -81,8 +81,10 @@ export interface State {
   finishing: boolean
   reachable: number
   msPerStep: number
-  /** When a strict round begins in any case, whoever is behind. */
-  waitUntil: number
+  /** Between two swaps of a strict round no offer is made or taken before this. */
+  restUntil: number
+  /** What stands between two strict rounds: when the next is late, when it begins in any case, and who was waited for last. */
+  meetings: { lateAt: number; until: number; awaited: ReadonlySet<PeerId> }
   roundsLeft: number | undefined
   /** When to offer again outside the end of a round. */
   retryAt: number

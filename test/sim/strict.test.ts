@@ -75,3 +75,18 @@ test('peers of which one is five times as slow all go on, and meet', () => {
   expect(fleet.members.map(({ stopped }) => stopped)).toEqual(Array(4).fill('budget'))
   for (const { peer } of fleet.members) expect(peer.view.swaps).toBeGreaterThan(ROUNDS)
 })
+
+test('peers of which one is thirty times as slow wait for it at first, and then go at their own pace', () => {
+  const peer = { ...strict.peer, rounds: undefined }
+  const roundsIn10s = (slowest: number) => {
+    const fleet = simulate({ ...strict, seed: 3, peer, stepMs: [5, 5] })
+    fleet.members[3]!.stepMs = slowest
+    fleet.runUntil(BEGIN_MS)
+    for (const { index } of fleet.members) fleet.tell(index, { type: 'resume' })
+    fleet.runUntil(BEGIN_MS + 20_000)
+    const before = fleet.members[0]!.peer.view.round
+    fleet.runUntil(fleet.now + 10_000)
+    return fleet.members[0]!.peer.view.round - before
+  }
+  expect(roundsIn10s(150)).toBeGreaterThan(roundsIn10s(5) / 2)
+})
