@@ -28,7 +28,7 @@ export interface Neighbour {
   metAt: number
   /** It need not be waited for until our own steps are more than these: it refused us for another reason than being busy. */
   excused: number
-  /** Strict rounds in a row that began late for its sake, and until when it is therefore taken for a slower device. */
+  /** Strict rounds that began late for its sake, and until when it is therefore taken for a slower device. */
   lateRounds: number
   slowUntil: number
   load: number
@@ -71,8 +71,9 @@ const EXPECT_MS = 3000
 /** More cards than this are not kept: a flood of identities ends here. */
 const KNOWN_LIMIT = 4096
 
-/** After so many late rounds in a row nobody waits for a peer, for so long. */
+/** After so many late rounds nobody waits for a peer, for so long; each that was not late makes good for a part of one. */
 const SLOW_ROUNDS = 8
+const FORGIVEN = 0.25
 const SLOW_MS = 60_000
 
 export function newLinks(limit = Number.POSITIVE_INFINITY): Links {
@@ -178,10 +179,32 @@ export function behind(links: Links, own: number, most: number, now: number): Ne
   )
 }
 
+/**
+ * All who train at our pace, if we are linked to each of them; undefined where we are not, or they are many: then others see
+ * another group than we do.
+ */
+export function groupOf(
+  links: Links,
+  own: number,
+  most: number,
+  now: number,
+): Neighbour[] | undefined {
+  const group = [...links.known.values()].filter(
+    ({ phase, steps, notBefore, slowUntil }) =>
+      phase === 'training' &&
+      Math.abs(own - steps) <= most &&
+      Math.max(notBefore, slowUntil) <= now,
+  )
+  return group.length <= LINK_TARGET && group.every(canSwap) ? group : undefined
+}
+
 /** A round began late for the sake of these. Who is late again and again stands not still for once: it is slow, and holds nobody up for a while. */
 export function countLate(links: Links, late: ReadonlySet<PeerId>, now: number): void {
   for (const neighbour of live(links)) {
-    neighbour.lateRounds = late.has(neighbour.peer) ? neighbour.lateRounds + 1 : 0
+    const { lateRounds } = neighbour
+    neighbour.lateRounds = late.has(neighbour.peer)
+      ? lateRounds + 1
+      : Math.max(0, lateRounds - FORGIVEN)
     if (neighbour.lateRounds < SLOW_ROUNDS) continue
     neighbour.lateRounds = 0
     neighbour.slowUntil = now + SLOW_MS

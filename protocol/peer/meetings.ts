@@ -4,9 +4,10 @@ import { countServed } from './cards.ts'
 import { usualMs } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
 import { pullFailed } from './joining.ts'
-import { behind, excuse, isSlow, type Neighbour, refuseCodec } from './links.ts'
+import { behind, excuse, groupOf, isSlow, type Neighbour, refuseCodec } from './links.ts'
 import { copyFailed, copyReceived, served, servePull, startRound } from './pulls.ts'
-import { maySwap, type PeerView, type State } from './state.ts'
+import { partnerAt } from './schedule.ts'
+import { maySwap, type PeerView, ROUND_MS, type State } from './state.ts'
 import { answer, type Ending, knows, offer, progress, type Step } from './swaps.ts'
 
 /** Meetings: when to offer or to pull, whom to refuse, and what follows when a swap or a round of pulls has ended. */
@@ -24,14 +25,61 @@ export function meet(state: State, now: number): PeerEffect[] {
   if (options.meets === 'pull') {
     return startRound(state.pulls, state.links, { ...options, from: options.pullFrom }, now)
   }
-  const mayBorrow = view.stage === 'training' && state.swaps.budget > -options.swapsPerRound
-  const awaited = options.strict && mayBorrow ? awaitedBy(state, now) : []
-  const step = offer(state.swaps, state.context, view.steps, now, awaited)
+  const step = offer(state.swaps, state.context, view.steps, now, partnerNow(state, now))
   return step ? after(state, step, now) : []
 }
 
+/**
+ * Whom we meet at this turn of a strict round, and nobody else until then; undefined where there is no such one, or no more:
+ * after a while, or when it refused, we meet whom we can.
+ */
+function partnerNow(state: State, now: number): Neighbour | undefined {
+  const { view, meetings, swaps, links } = state
+  const hasTurn = hasTurns(state) && swaps.budget >= 1 && now < meetings.pairedUntil
+  const partner = hasTurn && view.stage === 'training' ? partnerOf(state, now) : undefined
+  if (partner === undefined) return undefined
+  const hasRefused = swaps.tried.has(partner) && !swaps.busy.has(partner)
+  return hasRefused ? undefined : links.known.get(partner)
+}
+
+function partnerOf(state: State, now: number): PeerId | undefined {
+  const { options, view, meetings } = state
+  const group = strictGroup(state, now)
+  if (group === undefined) return undefined
+  const ids = [options.self, ...group.map(({ peer }) => peer)].sort()
+  const rounds = Math.round(view.steps / options.stepsPerRound)
+  return partnerAt(ids, options.self, rounds * options.swapsPerRound + meetings.turn)
+}
+
+/** Those whose strict rounds go in step with ours; undefined where nobody's do, or not all are linked: then each goes on by itself. */
+function strictGroup({ options, links, view }: State, now: number): Neighbour[] | undefined {
+  if (!options.strict) return undefined
+  // What we know of who we met long ago is as old as that.
+  const most = (LAG_ROUNDS + links.known.size) * options.stepsPerRound
+  return groupOf(links, view.steps, most, now)
+}
+
+function hasTurns({ options, meetings }: State): boolean {
+  return meetings.turn < options.swapsPerRound
+}
+
+/** Passes over the turns at which an odd group leaves us out. */
+export function findTurn(state: State, now: number): void {
+  const { links, meetings } = state
+  const isPaired = () => links.known.size > 0 && strictGroup(state, now)?.length
+  while (hasTurns(state) && isPaired() && partnerOf(state, now) === undefined) meetings.turn += 1
+}
+
+/** How long a strict round's peers wait for the partner of a turn before they meet others. */
+export function pairingMs(state: State): number {
+  const { options, msPerStep, swaps } = state
+  return Math.max(ROUND_MS, 2 * (options.stepsPerRound * msPerStep + usualMs(swaps.pace)))
+}
+
 /** Whom a strict round waits for, and asks: their answer says how far they are. */
-export function awaitedBy({ links, view, options }: State, now: number): Neighbour[] {
+export function awaitedBy(state: State, now: number): Neighbour[] {
+  const { links, view, options } = state
+  if (!hasTurns(state) || strictGroup(state, now) === undefined) return []
   return behind(links, view.steps, LAG_ROUNDS * options.stepsPerRound, now)
 }
 
@@ -80,18 +128,21 @@ export function answerPull(
 }
 
 function refusal(
-  { options, view, paused, swapping, joining, isStale, pulls, training, restUntil }: State,
-  { nonce, steps }: Extract<PeerEvent, { type: 'offered' }>,
+  state: State,
+  { nonce, steps, from }: Extract<PeerEvent, { type: 'offered' }>,
   now: number,
 ): BusyReason | undefined {
+  const { options, view, paused, swapping, joining, isStale, pulls, training } = state
   if (!options.swap || options.meets !== 'swap') return 'no-swap'
   if (paused) return 'paused'
   if (!swapping) return 'budget'
   if (pulls.serving.has(nonce)) return 'busy'
   if (joining || isStale || view.stage === 'joining' || view.stage === 'leaving') return 'busy'
-  if (now < restUntil && !training) return 'busy'
-  if (options.strict) return outOfStep(view, options.stepsPerRound, training, steps)
-  return undefined
+  if (strictGroup(state, now) === undefined) return undefined
+  const reason = outOfStep(view, options.stepsPerRound, training, steps)
+  if (reason || training) return reason
+  const partner = partnerNow(state, now)
+  return partner && partner.peer !== from ? 'busy' : undefined
 }
 
 /**
@@ -128,7 +179,7 @@ export function after(state: State, step: Step, now: number): PeerEffect[] {
 }
 
 function ended(state: State, ending: Ending, now: number): PeerEffect[] {
-  const { view } = state
+  const { view, options } = state
   if (ending.type === 'declined') {
     const isBusy = ending.reason === 'busy' || ending.reason === 'crossed'
     if (isBusy && !isSlow(state.links, ending.with, now)) state.swaps.busy.add(ending.with)
@@ -156,11 +207,9 @@ function ended(state: State, ending: Ending, now: number): PeerEffect[] {
   // What is left of the budget is offered now, to three links again; both of us have just become free, so not in step.
   state.swaps.tried.clear()
   state.swaps.busy.clear()
+  if (options.strict && view.stage === 'training') takeTurn(state, now)
   if (state.swaps.budget >= 1) {
-    rest(state, now)
-    state.retryAt =
-      Math.max(now, state.restUntil) +
-      Math.min(SETTLE_PACE_MS, retryMs(state)) * state.options.random()
+    state.retryAt = now + Math.min(SETTLE_PACE_MS, retryMs(state)) * state.options.random()
   }
   return [{ type: 'report', report: swapReport(state, swap, distance) }, evaluateAveraged(state)]
 }
@@ -176,13 +225,11 @@ function retryMs({ options, swaps }: State): number {
   return options.strict ? usual : Math.max(SETTLE_PACE_MS, usual)
 }
 
-/**
- * Between two swaps of a strict round a peer rests for as long as one takes, so that the others end theirs first: four who
- * meet in pairs, and then in other pairs, hold the average of all; where three meet in turn and one is left out, they do not.
- */
-function rest(state: State, now: number): void {
-  if (state.options.strict && state.view.stage === 'training')
-    state.restUntil = now + retryMs(state)
+/** The next turn of a strict round. */
+function takeTurn(state: State, now: number): void {
+  state.meetings.turn += 1
+  state.meetings.pairedUntil = now + pairingMs(state)
+  findTurn(state, now)
 }
 
 function swapReport(

@@ -3,7 +3,7 @@ import { publish } from './cards.ts'
 import { usualMs } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
 import { countLate } from './links.ts'
-import { askAgain, awaitedBy, isMeeting, meet } from './meetings.ts'
+import { askAgain, awaitedBy, findTurn, isMeeting, meet, pairingMs } from './meetings.ts'
 import { startSettling } from './settling.ts'
 import { addSteps, maySwap, ROUND_MS, type State } from './state.ts'
 
@@ -68,21 +68,24 @@ export function trainOn(state: State, now: number): PeerEffect[] {
 
 /**
  * A strict round first has the meetings of its budget, and waits for those who have not yet done as many steps, for a while:
- * who trains last, alone, draws the average to its own labels. It hears of their steps by offering to them.
+ * who trains last, alone, draws the average to its own labels.
  */
 function waitsForOthers(state: State, now: number): boolean {
   const { meetings } = state
   if (!maySwap(state) || state.options.meets !== 'swap' || now >= meetings.until) return false
   const awaited = awaitedBy(state, now)
   if (awaited.length > 0) meetings.awaited = new Set(awaited.map(({ peer }) => peer))
-  return (state.swaps.budget >= 1 || awaited.length > 0) && askAgain(state, now)
+  return state.swaps.budget >= 1 && askAgain(state, now)
 }
 
 function beginMeetings(state: State, now: number): void {
   const { options, msPerStep, swaps } = state
   const usual = options.stepsPerRound * msPerStep + options.swapsPerRound * usualMs(swaps.pace)
   const until = now + Math.max(WAIT_MS, WAIT_ROUNDS * usual)
-  state.meetings = { lateAt: now + LATE_ROUNDS * usual, until, awaited: new Set() }
+  const pairedUntil = now + pairingMs(state)
+  const lateAt = now + LATE_ROUNDS * usual
+  state.meetings = { lateAt, until, awaited: new Set(), turn: 0, pairedUntil }
+  findTurn(state, now)
 }
 
 /** Those whom it waited for last are why it is late, if it is. */

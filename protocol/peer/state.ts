@@ -81,10 +81,7 @@ export interface State {
   finishing: boolean
   reachable: number
   msPerStep: number
-  /** Between two swaps of a strict round no offer is made or taken before this. */
-  restUntil: number
-  /** What stands between two strict rounds: when the next is late, when it begins in any case, and who was waited for last. */
-  meetings: { lateAt: number; until: number; awaited: ReadonlySet<PeerId> }
+  meetings: Meetings
   roundsLeft: number | undefined
   /** When to offer again outside the end of a round. */
   retryAt: number
@@ -93,6 +90,18 @@ export interface State {
   servedMs: { at: number; ms: number }[]
   phase: Phase | undefined
   said: { count: number; direct: number }
+}
+
+/** What stands between two strict rounds. */
+interface Meetings {
+  /** When the next round is late, and when it begins in any case. */
+  lateAt: number
+  until: number
+  /** Who was waited for last. */
+  awaited: ReadonlySet<PeerId>
+  /** Swaps since the round ended, and until when the partner of this turn is waited for. */
+  turn: number
+  pairedUntil: number
 }
 
 export interface Joining {

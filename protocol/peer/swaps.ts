@@ -116,20 +116,20 @@ export function newSwaps(outcomes: readonly Nonce[] = []): Swaps {
 }
 
 /**
- * Offers to a random live neighbour, if a swap may start at all. Returns undefined when there is nobody to ask.
- * With its budget or its three tries spent it may still offer to one of `awaited`, on the next round's account if need be.
+ * Offers to `partner`, or else to a random live neighbour, if a swap may start at all. Returns undefined when there is nobody
+ * to ask.
  */
 export function offer(
   swaps: Swaps,
   context: SwapContext,
   steps: number,
   now: number,
-  awaited: readonly Neighbour[] = [],
+  partner?: Neighbour,
 ): Step | undefined {
   const { links, random } = context
-  const isSpent = swaps.budget < 1 || swaps.tried.size >= LINKS_TRIED
-  if (swaps.current || (isSpent && awaited.length === 0)) return undefined
-  const neighbour = choose(links, random, now, swaps.tried, isSpent ? awaited : undefined)
+  const isSpent = swaps.budget < 1 || (!partner && swaps.tried.size >= LINKS_TRIED)
+  if (swaps.current || isSpent) return undefined
+  const neighbour = choose(links, random, now, swaps.tried, partner && [partner])
   if (!neighbour) return undefined
   swaps.tried.add(neighbour.peer)
   const nonce = context.freshNonce()

@@ -104,22 +104,22 @@ describe('rounds', () => {
     expect(sent(bench.tell({ type: 'offered', from: 'b', ...offer }), 'accept')).toHaveLength(1)
   })
 
-  test('a strict one with its budget spent asks whom it has not heard of, before it begins', () => {
-    const bench = trainingPeer({ strict: true, swapsPerRound: 1 }, ['a', 'b'])
-    const [first] = sent(bench.endRound(), 'offer')
-    const [met, other] = first!.to === 'a' ? ['a', 'b'] : ['b', 'a']
-    const { nonce } = first!
-    bench.tell({ type: 'accepted', from: met!, nonce, steps: 20 })
-    bench.tell({ type: 'gave', nonce, digest: digestOf('g'), bytes: COPY_BYTES, steps: 20 })
-    bench.tell({ type: 'received', nonce, digest: digestOf('r'), bytes: COPY_BYTES })
-    bench.tell({ type: 'ready', from: met!, nonce, digest: digestOf('g') })
-    const effects = [...bench.tell({ type: 'settled', nonce, distance: 1 }), ...bench.wait(100)]
-    expect(only(effects, 'train')).toEqual([])
-    const [second] = sent(effects, 'offer')
-    expect(second).toMatchObject({ to: other })
-    const declined = { from: other!, nonce: second!.nonce, reason: 'budget' } as const
-    const after = [...bench.tell({ type: 'declined', ...declined }), ...bench.wait(100)]
-    expect(only(after, 'train')).toHaveLength(1)
+  test('a strict one meets the partner of its turn alone, and others when that one is not to be had', () => {
+    const bench = trainingPeer({ strict: true, swapsPerRound: 2 }, ['a', 'b', 'c'])
+    const [first, ...more] = sent(bench.endRound(), 'offer')
+    expect(more).toEqual([])
+    const { to: partner, nonce } = first!
+    const others = ['a', 'b', 'c'].filter((peer) => peer !== partner)
+    bench.tell({ type: 'declined', from: partner, nonce, reason: 'busy' })
+    const offer = { nonce: nonceOf('two'), codec: 'int8', steps: 20 } as const
+    const refused = bench.tell({ type: 'offered', from: others[0]!, ...offer })
+    expect(sent(refused, 'busy')).toMatchObject([{ reason: 'busy' }])
+    const [again] = sent(bench.wait(200), 'offer')
+    expect(again).toMatchObject({ to: partner })
+    const gone = { from: partner, nonce: again!.nonce, reason: 'paused' } as const
+    bench.tell({ type: 'declined', ...gone })
+    const next = bench.wait(200)
+    expect(others).toContain(sent(next, 'offer')[0]!.to)
   })
 
   test('go on during a swap when not strict', () => {
