@@ -180,8 +180,8 @@ export function behind(links: Links, own: number, most: number, now: number): Ne
 }
 
 /**
- * All who train at our pace, if we are linked to each of them; undefined where we are not, or they are many: then others see
- * another group than we do.
+ * All who train at our pace, if we are linked to each of them; undefined where we are not yet, or they are many: then others
+ * see another group than we do. Whom we dialled in vain is gone.
  */
 export function groupOf(
   links: Links,
@@ -189,12 +189,12 @@ export function groupOf(
   most: number,
   now: number,
 ): Neighbour[] | undefined {
-  const group = [...links.known.values()].filter(
-    ({ phase, steps, notBefore, slowUntil }) =>
-      phase === 'training' &&
-      Math.abs(own - steps) <= most &&
-      Math.max(notBefore, slowUntil) <= now,
-  )
+  const isOfIt = (neighbour: Neighbour) =>
+    neighbour.phase === 'training' &&
+    mayAnswer(neighbour) &&
+    Math.abs(own - neighbour.steps) <= most &&
+    Math.max(neighbour.path ? neighbour.notBefore : 0, neighbour.slowUntil) <= now
+  const group = [...links.known.values()].filter(isOfIt)
   return group.length <= LINK_TARGET && group.every(canSwap) ? group : undefined
 }
 
