@@ -75,9 +75,26 @@ const states: View[] = [
 const looks = (['light', 'dark'] as const).flatMap((colorScheme) =>
   [1280, 360].map((width) => ({ colorScheme, width })),
 )
-const LIMIT_MS = 240_000
+const corners = looks.filter(({ colorScheme, width }) => (colorScheme === 'light') === width > 600)
+const heightOf = (width: number) => (width > 600 ? 900 : 740)
+const LIMIT_MS = 60_000
 const WAIT_MS = 10_000
 requireChromium('the views of the page')
+
+/** A screenshot, and what is wrong with what it shows. */
+async function look(page: Page, name: string): Promise<string[]> {
+  await page.screenshot({ path: `test-screenshots/${name}.png` })
+  const { violations } = await new AxeBuilder({ page }).analyze()
+  const grave = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')
+  const findings = grave.map(
+    ({ id, nodes }) =>
+      `${name}: ${id} at ${nodes.map(({ target }) => target.join(' ')).join(', ')}`,
+  )
+  const over = await page.evaluate(
+    () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  )
+  return over > 0 ? [...findings, `${name}: ${over} px wider than the window`] : findings
+}
 
 async function opened(page: Page): Promise<void> {
   await page.locator('[aria-current="page"]').first().waitFor()
@@ -142,7 +159,10 @@ async function shared(page: Page): Promise<void> {
 }
 
 async function keptHere(page: Page): Promise<void> {
-  await ended(page)
+  await training(page)
+  // Only what came of a round is kept.
+  await page.locator('section.run dl.figures dd', { hasText: '%' }).first().waitFor()
+  await stopped(page)
   await page.getByRole('link', { name: text.nav.mine }).click()
   await page.getByRole('link', { name: text.mine.trainOn }).waitFor()
 }
@@ -161,6 +181,10 @@ async function wrongAddress(page: Page): Promise<void> {
 
 async function ended(page: Page): Promise<void> {
   await training(page)
+  await stopped(page)
+}
+
+async function stopped(page: Page): Promise<void> {
   await page.getByRole('button', { name: text.run.stop }).first().click()
   await page.getByText(phaseSentences.stopped).first().waitFor()
 }
@@ -193,7 +217,7 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
   }: (typeof looks)[number]): Promise<BrowserContext> {
     const context = await browser.newContext({
       colorScheme,
-      viewport: { width, height: width > 600 ? 900 : 740 },
+      viewport: { width, height: heightOf(width) },
       reducedMotion: 'reduce',
     })
     await context.addInitScript(() =>
@@ -213,28 +237,18 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     return page
   }
 
-  test.each(looks)('is accessible and whole, $colorScheme, $width px', async (look) => {
-    const context = await contextOf(look)
+  test.each([
+    ...views.map((view) => ({ view, seen: looks })),
+    ...states.map((view, i) => ({ view, seen: isFull ? corners : [corners[i % 2]!] })),
+  ])('$view.0 is accessible and whole', async ({ view: [name, state, hash, until], seen }) => {
+    const context = await contextOf(looks[0]!)
+    const page = await open(context, state, hash)
+    await until(page)
     const findings: string[] = []
-    const isWide = look.width > 600
-    const isCorner = (look.colorScheme === 'light') === isWide
-    const within = states.filter((_, i) => isCorner && (isFull || (i % 2 === 0) === isWide))
-    for (const [name, state, hash, until] of [...views, ...within]) {
-      const page = await open(context, state, hash)
-      await until(page)
-      await page.screenshot({
-        path: `test-screenshots/${name}-${look.colorScheme}-${look.width}.png`,
-      })
-      const { violations } = await new AxeBuilder({ page }).analyze()
-      for (const { id, impact, nodes } of violations) {
-        if (impact !== 'serious' && impact !== 'critical') continue
-        findings.push(`${name}: ${id} at ${nodes.map(({ target }) => target.join(' ')).join(', ')}`)
-      }
-      const over = await page.evaluate(
-        () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
-      )
-      if (over > 0) findings.push(`${name}: ${over} px wider than the window`)
-      await page.close()
+    for (const { colorScheme, width } of seen) {
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
+      await page.setViewportSize({ width, height: heightOf(width) })
+      findings.push(...(await look(page, `${name}-${colorScheme}-${width}`)))
     }
     await context.close()
     expect(findings).toEqual([])
