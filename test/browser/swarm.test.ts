@@ -50,7 +50,7 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     world.train('a', 0)
     const first = await tabOf()
     await first.train('sample')
-    await first.sees('accuracy of 0.8', ({ averaged }) => averaged >= 0.8)
+    await first.sees('accuracy of 0.8', ({ averaged }) => averaged >= 0.8, 60_000)
     const late = await tabOf()
     await late.train(1)
     const { own } = await late.sees('a first round', ({ round, own }) => round >= 1 && own > 0)
