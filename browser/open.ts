@@ -206,8 +206,8 @@ async function countPeers(host: Host, models: ListedModel[]): Promise<void> {
   const signal = AbortSignal.timeout(COUNT_MS)
   await Promise.all(
     models.map(async (model) => {
-      const cards = await host.registry.cards(model.genesis, { signal }).catch(() => undefined)
-      model.peers = cards?.filter(({ card }) => card.phase !== 'leaving').length
+      const found = await host.registry.cards(model.genesis, { signal }).catch(() => undefined)
+      model.peers = found?.cards.filter(({ card }) => card.phase !== 'leaving').length
     }),
   )
 }

@@ -32,7 +32,7 @@ export async function untilReplicas(
   const replicas = new Set<string>()
   const search = async () => {
     while (replicas.size < wanted) {
-      for (const { card } of await host.registry.cards(cid, { signal })) {
+      for (const { card } of (await host.registry.cards(cid, { signal })).cards) {
         if (card.version !== cid || card.phase === 'leaving' || replicas.has(card.peer)) continue
         if (!isConnected(host, card.peer)) await dial(host, card.addresses, signal)
         if (await host.store.answers(card.peer, cid, random, signal)) {

@@ -3,6 +3,7 @@ import type { PeerEffect, PeerEvent } from './peer/events.ts'
 import {
   adopted,
   granted,
+  introduced,
   joinAgain,
   joined,
   joiningTick,
@@ -126,6 +127,8 @@ function react(state: State, event: PeerEvent, now: number): PeerEffect[] {
     case 'reachable':
       state.reachable = event.count
       return []
+    case 'introduced':
+      return introduced(state, now)
     case 'trained':
       return trained(state, event, now)
     case 'offered':

@@ -61,8 +61,8 @@ export interface Learner {
 
 /** Who knows whom: the registries in reach, and where to tell them who we are. */
 export interface Introductions {
-  /** Signed cards of peers of this swarm. */
-  cards(genesis: string): Promise<{ card: Card }[]>
+  /** Signed cards of peers of this swarm, and which registries told. */
+  cards(genesis: string): Promise<{ cards: { card: Card }[]; answered: readonly string[] }>
   putCard(bytes: Uint8Array): Promise<unknown>
   /** Cards we heard, our own too: a peer that answers the listing protocol introduces others by them. */
   keepCard?(bytes: Uint8Array): Promise<unknown>
@@ -443,8 +443,9 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
 
   async function keepIntroducing(): Promise<void> {
     while (!closing.signal.aborted) {
-      const found = await introductions.cards(genesis).catch(() => [])
-      for (const { card } of found) hear(card)
+      const found = await introductions.cards(genesis).catch(() => undefined)
+      for (const { card } of found?.cards ?? []) hear(card)
+      if (found && found.answered.length > 0) dispatch({ type: 'introduced' })
       dispatch({ type: 'reachable', count: introductions.reachable() })
       await nextIntroduction()
     }

@@ -19,7 +19,8 @@ export const show: CommandSpec = {
         host.store.fetchManifest(cid, { providers, signal }),
       )
       const genesis = swarmOf(manifest, cid)
-      const cards = (await host.registry.cards(genesis, { signal })).map(({ card }) => card)
+      const found = await host.registry.cards(genesis, { signal })
+      const cards = found.cards.map(({ card }) => card)
       const peers = cards.filter(({ phase }) => phase !== 'leaving')
       const params = sizeOf(manifest.tensors)
       const held = (await host.store.has(cid)) ? ', and here' : ''

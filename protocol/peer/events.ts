@@ -17,6 +17,8 @@ export type PeerEvent =
   /** A dial came to nothing: nobody waits for this peer. */
   | { type: 'unreached'; peer: PeerId }
   | { type: 'reachable'; count: number }
+  /** Somebody who knows peers has told us the cards of this swarm; they were sent before this. */
+  | { type: 'introduced' }
   /** Messages of a swap, as they came. `codec` is known to us and tensors are ours: the host's gate saw to that. */
   | { type: 'offered'; from: PeerId; nonce: Nonce; codec: CodecName; steps: number }
   | { type: 'accepted'; from: PeerId; nonce: Nonce; steps: number }

@@ -11,6 +11,8 @@ import { forgetDoubts } from './swaps.ts'
 
 /** A newcomer waits this long for anybody who has trained. */
 const JOIN_MS = 5000
+/** It need not wait longer than this once it was told who is there, and nobody of them has trained. */
+const NOBODY_MS = 1000
 /** With donors in sight but busy, it goes on trying this long, then starts from its version. */
 const JOIN_LIMIT_MS = 65_000
 /** Who has trained already loses more by waiting: it goes on from its own params. */
@@ -34,6 +36,7 @@ export function joined(state: State, now: number): PeerEffect[] {
 function lookForState(state: State, now: number): PeerEffect[] {
   state.joining = {
     since: now,
+    patience: now + JOIN_MS,
     tried: new Set(),
     firstDonorAt: Number.POSITIVE_INFINITY,
     againAt: Number.POSITIVE_INFINITY,
@@ -83,15 +86,20 @@ export function tryToJoin(state: State, now: number): PeerEffect[] {
   const joining = state.joining!
   if (joining.pull) return expirePull(state, now)
   if (!maySwap(state)) return [...begin(state), ...news(state, now)]
-  const waited = now - joining.since
   const limit = state.view.steps > 0 ? REJOIN_LIMIT_MS : JOIN_LIMIT_MS
-  if (waited >= (isAhead(state) ? limit : JOIN_MS)) return [...begin(state), ...news(state, now)]
+  if (now >= (isAhead(state) ? joining.since + limit : joining.patience))
+    return [...begin(state), ...news(state, now)]
   if (now >= joining.againAt) joining.tried.clear()
   const donor = chooseDonor(state.links, joining.tried)
   if (donor) joining.firstDonorAt = Math.min(joining.firstDonorAt, now)
   return donor && now >= joining.firstDonorAt + DONOR_GATHER_MS
     ? pullFrom(state, donor.peer, now)
     : []
+}
+
+export function introduced({ joining }: State, now: number): PeerEffect[] {
+  if (joining) joining.patience = Math.min(joining.patience, now + NOBODY_MS)
+  return []
 }
 
 function pullFrom(state: State, from: PeerId, now: number): PeerEffect[] {
@@ -165,9 +173,10 @@ function news(state: State, now: number): PeerEffect[] {
   return state.view.steps > 0 ? [publish(state, now)] : []
 }
 
-export function joiningTick({ since, pull, firstDonorAt, againAt }: Joining, now: number): number {
+export function joiningTick(joining: Joining, now: number): number {
+  const { since, patience, pull, firstDonorAt, againAt } = joining
   if (pull) return pull.received ? Number.POSITIVE_INFINITY : pull.deadline + 1
-  const limits = [JOIN_MS, REJOIN_LIMIT_MS, JOIN_LIMIT_MS].map((ms) => since + ms)
-  const marks = [...limits, firstDonorAt + DONOR_GATHER_MS, againAt]
+  const limits = [REJOIN_LIMIT_MS, JOIN_LIMIT_MS].map((ms) => since + ms)
+  const marks = [...limits, patience, firstDonorAt + DONOR_GATHER_MS, againAt]
   return Math.min(...marks.filter((at) => at > now))
 }

@@ -106,6 +106,8 @@ interface Meetings {
 
 export interface Joining {
   since: number
+  /** When it starts from what it has, unless somebody ahead of it is in sight. */
+  patience: number
   tried: Set<PeerId>
   firstDonorAt: number
   /** When donors that were busy are asked again. */

@@ -302,9 +302,9 @@ export async function holdersOf(
 ): Promise<string[]> {
   const addresses: string[] = []
   for (const cid of new Set(cids)) {
-    const cards = await host.registry.cards(cid, { signal }).catch(() => [])
+    const found = await host.registry.cards(cid, { signal }).catch(() => undefined)
     signal?.throwIfAborted()
-    const best = cards.toSorted(
+    const best = (found?.cards ?? []).toSorted(
       (a, b) =>
         rankOf(b.card, cids[0]) - rankOf(a.card, cids[0]) || b.card.expiresAt - a.card.expiresAt,
     )

@@ -41,7 +41,11 @@ export const handlers = {
     const genesis = await genesisOf(`${megabytes} MB`)
     swarm = await joinSwarm({
       ...{ manifest, genesis, version: genesis, libp2p: opened.node, key: opened.key },
-      introductions: { cards: async () => [], putCard: async () => {}, reachable: () => 1 },
+      introductions: {
+        cards: async () => ({ cards: [], answered: [] }),
+        putCard: async () => {},
+        reachable: () => 1,
+      },
       learner: learnerOf(worker),
       ready: { ...ready, resumed: true },
       ...{ clock: systemClock, random: randomFrom(1) },

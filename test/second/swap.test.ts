@@ -228,7 +228,11 @@ async function meet(
       clock: systemClock,
       random: randomFrom(1),
     },
-    introductions: { cards: async () => [], putCard: async () => {}, reachable: () => 1 },
+    introductions: {
+      cards: async () => ({ cards: [], answered: [] }),
+      putCard: async () => {},
+      reachable: () => 1,
+    },
     ready: ready(!options.newcomer),
     freshNonce: () => Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex'),
   })

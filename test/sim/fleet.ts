@@ -249,6 +249,7 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     for (const { card } of sample(member.random, known, options.cardReach)) {
       schedule.push(now, { type: 'event', to: member.index, event: cardEvent(card!, 0) })
     }
+    schedule.push(now, { type: 'event', to: member.index, event: { type: 'introduced' } })
   }
 
   function runWhile(goOn: () => boolean, limit: number): void {

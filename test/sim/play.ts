@@ -25,8 +25,8 @@ export interface Figures {
   fingerprint: string
 }
 
-/** Newcomers of an empty swarm wait 5 s for somebody who has trained. */
-const JOINING_MS = 5500
+/** Newcomers of an empty swarm begin a second after they were told who is there. */
+const JOINING_MS = 1500
 /** Rounds of the scenarios last about so long. */
 const ROUND_MS = 1000
 

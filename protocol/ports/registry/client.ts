@@ -42,11 +42,16 @@ export interface RegistryClient<C extends CardLike> {
   put(listings: Uint8Array | readonly Uint8Array[], options?: CallOptions): Promise<PutReport>
   /** Asks each registry which of these it lacks, and puts those. Never throws: what failed is tried next time. */
   replenish(listings: readonly Uint8Array[], options?: CallOptions): Promise<void>
-  /** Who holds this version or trains in this swarm, checked, one card a peer, without our own. */
-  cards(cid: string, options?: CallOptions): Promise<{ card: C; bytes: Uint8Array }[]>
+  /** Who holds this version or trains in this swarm, checked, one card a peer, without our own; `answered` names who was asked and told. */
+  cards(cid: string, options?: CallOptions): Promise<FoundCards<C>>
   /** Puts our own card on every registry and says how many took it. Never throws. */
   putCard(card: Uint8Array, options?: CallOptions): Promise<number>
   close(): void
+}
+
+export interface FoundCards<C> {
+  cards: { card: C; bytes: Uint8Array }[]
+  answered: string[]
 }
 
 export interface CallOptions {
@@ -223,7 +228,8 @@ export async function registryClient<C extends CardLike>(
       const told = await askAll((peer, late) => ask(peer, request, 'cards', late), signal)
       for (const { value } of told) for (const bytes of value?.cards ?? []) await take(bytes)
       for (const { bytes } of book?.cards(cid, now()) ?? []) await take(bytes)
-      return [...newest.values()]
+      const answered = told.filter(({ value }) => value).map(({ registry }) => registry)
+      return { cards: [...newest.values()], answered }
     },
 
     async putCard(card, { signal } = {}) {

@@ -85,6 +85,23 @@ describe('a newcomer', () => {
     expect(only(bench.wait(200), 'train')).toEqual([{ type: 'train', steps: 10 }])
   })
 
+  test('starts within a second of being told who is there, when nobody of them has trained', () => {
+    const bench = newcomer()
+    bench.meet('a', { steps: 0, phase: 'joining' })
+    bench.tell({ type: 'introduced' })
+    expect(only(bench.wait(900), 'train')).toEqual([])
+    expect(only(bench.wait(200), 'train')).toEqual([{ type: 'train', steps: 10 }])
+  })
+
+  test('told of somebody who has trained, goes on asking for that state', () => {
+    const bench = newcomer()
+    bench.tell({ type: 'card', card: cardOf('a', { steps: 500 }) })
+    bench.tell({ type: 'introduced' })
+    expect(only(bench.wait(8000), 'train')).toEqual([])
+    bench.meet('a', { steps: 500 })
+    expect(sent(bench.wait(1000), 'pull')).toMatchObject([{ to: 'a', what: 'state' }])
+  })
+
   test('starts from its version when all donors stay busy for over a minute', () => {
     const bench = newcomer()
     bench.meet('a')

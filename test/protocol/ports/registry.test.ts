@@ -220,10 +220,10 @@ describe('a registry', () => {
       await keyOf(node),
     )
     expect(await client.putCard(card)).toBe(1)
-    expect((await other.client.cards(genesis)).map((held) => held.card.peer)).toEqual([
-      node.peerId.toString(),
-    ])
-    expect(await client.cards(genesis)).toEqual([])
+    const found = await other.client.cards(genesis)
+    expect(found.cards.map((held) => held.card.peer)).toEqual([node.peerId.toString()])
+    expect(found.answered).toEqual([server.node.peerId.toString()])
+    expect((await client.cards(genesis)).cards).toEqual([])
   })
 
   test('answers over a relayed connection too', async () => {
