@@ -15,5 +15,7 @@ export {
   batchGradient, batchNormalise, batchSpread, batchStatistics, batchSums, layerGradient, layerNormalise,
 } from './norm.ts'
 export { maxPoolGradient, meanPoolGradient, pool } from './pool.ts'
-export { gruBackward, gruForward, lstmBackward, lstmForward } from './recurrent.ts'
+export {
+  gruAfterBackward, gruAfterForward, gruBackward, gruForward, lstmBackward, lstmForward,
+} from './recurrent.ts'
 export { winograd, winogradFilterGradient } from './winograd.ts'

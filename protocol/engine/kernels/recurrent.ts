@@ -3,7 +3,8 @@
  *
  * The caller multiplies all inputs by the kernel beforehand (z, bias included) and makes the weight gradients afterwards, each as one
  * large product; here are only the steps that depend on each other. Backward overwrites the gates in z by the gradients before them.
- * Source: Hochreiter and Schmidhuber 1997, Cho et al. 2014, gates i f c o and z r h and the reset before the product, as in Keras 2.
+ * Source: Hochreiter and Schmidhuber 1997, Cho et al. 2014, gates i f c o and z r h in Keras' order; the reset before the product as
+ * in Keras 2's first form (gru), or after it as in cuDNN (gruAfter).
  */
 import { sigmoid, tanh } from './simd.ts'
 import { readPart, writePart } from './part.ts'
@@ -274,3 +275,101 @@ export function gruBackward(
   }
 }
 
+
+function gruAfterCell(z: usize, gate: usize, h: usize, product: usize, next: usize, bias: usize, whole: bool, activation: i32, recurrent: i32): void {
+  let keep = readPart(z, whole)
+  let r = readPart(z + gate, whole)
+  let q = readPart(product, whole)
+  if (bias) {
+    keep = f32x4.add(keep, readPart(bias, whole))
+    r = f32x4.add(r, readPart(bias + gate, whole))
+    q = f32x4.add(q, readPart(bias + 2 * gate, whole))
+    writePart(product, q, whole)
+  }
+  keep = activateAny(recurrent, keep)
+  r = activateAny(recurrent, r)
+  const candidate = activateAny(activation, f32x4.add(readPart(z + 2 * gate, whole), f32x4.mul(r, q)))
+  writePart(z, keep, whole)
+  writePart(z + gate, r, whole)
+  writePart(z + 2 * gate, candidate, whole)
+  writePart(next, f32x4.add(candidate, f32x4.mul(keep, f32x4.sub(readPart(h, whole), candidate))), whole)
+}
+
+/**
+ * As gruForward, with the reset after the product. product[T, batch, units]: h times the candidate's weights plus its bias.
+ * bias[3 units]: what is added to h times the weights; 0 where there is none.
+ */
+export function gruAfterForward(
+  z: usize, weights: usize, packed: usize, h: usize, product: usize,
+  steps: i32, batch: i32, units: i32, activation: i32, recurrent: i32, bias: usize,
+): void {
+  const row = <usize>units << 2
+  const state = row * batch
+  const packedCandidate = packed + (<usize>units << 5) * ((2 * units + 7) >> 3)
+  packPanels(weights, 3 * row, 4, packed, 2 * units, units)
+  packPanels(weights + 2 * row, 3 * row, 4, packedCandidate, units, units)
+  memory.fill(h, 0, state)
+  for (let t = 0; t < steps; t++) {
+    smallPanels(h, row, 4, packed, 32, <usize>units << 5, z, 3 * row, batch, 2 * units, units, 1, true)
+    smallPanels(h, row, 4, packedCandidate, 32, <usize>units << 5, product, row, batch, units, units, 1, false)
+    const next = h + state
+    for (let b: usize = 0; b < <usize>batch; b++) {
+      let size: usize = 16
+      for (let u: usize = 0; u < row; u += size) {
+        const whole = u + 16 <= row
+        size = whole ? 16 : 4
+        const at = b * row + u
+        gruAfterCell(z + 3 * b * row + u, row, h + at, product + at, next + at, bias ? bias + u : 0, whole, activation, recurrent)
+      }
+    }
+    z += 3 * state
+    h = next
+    product += state
+  }
+}
+
+function gruAfterGradient(z: usize, gate: usize, h: usize, product: usize, dh: usize, dBefore: usize, first: bool, whole: bool, activation: i32, recurrent: i32): void {
+  const keep = readPart(z, whole)
+  const r = readPart(z + gate, whole)
+  const candidate = readPart(z + 2 * gate, whole)
+  const gradient = readPart(dh, whole)
+  const kept = f32x4.mul(gradient, keep)
+  const toCandidate = through(activation, candidate, f32x4.sub(gradient, kept))
+  writePart(z, through(recurrent, keep, f32x4.mul(gradient, f32x4.sub(readPart(h, whole), candidate))), whole)
+  writePart(z + gate, through(recurrent, r, f32x4.mul(toCandidate, readPart(product, whole))), whole)
+  writePart(z + 2 * gate, toCandidate, whole)
+  writePart(product, f32x4.mul(toCandidate, r), whole)
+  if (!first) writePart(dBefore, f32x4.add(readPart(dBefore, whole), kept), whole)
+}
+
+/** As gruBackward; product becomes its gradient. No scratch but packed. */
+export function gruAfterBackward(
+  z: usize, weights: usize, packed: usize, h: usize, product: usize, dh: usize,
+  steps: i32, batch: i32, units: i32, activation: i32, recurrent: i32,
+): void {
+  const row = <usize>units << 2
+  const state = row * batch
+  const panels = <usize>((units + 7) >> 3)
+  const packedCandidate = packed + (<usize>units << 6) * panels
+  packPanels(weights, 4, 3 * row, packed, units, 2 * units)
+  packPanels(weights + 2 * row, 4, 3 * row, packedCandidate, units, units)
+  for (let t = <usize>steps - 1; ; t--) {
+    const first = t == 0
+    const zt = z + 3 * t * state
+    const ht = h + t * state
+    const qt = product + t * state
+    const dt = dh + t * state
+    for (let b: usize = 0; b < <usize>batch; b++) {
+      let size: usize = 16
+      for (let u: usize = 0; u < row; u += size) {
+        const whole = u + 16 <= row
+        size = whole ? 16 : 4
+        const at = b * row + u
+        gruAfterGradient(zt + 3 * b * row + u, row, ht + at, qt + at, dt + at, dt - state + at, first, whole, activation, recurrent)
+      }
+    }
+    if (first) return
+    smallPanels(zt, 3 * row, 4, packed, 32, <usize>units << 6, dt - state, row, batch, units, 2 * units, 1, true)
+    smallPanels(qt, row, 4, packedCandidate, 32, <usize>units << 5, dt - state, row, batch, units, units, 1, true)
+  }
+}

@@ -1,6 +1,7 @@
 import { type Address, FLOAT_BYTES } from '../planner.ts'
 import {
   type Cell,
+  cellOf,
   gru,
   lstm,
   type Outputs,
@@ -149,10 +150,11 @@ function partsOf(config: Config): {
   name: string
 } {
   const layer = config.layer as { class_name: string; config: RecurrentConfig & { name: string } }
-  const { name, ...settings } = layer.config
+  const { name, ...rest } = layer.config
+  const settings = rest as unknown as RecurrentConfig
   return {
-    cell: cells[layer.class_name]!,
-    settings: settings as unknown as RecurrentConfig,
+    cell: cellOf(cells[layer.class_name]!, settings),
+    settings,
     mode: config.merge_mode as string,
     name,
   }

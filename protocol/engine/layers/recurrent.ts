@@ -19,12 +19,19 @@ type CellActivation = (typeof cellActivations)[number]
 
 /** A kind of cell: gates [z ...] = inputs · kernel + states · recurrent_kernel + bias. */
 export interface Cell {
-  name: 'lstm' | 'gru'
+  /** Of its kernels: `lstmForward`. */
+  name: 'lstm' | 'gru' | 'gruAfter'
   gates: number
+  /** One of the inputs' product alone, or another of the states' product: [2, gates * units]. */
+  biases: 1 | 2
   /** Arrays of [steps, batch, units] that forward keeps beside the gates and the states; the first has a step more. */
   kept: readonly ('states' | 'steps')[]
   /** Floats of scratch a kernel takes for the packed recurrent kernel. */
   packed(units: number): number
+  /** What forward left that backward reads. */
+  seen(states: Address, kept: Address[]): Address[]
+  /** Whether backward takes scratch of [batch, units], too. */
+  spare: boolean
   /** Gradient of the recurrent kernel, from the gates' gradient z. */
   weigh(places: Weighing): void
   /** One step on the tape, from z = inputs · kernel + bias of one example: the next states, the output first. */
@@ -46,6 +53,7 @@ interface ReferenceStep {
   z: number[]
   states: number[][]
   recurrent: Values
+  bias: Values | undefined
   units: number
   activate(x: number): number
   gate(x: number): number
@@ -56,7 +64,10 @@ const panels = (columns: number) => Math.ceil(columns / 8)
 export const lstm: Cell = {
   name: 'lstm',
   gates: 4,
+  biases: 1,
   kept: ['states', 'steps'],
+  seen: (_, kept) => kept,
+  spare: true,
   packed: (units) => 8 * Math.max(units * panels(4 * units), 4 * units * panels(units)),
 
   weigh({ planner, z, states, to, rows, units }) {
@@ -80,7 +91,10 @@ export const lstm: Cell = {
 export const gru: Cell = {
   name: 'gru',
   gates: 3,
+  biases: 1,
   kept: ['steps'],
+  seen: (states) => [states],
+  spare: true,
   packed: (units) => 8 * units * (Math.max(panels(2 * units), 2 * panels(units)) + panels(units)),
 
   weigh({ planner, z, states, kept: [reset], to, rows, units }) {
@@ -104,6 +118,45 @@ export const gru: Cell = {
   },
 }
 
+/** The reset gate after the product, not before it, and a bias in between: Keras' default, as cuDNN and PyTorch have it. */
+export const gruAfter: Cell = {
+  name: 'gruAfter',
+  gates: 3,
+  biases: 2,
+  kept: ['steps'],
+  seen: (states, kept) => [states, ...kept],
+  spare: false,
+  packed: gru.packed,
+
+  weigh({ planner, z, states, kept: [product], to, rows, units }) {
+    const gates = { a: states, aRow: 1, aColumn: units, bColumn: 1, toRow: 3 * units }
+    const size = { ...gates, rows: units, depth: rows }
+    multiplyInto(planner, 'backward', { ...size, b: z, bRow: 3 * units, to, columns: 2 * units })
+    const third = 2 * units * FLOAT_BYTES
+    const candidate = { b: product!, bRow: units, to: to + third, columns: units }
+    multiplyInto(planner, 'backward', { ...size, ...candidate })
+  },
+
+  step({ tape, z, states: [h], recurrent, bias, units, activate, gate }) {
+    const product = z.map((_, j) => {
+      const sum = along(tape, h!, recurrent, j)
+      return bias ? tape.add(sum, bias.at[z.length + j]!) : sum
+    })
+    const gates = z.slice(0, 2 * units).map((x, j) => gate(tape.add(x, product[j]!)))
+    const next = z.slice(2 * units).map((x, u) => {
+      const after = tape.multiply(gates[units + u]!, product[2 * units + u]!)
+      const candidate = activate(tape.add(x, after))
+      return tape.multiplyAdd(gates[u]!, tape.subtract(h![u]!, candidate), candidate)
+    })
+    return [next]
+  },
+}
+
+/** The cell that checked settings ask for. */
+export function cellOf(cell: Cell, { reset_after }: RecurrentConfig): Cell {
+  return reset_after ? gruAfter : cell
+}
+
 const initialisers = ['kernel_initializer', 'recurrent_initializer', 'bias_initializer']
 const refused = ['kernel', 'recurrent', 'bias'].flatMap((name) => [
   `${name}_regularizer`,
@@ -119,7 +172,7 @@ const passed = [
   'seed',
 ]
 /** Settings of which only the absent or false one is known here. */
-const off = ['return_state', 'stateful', 'time_major', 'reset_after', 'zero_output_for_mask']
+const off = ['return_state', 'stateful', 'time_major', 'zero_output_for_mask']
 
 export const recurrentSettings = [
   ...[
@@ -129,6 +182,7 @@ export const recurrentSettings = [
     'use_bias',
     'return_sequences',
     'go_backwards',
+    'reset_after',
   ],
   ...['dropout', 'recurrent_dropout', 'activity_regularizer', ...passed, ...refused, ...off],
 ]
@@ -140,9 +194,11 @@ export interface RecurrentConfig extends Config {
   recurrent_activation: CellActivation
   return_sequences: boolean
   go_backwards: boolean
+  /** Of a GRU alone. */
+  reset_after?: boolean
 }
 
-/** Shape rule of both. A missing recurrent_activation is hard_sigmoid, as in tfjs-layers. */
+/** Shape rule of both. A missing recurrent_activation is hard_sigmoid and a missing reset_after false, as in tfjs-layers. */
 export function readRecurrent(
   cell: Cell,
   config: Config,
@@ -159,6 +215,9 @@ export function readRecurrent(
   for (const key of ['dropout', 'recurrent_dropout']) finite(config[key] ?? 0, 0, 0, where(key))
   const units = integer(config.units, 1, MAX_UNITS, where('units'))
   const useBias = flag(config.use_bias, true, where('use_bias'))
+  const resetAfter = flag(config.reset_after, false, where('reset_after'))
+  if (resetAfter && cell === lstm)
+    throw wrong(where('reset_after'), 'true', 'false: an LSTM has no reset gate')
   const sequences = flag(config.return_sequences, false, where('return_sequences'))
   const known = (key: string, missing: CellActivation) =>
     cellActivation(config[key] ?? missing, where(key))
@@ -170,7 +229,7 @@ export function readRecurrent(
     return_sequences: sequences,
     go_backwards: flag(config.go_backwards, false, where('go_backwards')),
     ...Object.fromEntries(initialisers.map((key) => [key, zeros])),
-    ...(cell.name === 'gru' ? { reset_after: false } : { unit_forget_bias: false }),
+    ...(cell === gru ? { reset_after: resetAfter } : { unit_forget_bias: false }),
   }
   const columns = cell.gates * units
   const weight = (name: string, of: number[]) => ({ name, shape: of, role: 'trainable' as const })
@@ -180,7 +239,7 @@ export function readRecurrent(
     weights: [
       weight('kernel', [width, columns]),
       weight('recurrent_kernel', [units, columns]),
-      ...(useBias ? [weight('bias', [columns])] : []),
+      ...(useBias ? [weight('bias', resetAfter ? [2, columns] : [columns])] : []),
     ],
   }
 }
@@ -238,6 +297,7 @@ export function runInto(planner: Planner, run: Run): void {
   const kept = cell.kept.map((kind) => planner.keep(rows * units + (kind === 'states' ? state : 0)))
   const packed = cell.packed(units)
   const settings = [steps, batch, units, ...codesOf(config)]
+  const ofProduct = FLOAT_BYTES * columns // where the second bias begins
 
   const inputs = inOrder(planner.input(0), width)
   const timeMajor = { to: x, byStep: FLOAT_BYTES * batch * width, byExample: FLOAT_BYTES * width }
@@ -250,6 +310,7 @@ export function runInto(planner: Planner, run: Run): void {
   planner.forward(
     `${cell.name}Forward`,
     ...[z, weight('recurrent_kernel'), planner.scratch(packed), states, ...kept, ...settings],
+    ...(cell.biases === 2 ? [weight('bias') && weight('bias') + ofProduct] : []),
   )
   const every = config.return_sequences
   const shown = every ? { steps, width: units } : { steps: 1, width: units }
@@ -263,17 +324,26 @@ export function runInto(planner: Planner, run: Run): void {
   if (!every) planner.backward('clear', gradient, rows * units)
   const last = { to: gradient + (every ? 0 : (steps - 1) * stateBytes), ...ofState }
   copyInto(planner, 'backward', gradients, last, shown)
-  const scratch = planner.scratch(packed + state)
-  const places = cell.name === 'lstm' ? kept : [states]
+  const scratch = planner.scratch(packed + (cell.spare ? state : 0))
   planner.backward(
     `${cell.name}Backward`,
-    ...[z, weight('recurrent_kernel'), scratch, ...places, gradient],
-    ...[scratch + FLOAT_BYTES * packed, ...settings],
+    ...[z, weight('recurrent_kernel'), scratch, ...cell.seen(states, kept), gradient],
+    ...(cell.spare ? [scratch + FLOAT_BYTES * packed] : []),
+    ...settings,
   )
   const [kernel, recurrent, bias] = ['kernel', 'recurrent_kernel', 'bias'].map((name) =>
     planner.weightGradient(prefix + name),
   ) as [Address, Address, Address]
   if (bias) planner.backward('sumRows', z, bias, rows, columns)
+  if (bias && cell.biases === 2) {
+    const [from, to] = [bias, bias + ofProduct]
+    copyInto(planner, 'backward', rowAt(from), rowAt(to), {
+      steps: 1,
+      examples: 1,
+      width: 2 * units,
+    })
+    planner.backward('sumRows', kept[0]!, to + 2 * FLOAT_BYTES * units, rows, units)
+  }
   if (recurrent) cell.weigh({ planner, z, states, kept, to: recurrent, rows, units })
   if (kernel)
     multiplyInto(planner, 'backward', {
@@ -302,17 +372,22 @@ export function runInto(planner: Planner, run: Run): void {
   }
 }
 
+function rowAt(to: Address): Outputs {
+  return { to, byStep: 0, byExample: 0 }
+}
+
 function copyInto(
   planner: Planner,
   direction: 'forward' | 'backward',
   from: Outputs,
   to: Outputs,
-  { steps, width, add = false }: { steps: number; width: number; add?: boolean },
+  size: { steps: number; examples?: number; width: number; add?: boolean },
 ): void {
+  const { steps, examples = planner.batch, width, add = false } = size
   planner[direction](
     'copyRows',
     ...[from.to, from.byStep, from.byExample, to.to, to.byStep, to.byExample],
-    ...[steps, planner.batch, width, add ? 1 : 0],
+    ...[steps, examples, width, add ? 1 : 0],
   )
 }
 
@@ -343,7 +418,7 @@ export function ranOver(
         const sum = along(tape, values, kernel, j)
         return bias ? tape.add(sum, bias.at[j]!) : sum
       })
-      states = cell.step({ tape, z, states, recurrent, units, activate, gate })
+      states = cell.step({ tape, z, states, recurrent, bias, units, activate, gate })
       return states[0]!
     })
   })
@@ -400,7 +475,7 @@ export function recurrentLayer(cell: Cell): LayerRule {
       const byStep = FLOAT_BYTES * checked.units
       const byExample = checked.return_sequences ? shape![0]! * byStep : byStep
       runInto(planner, {
-        ...{ cell, config: checked, prefix: '', inputShape: shape! },
+        ...{ cell: cellOf(cell, checked), config: checked, prefix: '', inputShape: shape! },
         outputs: { to: planner.output(), byStep, byExample },
         gradients: { to: planner.training ? planner.outputGradient() : 0, byStep, byExample },
         addsGradient: false,
@@ -409,7 +484,7 @@ export function recurrentLayer(cell: Cell): LayerRule {
 
     reference({ config }, [x], context) {
       const checked = config as RecurrentConfig
-      return shownOf(ranOver(cell, checked, x!, context), checked)
+      return shownOf(ranOver(cellOf(cell, checked), checked, x!, context), checked)
     },
   }
 }

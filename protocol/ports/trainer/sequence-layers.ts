@@ -75,6 +75,9 @@ interface Step {
   /** The output first. */
   states: tf.Tensor[]
   recurrent: tf.Tensor
+  /** Of states · recurrent, in a GRU that resets after that product. */
+  bias: tf.Tensor | undefined
+  resetAfter: boolean
   units: number
   activate(x: tf.Tensor): tf.Tensor
   gate(x: tf.Tensor): tf.Tensor
@@ -89,15 +92,31 @@ const cells = {
     return [tf.mul(gate(o), activate(next)), next]
   },
 
-  GRU({ z, states: [h], recurrent, units, activate, gate }: Step): tf.Tensor[] {
-    const [zGates, zNext] = tf.split(z, [2 * units, units], 1) as [tf.Tensor, tf.Tensor]
-    const [gates, candidate] = tf.split(recurrent, [2 * units, units], 1) as [tf.Tensor, tf.Tensor]
-    const sums = gate(tf.add(zGates, tf.matMul(h!, gates)))
-    const [keep, reset] = tf.split(sums, 2, 1) as [tf.Tensor, tf.Tensor]
-    const next = activate(tf.add(zNext, tf.matMul(tf.mul(reset, h!), candidate)))
-    return [tf.add(tf.mul(keep, tf.sub(h!, next)), next)]
+  GRU(step: Step): tf.Tensor[] {
+    return step.resetAfter ? resetAfter(step) : resetBefore(step)
   },
 }
+
+function resetBefore({ z, states: [h], recurrent, units, activate, gate }: Step): tf.Tensor[] {
+  const [zGates, zNext] = tf.split(z, [2 * units, units], 1) as [tf.Tensor, tf.Tensor]
+  const [gates, candidate] = tf.split(recurrent, [2 * units, units], 1) as [tf.Tensor, tf.Tensor]
+  const sums = gate(tf.add(zGates, tf.matMul(h!, gates)))
+  const [keep, reset] = tf.split(sums, 2, 1) as [tf.Tensor, tf.Tensor]
+  const next = activate(tf.add(zNext, tf.matMul(tf.mul(reset, h!), candidate)))
+  return [tf.add(tf.mul(keep, tf.sub(h!, next)), next)]
+}
+
+function resetAfter({ z, states: [h], recurrent, bias, units, activate, gate }: Step): tf.Tensor[] {
+  const sizes = [2 * units, units]
+  const product = tf.matMul(h!, recurrent)
+  const [gates, inner] = tf.split(bias ? tf.add(product, bias) : product, sizes, 1) as Pair
+  const [zGates, zNext] = tf.split(z, sizes, 1) as Pair
+  const [keep, reset] = tf.split(gate(tf.add(zGates, gates)), 2, 1) as Pair
+  const next = activate(tf.add(zNext, tf.mul(reset, inner)))
+  return [tf.add(tf.mul(keep, tf.sub(h!, next)), next)]
+}
+
+type Pair = [tf.Tensor, tf.Tensor]
 
 /** The outputs in the order in which they came about, or the last one alone. */
 function run(
@@ -109,7 +128,9 @@ function run(
   const { units } = config
   const [batch, steps, width] = x.shape as [number, number, number]
   const product = tf.matMul(tf.reshape(x, [batch * steps, width]), weight('kernel')!)
-  const bias = weight('bias')
+  const resetAfter = config.reset_after ?? false
+  const biases = weight('bias')
+  const [bias, inner] = resetAfter && biases ? tf.unstack(biases) : [biases]
   const z = tf.reshape(bias ? tf.add(product, bias) : product, [batch, steps, -1])
   const inputs = tf.unstack(z, 1)
   const nothing = tf.zeros([batch, units])
@@ -118,7 +139,8 @@ function run(
   const gate = cellActivations[config.recurrent_activation]!
   let states: tf.Tensor[] = [nothing, nothing]
   const outputs = (config.go_backwards ? inputs.toReversed() : inputs).map((z) => {
-    states = cells[cell]({ z, states, recurrent, units, activate, gate })
+    const now = { z, states, recurrent, bias: inner, resetAfter, units, activate, gate }
+    states = cells[cell](now)
     return states[0]!
   })
   return config.return_sequences ? tf.stack(outputs, 1) : outputs.at(-1)!

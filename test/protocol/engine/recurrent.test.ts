@@ -7,7 +7,11 @@ const batches = fc.integer({ min: 1, max: 33 })
 const steps = fc.integer({ min: 1, max: 6 })
 const widths = fc.integer({ min: 1, max: 9 })
 const units = fc.integer({ min: 1, max: 11 })
-const cells = fc.constantFrom('LSTM', 'GRU')
+const cells = fc.constantFrom(
+  { layer: 'LSTM' },
+  { layer: 'GRU' },
+  { layer: 'GRU', reset_after: true },
+)
 const settings = fc.record({
   use_bias: fc.boolean(),
   return_sequences: fc.boolean(),
@@ -21,15 +25,15 @@ describe('recurrent layers', () => {
     await fc.assert(
       fc.asyncProperty(
         ...([cells, batches, steps, widths, units, settings, fc.nat(9999)] as const),
-        (layer, batch, length, width, count, config, seed) =>
+        ({ layer, ...cell }, batch, length, width, count, config, seed) =>
           expectAgreement(
-            graphOf([length, width], [{ layer, config: { ...config, units: count } }]),
+            graphOf([length, width], [{ layer, config: { ...config, ...cell, units: count } }]),
             {
               ...{ batch, seed },
             },
           ),
       ),
-      { numRuns: 40, seed: 1 },
+      { numRuns: 60, seed: 1 },
     )
   })
 
@@ -42,16 +46,17 @@ describe('recurrent layers', () => {
           fc.integer({ min: 1, max: 9 }),
         ] as const),
         ...([steps, widths, units, fc.boolean(), fc.nat(9999)] as const),
-        (cell, merge_mode, batch, length, width, count, return_sequences, seed) => {
-          const inner: Config = { name: 'inner', units: count, return_sequences }
-          const layer = { class_name: cell, config: inner }
+        ({ layer: class_name, ...cell }, merge_mode, batch, length, width, count, every, seed) => {
+          const own = { name: 'inner', units: count, return_sequences: every }
+          const inner: Config = { ...own, ...cell }
+          const layer = { class_name, config: inner }
           const config = { merge_mode, layer }
           return expectAgreement(graphOf([length, width], [{ layer: 'Bidirectional', config }]), {
             ...{ batch, seed },
           })
         },
       ),
-      { numRuns: 24, seed: 1 },
+      { numRuns: 36, seed: 1 },
     )
   })
 

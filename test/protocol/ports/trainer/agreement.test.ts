@@ -117,7 +117,7 @@ const models: Record<string, { topology: Topology; whole?: number }> = {
       ),
     ),
   },
-  'embedding, LSTM and GRU': {
+  'embedding, LSTM and GRUs': {
     whole: 20,
     topology: topologyOf(
       branchingJson(
@@ -125,7 +125,8 @@ const models: Record<string, { topology: Topology; whole?: number }> = {
         [
           { layer: 'Embedding', config: { input_dim: 20, output_dim: 6 } },
           { layer: 'LSTM', config: { units: 8, return_sequences: true } },
-          { layer: 'GRU', config: { units: 8 } },
+          { layer: 'GRU', config: { units: 8, return_sequences: true } },
+          { layer: 'GRU', config: { units: 8, reset_after: true } },
           softmax,
         ],
       ),

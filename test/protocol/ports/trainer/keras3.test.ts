@@ -84,6 +84,20 @@ describe('a model that Keras 3 wrote', () => {
   })
 })
 
+test("a GRU as Keras makes it resets after the product, and has that product's bias beside the other", () => {
+  const topology = changed(recurrent.topology, 'gru', ({ config }) => {
+    config.reset_after = true
+  })
+  const weights = recurrent.weights.map((weight) =>
+    /gru.*bias/.test(weight.name) ? { ...weight, shape: [2, ...weight.shape] } : weight,
+  )
+  const { tensors, layers } = topologyOf(jsonOf(topology, weights))
+  const [columns] = recurrent.weights.find(({ name }) => /gru.*bias/.test(name))!.shape
+  expect(tensors.find(({ name }) => name === 'gru/bias')!.shape).toEqual([2, columns])
+  expect(layers.at(-2)!.config.reset_after).toBe(true)
+  expect(() => topologyOf(jsonOf(topology, recurrent.weights))).toThrow(/bias/)
+})
+
 describe('a model of Keras 3 is refused, with its layer:', () => {
   type Change = (layer: Entry) => void
   const cases: [name: string, layer: string, change: Change, says: RegExp][] = [
