@@ -61,6 +61,7 @@ export function createPeer(options: PeerOptions): Peer {
     failedSwaps: 0,
     lostDoubts: 0,
     inDoubt: 0,
+    isSwapping: false,
     bytesUp: 0,
     bytesDown: 0,
     links: 0,
@@ -105,6 +106,7 @@ function handle(state: State, event: PeerEvent, now: number): PeerEffect[] {
   effects.push(...react(state, event, now))
   effects.push(...advance(state, now))
   effects.push(...refresh(state, now))
+  state.view.isSwapping = state.swaps.current !== undefined
   effects.push({ type: 'timer', at: nextTick(state, now) })
   return effects
 }

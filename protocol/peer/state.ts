@@ -51,6 +51,8 @@ export interface PeerView {
   failedSwaps: number
   lostDoubts: number
   inDoubt: number
+  /** From the offer until our params have moved by it, or nothing will. */
+  isSwapping: boolean
   bytesUp: number
   bytesDown: number
   /** Neighbours that we could swap with now. */

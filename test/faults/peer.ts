@@ -98,18 +98,29 @@ async function begin(): Promise<void> {
   process.exit(0)
 }
 
-/** Looked at this often while a swap still runs. */
+/** Looked at this often while a swap still runs; what is waited for after so many looks stands among the complaints. */
 const LOOK_MS = 10
+const PATIENT_LOOKS = 1000
 
-/** Nothing under way at two looks in a row: what a closed stream set going has arrived in the params too. */
-function tellLedger(settled: boolean, wasQuiet = false): void {
-  const { inDoubt, lostDoubts, swaps, failedSwaps } = swarm!.view
-  const isQuiet = streams.size === 0 && !(settled && inDoubt > 0)
+/** Nothing under way at two looks in a row: what a closed stream set going has arrived in the params too, which a busy learner lets wait. */
+function tellLedger(settled: boolean, wasQuiet = false, looks = 0): void {
+  const { inDoubt, isSwapping, lostDoubts, swaps, failedSwaps } = swarm!.view
+  const isQuiet = streams.size === 0 && !isSwapping && !(settled && inDoubt > 0)
   if (!isQuiet || !wasQuiet) {
-    setTimeout(tellLedger, LOOK_MS, settled, isQuiet)
+    if (looks > 0 && looks % PATIENT_LOOKS === 0) complain()
+    setTimeout(tellLedger, LOOK_MS, settled, isQuiet, looks + 1)
     return
   }
   say({ ev: 'ledger', ledger: drifter.ledger(), inDoubt, lostDoubts, swaps, failedSwaps })
+}
+
+function complain(): void {
+  const { inDoubt, isSwapping } = swarm!.view
+  const open = [...streams].map(
+    ({ id, direction, status, readStatus, writeStatus }) =>
+      `${id} ${direction} ${status}, reading ${readStatus}, writing ${writeStatus}`,
+  )
+  console.error(`${isSwapping ? 'swapping, ' : ''}${inDoubt} in doubt, open: ${open.join('; ')}`)
 }
 
 function obey(word: Word): void {

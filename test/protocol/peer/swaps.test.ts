@@ -142,10 +142,12 @@ describe('the offerer', () => {
     bench.tell({ type: 'received', nonce, digest: THEIRS, bytes: COPY_BYTES })
     const decided = bench.tell({ type: 'ready', from: 'a', nonce, digest: OURS })
     expect(sent(decided, 'commit')).toEqual([])
+    expect(bench.peer.view.isSwapping).toBe(true)
     const settled = bench.tell({ type: 'settled', nonce, distance: 2 })
     expect(sent(settled, 'commit')).toMatchObject([{ to: 'a', nonce, digest: THEIRS }])
     expect(types(settled).slice(0, 3)).toEqual(['commit', 'close', 'release'])
-    expect(bench.peer.view).toMatchObject({ swaps: 1, bytesUp: COPY_BYTES, bytesDown: COPY_BYTES })
+    const traffic = { bytesUp: COPY_BYTES, bytesDown: COPY_BYTES }
+    expect(bench.peer.view).toMatchObject({ swaps: 1, isSwapping: false, ...traffic })
   })
 
   test('drops a swap whose READY names another copy than ours', () => {
