@@ -29,6 +29,21 @@ export function cliShow(cid: string, network: NetworkView): string {
   return `mlstore show ${cid}${joins(network)}`
 }
 
+/** A version's directory, files and all. */
+export function cliPull(cid: string, network: NetworkView): string {
+  return `mlstore pull ${cid} -o ./model${joins(network)}`
+}
+
+export function cliGoOn(cid: string, network: NetworkView): string {
+  return `mlstore train ${cid} --data ./mine${joins(network)}`
+}
+
+/** `address`: what a person pasted, before what the page itself reaches. */
+export function cliDoctor(address: string, network: NetworkView): string {
+  const asked = /^\/[\w/.:%-]+$/.test(address) ? ` --join ${address}` : joins(network)
+  return `mlstore doctor${asked}`
+}
+
 export function cliExport(cid: string, network: NetworkView): string {
   return `mlstore export ${cid} -o ./weights --format safetensors${joins(network)}`
 }

@@ -396,7 +396,24 @@ const english = {
     registries: (count: number) => `${plural(count, 'peer lists', 'peers list')} models.`,
     introducers: (count: number) =>
       `${plural(count, 'bootstrap or Node peer brings', 'bootstraps or Node peers bring')} newcomers together.`,
-    test: 'This browser',
+    test: 'Self-test',
+    now: 'Yes, now.',
+    reached: {
+      lists: {
+        title: 'Finds models',
+        without:
+          'Nobody in reach lists models. Paste the address of a bootstrap or peer that runs.',
+      },
+      direct: {
+        title: 'Is linked directly',
+        without: 'No direct link to anybody yet: params never go through a relay.',
+      },
+      reachable: {
+        title: 'Is found by other pages',
+        without: 'No peer introduces this page. A Node peer or bootstrap in reach does.',
+      },
+    },
+    browser: 'This browser',
     has: 'Works.',
     report: 'Copy a report',
     reportHint: 'For somebody who helps you: addresses, peers and figures. No data of yours.',

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { cliTrain } from '../../browser/cli.ts'
+import { cliDoctor, cliPull, cliTrain } from '../../browser/cli.ts'
 import type { OpenVersion } from '../../browser/services.ts'
 import { initialState } from '../../browser/state.ts'
 import { digits } from './manifests.ts'
@@ -19,4 +19,14 @@ test('it joins by the relay in front of the page', () => {
   const relay = '/ip4/127.0.0.1/tcp/4002/ws/p2p/12D3KooWRelay'
   const addresses = [`${relay}/p2p-circuit/webrtc/p2p/12D3KooWMe`]
   expect(cliTrain(version, { ...network, addresses })).toMatch(` --join ${relay}`)
+})
+
+test('it asks the doctor about the address that was pasted, if it is one, and else about the relay', () => {
+  const relay = '/ip4/127.0.0.1/tcp/4002/ws/p2p/12D3KooWRelay'
+  const reached = { ...network, addresses: [`${relay}/p2p-circuit/webrtc/p2p/12D3KooWMe`] }
+  const asked = '/dns4/a.example/tcp/443/tls/ws'
+  expect(cliDoctor(asked, reached)).toBe(`mlstore doctor --join ${asked}`)
+  expect(cliDoctor('; rm -rf ~', reached)).toBe(`mlstore doctor --join ${relay}`)
+  expect(cliDoctor('', network)).toBe('mlstore doctor')
+  expect(cliPull('bafyversion', network)).toBe('mlstore pull bafyversion -o ./model')
 })
