@@ -64,6 +64,7 @@ async function run({ quick, say }: BenchOptions): Promise<CrowdResult> {
     const mixed = await learnMixed(together, size.learnMs)
     say('four Node peers ...')
     const nodes = await learnInNode(together, size.learnMs)
+    say(`accuracy: ${rounded(mixed)} with tabs, ${rounded(nodes)} in Node`)
     say(`${tabs} tabs and ${peers} Node peers ...`)
     const found = await crowd(together, size, say)
     return {
@@ -121,7 +122,7 @@ async function crowd(
   for (let i = 0; i < tabs; i++) {
     const context = await world.browser.newContext()
     await context.addInitScript(countConnections)
-    const tab = await world.tab({ context, intensity: TAB_PERCENT / 100 })
+    const tab = await world.tab({ context, intensity: TAB_PERCENT / 100, openMs: START_MS })
     await tab.train(i % SHARES)
     open.push(tab)
   }

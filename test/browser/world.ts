@@ -58,6 +58,8 @@ export interface TabOptions {
   websocket?: boolean
   /** Where it goes; the published model unless given. */
   hash?: string
+  /** How long its model may take to come; 30 s unless given. */
+  openMs?: number
   /** Another page than the world's. */
   address?: string
   expectModel?: boolean
@@ -231,7 +233,9 @@ async function openTab(ground: Ground, options: TabOptions): Promise<Tab> {
     close: () => (options.context ? page.close() : context.close()),
   }
   if (options.hash === undefined)
-    await page.locator('input[accept*=csv]').waitFor({ state: 'attached', timeout: OPEN_MS })
+    await page
+      .locator('input[accept*=csv]')
+      .waitFor({ state: 'attached', timeout: options.openMs ?? OPEN_MS })
   return tab
 }
 
