@@ -4,7 +4,7 @@ import { countServed } from './cards.ts'
 import { usualMs } from './deadline.ts'
 import type { PeerEffect, PeerEvent } from './events.ts'
 import { pullFailed } from './joining.ts'
-import { behind, excuse, groupOf, isSlow, type Neighbour, refuseCodec } from './links.ts'
+import { behind, excuse, groupOf, isSlow, live, type Neighbour, refuseCodec } from './links.ts'
 import { copyFailed, copyReceived, served, servePull, startRound } from './pulls.ts'
 import { partnerAt } from './schedule.ts'
 import { maySwap, type PeerView, ROUND_MS, type State } from './state.ts'
@@ -35,7 +35,8 @@ export function meet(state: State, now: number): PeerEffect[] {
  */
 function partnerNow(state: State, now: number): Neighbour | undefined {
   const { view, meetings, swaps, links } = state
-  const hasTurn = hasTurns(state) && swaps.budget >= 1 && now < meetings.pairedUntil
+  const hasTurn =
+    hasTurns(state) && swaps.budget >= 1 && now < meetings.pairedUntil && !isFree(state, now)
   const partner = hasTurn && view.stage === 'training' ? partnerOf(state, now) : undefined
   if (partner === undefined) return undefined
   const hasRefused = swaps.tried.has(partner) && !swaps.busy.has(partner)
@@ -43,12 +44,29 @@ function partnerNow(state: State, now: number): Neighbour | undefined {
 }
 
 function partnerOf(state: State, now: number): PeerId | undefined {
-  const { options, view, meetings } = state
+  const { options } = state
   const group = strictGroup(state, now)
   if (group === undefined) return undefined
   const ids = [options.self, ...group.map(({ peer }) => peer)].sort()
+  return partnerAt(ids, options.self, turnOf(state))
+}
+
+/** Turns since the first step, the same number for all who go in step. */
+function turnOf({ options, view, meetings }: State): number {
   const rounds = Math.round(view.steps / options.stepsPerRound)
-  return partnerAt(ids, options.self, rounds * options.swapsPerRound + meetings.turn)
+  return rounds * options.swapsPerRound + meetings.turn
+}
+
+/**
+ * Each second turn belongs to those who train at another pace, where there are any: quick and slow peers that met their like
+ * alone would be two swarms.
+ */
+function isFree(state: State, now: number): boolean {
+  if (turnOf(state) % 2 === 0) return false
+  const group = strictGroup(state, now)
+  const isAnother = (neighbour: Neighbour) =>
+    neighbour.phase === 'training' && neighbour.notBefore <= now && !group?.includes(neighbour)
+  return live(state.links).some(isAnother)
 }
 
 /** Those whose strict rounds go in step with ours; undefined where nobody's do, or not all are linked: then each goes on by itself. */

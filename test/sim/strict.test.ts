@@ -90,3 +90,33 @@ test('peers of which one is thirty times as slow wait for it at first, and then 
   }
   expect(roundsIn10s(150)).toBeGreaterThan(roundsIn10s(5) / 2)
 })
+
+test('two quick and two slow peers do not become two swarms: a slow one meets a quick one at least every other round', () => {
+  const peer = { ...strict.peer, rounds: undefined }
+  const fleet = simulate({ ...strict, seed: 4, peer, stepMs: [5, 5] })
+  const slow = fleet.members.slice(2)
+  for (const member of slow) member.stepMs = 150
+  fleet.runUntil(BEGIN_MS)
+  for (const { index } of fleet.members) fleet.tell(index, { type: 'resume' })
+  fleet.runUntil(BEGIN_MS + 30_000)
+  const quick = fleet.members.slice(0, 2)
+  const across = () =>
+    quick.flatMap(({ reports }) =>
+      reports.filter((report) => report.ev === 'swap' && slow.some(({ id }) => id === report.with)),
+    ).length
+  const rounds = () => slow.reduce((sum, { peer }) => sum + peer.view.round, 0)
+  const [swaps, done] = [across(), rounds()]
+  fleet.runUntil(fleet.now + 30_000)
+  console.log(
+    'slow rounds',
+    rounds() - done,
+    'across',
+    across() - swaps,
+    'quick rounds',
+    quick.map(({ peer }) => peer.view.round),
+    'swaps',
+    quick.map(({ peer }) => peer.view.swaps),
+  )
+  expect(rounds()).toBeGreaterThan(done + 10)
+  expect(across() - swaps).toBeGreaterThan((rounds() - done) / 2)
+})
