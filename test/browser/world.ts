@@ -62,7 +62,6 @@ export interface TabOptions {
   openMs?: number
   /** Another page than the world's. */
   address?: string
-  expectModel?: boolean
 }
 
 export interface Tab {
