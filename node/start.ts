@@ -27,7 +27,8 @@ const help = `npm start -- [options]
 Starts a bootstrap and three peers on this machine; each holds only some of the ten digits.
 They train the sample model "digits" together, and a release is made of what they found.
 
-  --rounds N   rounds of training of each peer, then end (default: until Ctrl-C)
+  --rounds N   rounds of training of each peer at least, then end (default: until
+               Ctrl-C)
   --json       one JSON object at the end, on stdout
   --no-swap    the control: the same peers, each training alone
   --home DIR   where their homes and data are put (default: .mlstore/demo, emptied first)
@@ -203,7 +204,9 @@ async function trainAll(demo: Demo, swap: boolean): Promise<number> {
   }
   const onReport = (row: PeerRow, report: Report) => {
     fold(row, report)
-    if (!isFinishing && swap && rounds !== undefined && meanRound(rows) >= rounds) onStop()
+    // The slowest counts: one that came up before the others may do dozens of short rounds alone.
+    const slowest = Math.min(...rows.map(({ round }) => round))
+    if (!isFinishing && swap && rounds !== undefined && slowest >= rounds) onStop()
   }
   stopping.signal.addEventListener('abort', onStop)
   const { default: logUpdate } = await import('log-update')
