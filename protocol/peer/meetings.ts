@@ -165,7 +165,8 @@ function refusal(
 
 /**
  * Strict rounds meet between rounds: both did as many steps, and neither trains. Who is ahead is busy to wait for us; who is
- * behind need not wait for us, and trains first: on top of our round its own labels would weigh the most.
+ * behind need not wait for us, and trains first: on top of our round its own labels would weigh the most. Once our rounds
+ * are over there is nothing to wait for, and we answer everybody.
  */
 function outOfStep(
   view: PeerView,
@@ -174,8 +175,8 @@ function outOfStep(
   steps: number,
 ): BusyReason | undefined {
   const rounds = Math.trunc((steps - view.steps) / stepsPerRound)
-  if (Math.abs(rounds) > LAG_ROUNDS) return undefined
-  if (rounds > 0) return view.stage === 'training' ? 'busy' : undefined
+  if (view.stage !== 'training' || Math.abs(rounds) > LAG_ROUNDS) return undefined
+  if (rounds > 0) return 'busy'
   return rounds < 0 || training ? 'budget' : undefined
 }
 

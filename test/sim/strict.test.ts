@@ -107,16 +107,25 @@ test('two quick and two slow peers do not become two swarms: a slow one meets a 
   const rounds = () => slow.reduce((sum, { peer }) => sum + peer.view.round, 0)
   const [swaps, done] = [across(), rounds()]
   fleet.runUntil(fleet.now + 30_000)
-  console.log(
-    'slow rounds',
-    rounds() - done,
-    'across',
-    across() - swaps,
-    'quick rounds',
-    quick.map(({ peer }) => peer.view.round),
-    'swaps',
-    quick.map(({ peer }) => peer.view.swaps),
-  )
   expect(rounds()).toBeGreaterThan(done + 10)
   expect(across() - swaps).toBeGreaterThan((rounds() - done) / 2)
 })
+
+test.each([1, 2, 3, 4, 5, 6, 7, 8])(
+  'strict peers that end some rounds apart agree and leave within five seconds (seed %d)',
+  (seed) => {
+    const peer = { ...strict.peer, rounds: undefined }
+    const fleet = simulate({ ...strict, seed, peers: 3, peer })
+    fleet.runUntil(BEGIN_MS)
+    for (const { index } of fleet.members) fleet.tell(index, { type: 'resume' })
+    fleet.runUntil(BEGIN_MS + 5000)
+    for (const { index } of fleet.members) {
+      fleet.tell(index, { type: 'finish' })
+      fleet.runUntil(fleet.now + 300)
+    }
+    const rounds = fleet.members.map(({ peer }) => peer.view.round)
+    expect(Math.max(...rounds) - Math.min(...rounds)).toBeGreaterThan(0)
+    fleet.runUntil(fleet.now + 5000)
+    expect(fleet.members.map(({ stopped }) => stopped)).toEqual(Array(3).fill('finished'))
+  },
+)
