@@ -25,8 +25,24 @@ export function meet(state: State, now: number): PeerEffect[] {
   if (options.meets === 'pull') {
     return startRound(state.pulls, state.links, { ...options, from: options.pullFrom }, now)
   }
-  const step = offer(state.swaps, state.context, view.steps, now, partnerNow(state, now))
+  const step = offer(state.swaps, state.context, view.steps, now, candidates(state, now))
   return step ? after(state, step, now) : []
+}
+
+/** Undefined: anybody who is live. */
+function candidates(state: State, now: number): readonly Neighbour[] | undefined {
+  if (state.settling) return live(state.links).filter((other) => !isTooLate(state, other))
+  const partner = partnerNow(state, now)
+  return partner && [partner]
+}
+
+/**
+ * Whose rounds are over does not meet one that still trains, but to agree: who trains on alone, with the others standing
+ * still, would draw them all to its own data.
+ */
+function isTooLate({ settling, view }: State, { phase }: Pick<Neighbour, 'phase'>): boolean {
+  const isAgreeing = view.stage === 'settling' && settling?.gossipFrom !== undefined
+  return settling !== undefined && !isAgreeing && phase === 'training'
 }
 
 /**
@@ -150,12 +166,14 @@ function refusal(
   { nonce, steps, from }: Extract<PeerEvent, { type: 'offered' }>,
   now: number,
 ): BusyReason | undefined {
-  const { options, view, paused, swapping, joining, isStale, pulls, training } = state
+  const { options, view, paused, swapping, joining, isStale, pulls, training, links } = state
   if (!options.swap || options.meets !== 'swap') return 'no-swap'
   if (paused) return 'paused'
   if (!swapping) return 'budget'
   if (pulls.serving.has(nonce)) return 'busy'
   if (joining || isStale || view.stage === 'joining' || view.stage === 'leaving') return 'busy'
+  const offerer = links.known.get(from)
+  if (offerer && isTooLate(state, offerer)) return 'budget'
   if (strictGroup(state, now) === undefined) return undefined
   const reason = outOfStep(view, options.stepsPerRound, training, steps)
   if (reason || training) return reason

@@ -124,12 +124,12 @@ export function offer(
   context: SwapContext,
   steps: number,
   now: number,
-  partner?: Neighbour,
+  among?: readonly Neighbour[],
 ): Step | undefined {
   const { links, random } = context
-  const isSpent = swaps.budget < 1 || (!partner && swaps.tried.size >= LINKS_TRIED)
+  const isSpent = swaps.budget < 1 || (!among && swaps.tried.size >= LINKS_TRIED)
   if (swaps.current || isSpent) return undefined
-  const neighbour = choose(links, random, now, swaps.tried, partner && [partner])
+  const neighbour = choose(links, random, now, swaps.tried, among)
   if (!neighbour) return undefined
   swaps.tried.add(neighbour.peer)
   const nonce = context.freshNonce()

@@ -129,3 +129,23 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
     expect(fleet.members.map(({ stopped }) => stopped)).toEqual(Array(3).fill('finished'))
   },
 )
+
+test('who is done is not drawn to the data of one that trains on alone', () => {
+  const peer = { ...strict.peer, rounds: 40 }
+  const fleet = simulate({ ...strict, seed: 6, peers: 3, peer, stepMs: [10, 10] })
+  const late = fleet.members[2]!
+  fleet.runUntil(BEGIN_MS)
+  for (const index of [0, 1]) fleet.tell(index, { type: 'resume' })
+  while (fleet.members[0]!.peer.view.round < 20) fleet.runUntil(fleet.now + 100)
+  fleet.tell(late.index, { type: 'resume' })
+  fleet.runUntil(fleet.now + 120_000)
+  expect(fleet.members.map(({ stopped }) => stopped)).toEqual(Array(3).fill('budget'))
+  const middle = late.target.map((_, i) => {
+    const all = fleet.members.map(({ target }) => target[i]!)
+    return all.reduce((sum, value) => sum + value, 0) / all.length
+  })
+  const distance = (a: Float32Array, b: Float32Array) => Math.hypot(...a.map((x, i) => x - b[i]!))
+  // Answered while it trained on, it drew all to 0.63 of the way.
+  for (const { state } of fleet.members)
+    expect(distance(state.params, middle)).toBeLessThan(distance(late.target, middle) / 2)
+})
