@@ -45,16 +45,19 @@ export interface AggregatorState {
  * Quasi-global momentum: the direction that the *mixed* params took, which every local step follows.
  * Source: Lin et al. 2021 (arXiv 2102.04761), with the learning rate times the step count replaced by the sum of
  * applied rates, so that a schedule may change the rate between meetings; and after a part of a round the direction fades
- * by that part of μ, so that a meeting soon after another does not count its few steps as a whole round.
+ * by that part of μ, so that a meeting soon after another does not count its few steps as a whole round; and while no
+ * meeting settles its weight falls round by round.
  */
 export interface Momentum {
   mu: number
   stepsPerRound: number
-  /** Float32Array[d], zero for BatchNorm statistics: a step is x −= rate · (gradient + mu · direction). */
+  /** Float32Array[d], zero for BatchNorm statistics: a step is x −= rate · (gradient + weight · direction). */
   direction: Float32Array
   /** Float32Array[d]: the params after the last settled meeting. */
   anchor: Float32Array
   /** Sum of the learning rates applied since then, and how many steps that were. */
   rateSum: number
   steps: number
+  /** Rounds of training that began since then. */
+  rounds: number
 }

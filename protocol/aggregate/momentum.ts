@@ -7,6 +7,19 @@ export function initState(params: Float32Array, options: AggregatorOptions): Agg
   return { tensors, params, momentum: mu > 0 ? momentumOf(params, options) : undefined }
 }
 
+/** A round of training begins: the direction is that much older. */
+export function startRound({ momentum }: AggregatorState): void {
+  if (momentum) momentum.rounds += 1
+}
+
+/**
+ * What the direction weighs in a step: mu, and a further mu less for each round that began after the last settled meeting
+ * but the first. The mixed params' way is news for about a round; who trains alone would go on in it for ever.
+ */
+export function weightOf({ mu, rounds }: Momentum): number {
+  return mu ** Math.max(1, rounds)
+}
+
 /** Counts one local step at learning rate `rate`; the trainer calls it after each. */
 export function stepped(state: AggregatorState, rate: number): void {
   if (!state.momentum) return
@@ -24,8 +37,7 @@ export function follow(state: AggregatorState): void {
   if (!momentum || momentum.rateSum === 0) return
   followInto(momentum, state)
   momentum.anchor.set(params)
-  momentum.rateSum = 0
-  momentum.steps = 0
+  startAnew(momentum)
 }
 
 /** A newcomer's start: someone else's direction, with the anchor where it now stands. */
@@ -33,8 +45,13 @@ export function adoptMomentum(state: AggregatorState, direction: Float32Array): 
   if (!state.momentum) return
   state.momentum.direction.set(direction)
   state.momentum.anchor.set(state.params)
-  state.momentum.rateSum = 0
-  state.momentum.steps = 0
+  startAnew(state.momentum)
+}
+
+function startAnew(momentum: Momentum): void {
+  momentum.rateSum = 0
+  momentum.steps = 0
+  momentum.rounds = 0
 }
 
 function momentumOf(params: Float32Array, options: AggregatorOptions): Momentum {
@@ -42,7 +59,7 @@ function momentumOf(params: Float32Array, options: AggregatorOptions): Momentum 
   const direction = floats(params.length)
   const anchor = floats(params.length)
   anchor.set(params)
-  return { mu, stepsPerRound, direction, anchor, rateSum: 0, steps: 0 }
+  return { mu, stepsPerRound, direction, anchor, rateSum: 0, steps: 0, rounds: 0 }
 }
 
 function followInto(momentum: Momentum, { tensors, params }: AggregatorState): void {

@@ -9,7 +9,7 @@ import {
 } from '../../node/samples/digits.ts'
 import { createTrainer } from '../../node/trainer.ts'
 import type { AggregatorState } from '../../protocol/aggregate/aggregator.ts'
-import { follow, stepped } from '../../protocol/aggregate/momentum.ts'
+import { follow, stepped, weightOf } from '../../protocol/aggregate/momentum.ts'
 import { aggregators } from '../../protocol/aggregate/table.ts'
 import { codecs } from '../../protocol/codec/table.ts'
 import type { Manifest } from '../../protocol/manifest.ts'
@@ -148,7 +148,12 @@ function walk({ trainer }: Lab, walker: Walker): void {
   const { state, batches, optimizer, gradient } = walker
   const { batch, next } = batches.take(walker.place, 0)
   trainer.gradientInto(gradient, state.params, batch)
-  optimizer.step(state.params, gradient, state.momentum?.direction, state.momentum?.mu)
+  optimizer.step(
+    state.params,
+    gradient,
+    state.momentum?.direction,
+    state.momentum && weightOf(state.momentum),
+  )
   stepped(state, optimizer.rate)
   walker.place = next
 }

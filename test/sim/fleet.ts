@@ -1,5 +1,5 @@
 import type { AggregatorState } from '../../protocol/aggregate/aggregator.ts'
-import { adoptMomentum, stepped } from '../../protocol/aggregate/momentum.ts'
+import { adoptMomentum, startRound, stepped, weightOf } from '../../protocol/aggregate/momentum.ts'
 import { aggregators } from '../../protocol/aggregate/table.ts'
 import type { CodecName } from '../../protocol/codec/codec.ts'
 import { codecs } from '../../protocol/codec/table.ts'
@@ -321,6 +321,7 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
       case 'send':
         return send(member, effect)
       case 'train':
+        startRound(member.state)
         return later(effect.steps * member.stepMs, {
           type: 'stepped',
           to,
@@ -487,7 +488,7 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
     for (let done = 0; done < steps; done++) {
       for (let i = 0; i < params.length; i++) {
         const gradient = params[i]! - member.target[i]! + 0.1 * (member.random() - 0.5)
-        const direction = momentum ? momentum.mu * momentum.direction[i]! : 0
+        const direction = momentum ? weightOf(momentum) * momentum.direction[i]! : 0
         params[i] = params[i]! - rate * (gradient + direction)
       }
       stepped(member.state, rate)

@@ -33,7 +33,8 @@ export interface CheckpointFacts {
   epoch: number
   position: number
   optimizer: { name: string; steps: number }
-  momentum: { rateSum: number; steps: number } | null
+  /** `rounds` came later: checkpoints of before have none. */
+  momentum: { rateSum: number; steps: number; rounds?: number } | null
 }
 
 export interface Checkpoint {

@@ -1,6 +1,6 @@
 import { sha256 } from 'multiformats/hashes/sha2'
-import type { AggregatorState } from '../../aggregate/aggregator.ts'
-import { adoptMomentum, stepped } from '../../aggregate/momentum.ts'
+import type { AggregatorState, Momentum } from '../../aggregate/aggregator.ts'
+import { adoptMomentum, startRound, stepped, weightOf } from '../../aggregate/momentum.ts'
 import { aggregators } from '../../aggregate/table.ts'
 import { VALUE_CAP } from '../../codec/codec.ts'
 import { diverged } from '../../codec/float32.ts'
@@ -310,6 +310,7 @@ async function train(mind: Mind, mailbox: Mailbox, steps: number): Promise<void>
   let loss = 0
   let samples = 0
   let ms = 0
+  startRound(mind.state)
   for (let goOn = true; goOn && done < steps; goOn = await rest(mind, mailbox)) {
     const startedAt = mind.ports.now()
     const { batch } = takeStep(mind)
@@ -349,7 +350,8 @@ function takeStep(mind: Mind): { batch: { loss: number; size: number } } {
   const { batch, next } = batches.take(mind.place, dropoutSeed(mind))
   const loss = trainer.gradientInto(gradient, state.params, batch)
   if (!Number.isFinite(loss)) throw lossDiverged(mind.steps, loss)
-  optimizer.step(state.params, gradient, state.momentum?.direction, state.momentum?.mu)
+  const { momentum } = state
+  optimizer.step(state.params, gradient, momentum?.direction, momentum && weightOf(momentum))
   stepped(state, optimizer.rate)
   mind.place = next
   mind.steps++
@@ -482,7 +484,7 @@ function checkpointOf({ init, state, optimizer, place, ...mind }: Mind): Checkpo
       ...{ seed, steps, rounds, swaps, outcomes },
       ...place,
       optimizer: { name: optimizer.name, steps: optimizer.steps },
-      momentum: momentum ? { rateSum: momentum.rateSum, steps: momentum.steps } : null,
+      momentum: momentum ? clockOf(momentum) : null,
     },
     arrays: {
       params,
@@ -490,6 +492,10 @@ function checkpointOf({ init, state, optimizer, place, ...mind }: Mind): Checkpo
       ...Object.fromEntries(optimizer.slots.map((slot, i) => [`slot${i}`, slot])),
     },
   }
+}
+
+function clockOf({ rateSum, steps, rounds }: Momentum) {
+  return { rateSum, steps, rounds }
 }
 
 /** Takes over all that still fits: a newer recipe may have another optimizer or no momentum. */

@@ -1,6 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import type { Aggregator, AggregatorState } from '../../../protocol/aggregate/aggregator.ts'
-import { adoptMomentum, follow, initState, stepped } from '../../../protocol/aggregate/momentum.ts'
+import {
+  adoptMomentum,
+  follow,
+  initState,
+  startRound,
+  stepped,
+  weightOf,
+} from '../../../protocol/aggregate/momentum.ts'
 import { aggregators } from '../../../protocol/aggregate/table.ts'
 import { float32 } from '../../../protocol/codec/float32.ts'
 import { d, paramsFrom, tensors } from '../../support/params.ts'
@@ -113,6 +120,19 @@ test('a swap that is not settled leaves momentum running', () => {
   aggregators.swap.give(state)
   step(state, paramsFrom(12), 0.1)
   expect(state.momentum).toMatchObject({ steps: 2, rateSum: 0.2 })
+})
+
+test('the direction weighs μ for a round, less in each one more, and μ again once a meeting settled', () => {
+  const state = stateFrom(18)
+  const { mu } = state.momentum!
+  const weights = () => {
+    startRound(state)
+    step(state, paramsFrom(19), 0.1)
+    return weightOf(state.momentum!)
+  }
+  expect([weights(), weights(), weights()]).toEqual([mu, mu ** 2, mu ** 3])
+  meet(aggregators.swap, state)
+  expect(weights()).toBe(mu)
 })
 
 test('adam brings its own: at μ = 0 there is no momentum to follow', () => {
