@@ -381,7 +381,7 @@ describe('packages', () => {
   test('the oldest Node is the same number everywhere', () => {
     const [, major, minor] = manifest.engines.node.match(/^>=(\d+)\.(\d+)$/)
     expect(byPath.get('protocol/ports/runtime.js')?.text).toContain(`OLDEST = [${major}, ${minor}]`)
-    expect(byPath.get('node/pack.ts')?.text).toContain(`node${major}.${minor}`)
+    expect(byPath.get('node/bundle.ts')?.text).toContain(`node${major}.${minor}`)
   })
 })
 

@@ -12,6 +12,7 @@ const TEST_LIMIT_MS = 30_000
 const compiled = join(tmpdir(), 'ml-store-test-compiled')
 
 const shared = {
+  globalSetup: new URL('./support/programs.ts', import.meta.url).pathname,
   env: { NODE_COMPILE_CACHE: compiled },
   pool: 'forks',
   testTimeout: TEST_LIMIT_MS,

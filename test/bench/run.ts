@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
 import { Fault, faultFrom } from '../../protocol/errors.ts'
+import { setup as makePrograms } from '../support/programs.ts'
 import type { Bench, Result } from './bench.ts'
 
 /** npm run bench: measures one figure of the README's table, or all, on this machine. */
@@ -49,6 +50,7 @@ async function main(argv: string[]): Promise<void> {
   if (values.help) return console.log(help)
   if (positionals.length === 0) return list()
   const options = { json: values.json ?? false, quick: values.quick ?? false, say: console.error }
+  await makePrograms()
   for (const name of namesIn(positionals)) {
     const bench = await load(name)
     const result = await bench.run(options)

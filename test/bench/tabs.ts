@@ -2,9 +2,9 @@ import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { chromium, type Page } from 'playwright-core'
+import type { Page } from 'playwright-core'
 import { servePage } from '../../node/start/page.ts'
-import { bundle, executablePath } from '../browser/chromium.ts'
+import { bundle, launchChromium } from '../browser/chromium.ts'
 import type { Tab } from '../browser/transfer/page.ts'
 import { anyPorts, bootstraps } from '../support/bootstrap.ts'
 import { median } from './bench.ts'
@@ -26,9 +26,7 @@ export async function swapBetweenTabs(
 ): Promise<TabSwaps> {
   const folder = await mkdtemp(join(tmpdir(), 'ml-store-transfer-'))
   const boots = bootstraps()
-  const launched = await Promise.all(
-    Array.from({ length: browsers }, () => chromium.launch({ executablePath: executablePath! })),
-  )
+  const launched = await Promise.all(Array.from({ length: browsers }, () => launchChromium()))
   await bundle(new URL('../browser/transfer', import.meta.url), folder)
   const site = await servePage([], { folder, port: 0 })
   try {

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { extname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { chromium } from 'playwright-core'
+import { type Browser, chromium } from 'playwright-core'
 import { build } from 'vite'
 import type { Answer, Request } from './engine/worker.ts'
 
@@ -22,6 +22,27 @@ export function requireChromium(what: string): void {
   const cause = `${what}: skipped, no Chromium is installed; npm run browser:install installs one`
   if (process.env.CI) throw new Error(cause)
   console.warn(cause)
+}
+
+/**
+ * What a window of Chromium loads beside its page: the popup of its address bar is a page of its own, and costs as much as
+ * ours. A second switch replaces playwright's own, so what of that concerns pages on loopback stands here, too.
+ */
+const withoutFeatures = [
+  ...['WebUIOmniboxAimPopup', 'WebUIOmniboxPopup', 'WebUIOmniboxFullPopup'],
+  ...['PreloadTopChromeWebUI', 'InitialWebUI'],
+  ...['HttpsUpgrades', 'HttpsFirstBalancedModeAutoEnable', 'ThirdPartyStoragePartitioning'],
+  ...['AvoidUnnecessaryBeforeUnloadCheckSync', 'DestroyProfileOnBrowserClose', 'PaintHolding'],
+  ...['AvoidCorsURLLoaderRestartOnRedirect', 'LensOverlay', 'MediaRouter'],
+  ...['OptimizationHints', 'NetworkTimeServiceQuerying', 'AimEnabled', 'PreconnectToSearch'],
+].join(',')
+
+/** Starts the installed Chromium without a window. */
+export function launchChromium(args: readonly string[] = []): Promise<Browser> {
+  return chromium.launch({
+    executablePath: executablePath!,
+    args: [`--disable-features=${withoutFeatures}`, ...args],
+  })
 }
 
 /** The engine's page in Chromium, twice: where memory may be shared, and where it may not. */
@@ -61,7 +82,7 @@ export async function openEnginePages(): Promise<EnginePages> {
   const folder = await mkdtemp(join(tmpdir(), 'ml-store-page-'))
   await bundle(new URL('./engine', import.meta.url), folder)
   const servers = await Promise.all([serve(folder, isolation), serve(folder, {})])
-  const browser = await chromium.launch({ executablePath: executablePath!, args: softwareGpu })
+  const browser = await launchChromium(softwareGpu)
   const [isolated, plain] = await Promise.all(servers.map(open))
   return {
     isolated: isolated!,

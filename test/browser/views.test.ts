@@ -3,14 +3,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { AxeBuilder } from '@axe-core/playwright'
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
+import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { build } from 'vite'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { text } from '../../browser/text.ts'
 import { type ServedPage, servePage } from '../../node/start/page.ts'
 import { phaseSentences } from '../../protocol/report.ts'
 import { isFull } from '../faults/every.ts'
-import { executablePath, requireChromium } from './chromium.ts'
+import { executablePath, launchChromium, requireChromium } from './chromium.ts'
 
 /**
  * Every view of the page in every state, over services that only pretend: no serious or critical finding of axe, no overflow,
@@ -204,7 +204,7 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
       build: { outDir: folder, emptyOutDir: true },
     })
     site = await servePage([], { folder, port: 0 })
-    browser = await chromium.launch({ executablePath: executablePath! })
+    browser = await launchChromium()
   }, LIMIT_MS)
   afterAll(async () => {
     await browser?.close()

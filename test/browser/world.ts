@@ -2,8 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
+import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { text } from '../../browser/text.ts'
 import {
   type Digits,
@@ -17,7 +16,8 @@ import {
 import { buildPage, type ServedPage, servePage } from '../../node/start/page.ts'
 import { anyPorts, type BootstrapProcess, bootstraps } from '../support/bootstrap.ts'
 import { type Program, start } from '../support/program.ts'
-import { executablePath } from './chromium.ts'
+import { program } from '../support/programs.ts'
+import { launchChromium } from './chromium.ts'
 
 /** A bootstrap, Node peers and the built page in one Chromium: what a person's browser meets, all of it real and on loopback. */
 export interface World {
@@ -89,7 +89,6 @@ export const INSECURE_HOST = 'page.test'
 const DIGITS = 2000
 const OPEN_MS = 30_000
 const LOOK_EVERY_MS = 100
-const mlstoreFile = fileURLToPath(new URL('../../node/mlstore.js', import.meta.url))
 
 /** Starts everything but peers. `parts` is into how many skewed shares the digits are dealt; `draft` writes the model that is published. */
 export async function openWorld(parts: number, draft = writeDigitsDraft): Promise<World> {
@@ -110,8 +109,8 @@ export async function openWorld(parts: number, draft = writeDigitsDraft): Promis
   )!
   const ws = bootstrap.addresses.find((address) => address.includes('/ws/p2p/'))!
   const home = (name: string) => join(folder, name)
-  const program = (...args: string[]) => {
-    const running = start(process.execPath, [mlstoreFile, ...args], folder)
+  const mlstore = (...args: string[]) => {
+    const running = start(process.execPath, [program('cli'), ...args], folder)
     programs.push(running)
     return running
   }
@@ -126,16 +125,13 @@ export async function openWorld(parts: number, draft = writeDigitsDraft): Promis
     '--listen',
     '/ip4/127.0.0.1/udp/0/webrtc-direct',
   ]
-  const publisher = program(
+  const publisher = mlstore(
     ...['publish', home('draft'), '--serve', '--json', '--home', home('publisher'), ...network],
   )
   const { cid } = await publisher.says(({ cid }) => cid !== undefined)
   training.set('publisher', publisher)
   const [browser, page] = await Promise.all([
-    chromium.launch({
-      executablePath: executablePath!,
-      args: [`--host-resolver-rules=MAP ${INSECURE_HOST} 127.0.0.1`],
-    }),
+    launchChromium([`--host-resolver-rules=MAP ${INSECURE_HOST} 127.0.0.1`]),
     servePage([ws], { port: 0 }),
   ])
 
@@ -144,7 +140,7 @@ export async function openWorld(parts: number, draft = writeDigitsDraft): Promis
     cid: cid!,
     join: ws,
     train(name, share, ...args) {
-      const running = program(
+      const running = mlstore(
         ...['train', cid!, '--json', '--fresh', '--data', shares[share]!, '--threads', '1'],
         ...['--home', home(`${name}-${programs.length}`), ...network, ...args],
       )
@@ -161,7 +157,7 @@ export async function openWorld(parts: number, draft = writeDigitsDraft): Promis
       await writeFile(path, JSON.stringify({ ...manifest, name, title }))
       return home(name)
     },
-    mlstore: (...args) => program(...args, ...network).ended(),
+    mlstore: (...args) => mlstore(...args, ...network).ended(),
     tab: (options = {}) =>
       openTab({ browser, address: page.address, cid: cid!, shares, said }, options),
     complaints: () => said.splice(0),

@@ -1,7 +1,7 @@
-import { type BrowserContext, chromium } from 'playwright-core'
+import type { BrowserContext } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { text } from '../../browser/text.ts'
-import { executablePath, requireChromium } from './chromium.ts'
+import { executablePath, launchChromium, requireChromium } from './chromium.ts'
 import { INSECURE_HOST, openWorld, type Tab, type TabOptions, type World } from './world.ts'
 
 /** What the page says of wrong input and of browsers that lack something, in Chromium: cause and next step, and nothing is lost. */
@@ -115,7 +115,7 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
   test('in a browser without SIMD trains by plain JavaScript, and says so', async () => {
     const flags = ['ssse3', 'sse4-1', 'sse4-2', 'avx', 'avx2'].map((name) => `--no-enable-${name}`)
     const args = [`--js-flags=${flags.join(' ')}`]
-    const browser = await chromium.launch({ executablePath: executablePath!, args })
+    const browser = await launchChromium(args)
     try {
       const tab = await world.tab({ context: await browser.newContext() })
       await tab.train('sample')

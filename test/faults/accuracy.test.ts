@@ -26,6 +26,7 @@ import { makeVersion, readDraft } from '../../protocol/ports/version.ts'
 import { anyPorts, type BootstrapProcess, bootstraps } from '../support/bootstrap.ts'
 import { commandLine } from '../support/cli.ts'
 import { anyPort } from '../support/libp2p.ts'
+import { program } from '../support/programs.ts'
 import { noLimits } from '../support/versions.ts'
 import { isFull } from './every.ts'
 import { expectSound, type Line } from './lines.ts'
@@ -43,7 +44,7 @@ const DIGITS = 4500
 const LOSS = 0.01
 const SEEDS = [0, 10]
 const FREEZE_MS = 30_000
-const cli = new URL('../../node/cli.ts', import.meta.url).pathname
+const cli = program('cli')
 
 type Peer = Talker<Line>
 

@@ -7,6 +7,7 @@ import { anyPorts, type BootstrapProcess, bootstraps } from '../support/bootstra
 import { commandLine } from '../support/cli.ts'
 import { anyPort } from '../support/libp2p.ts'
 import { type Meeting, startMeeting, tinyRows } from '../support/meeting.ts'
+import { program } from '../support/programs.ts'
 import { STALL_MS } from './swarm.ts'
 import { type Talker, talk } from './talker.ts'
 
@@ -20,7 +21,7 @@ const SAY_LIMIT_MS = 40_000
 /** 3 inputs, 4 hidden units, 2 classes. */
 const PARAMS = 26
 const STEPS_PER_ROUND = 4
-const cli = new URL('../../node/cli.ts', import.meta.url).pathname
+const cli = program('cli')
 
 interface Said {
   ev: string

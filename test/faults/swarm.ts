@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { program } from '../support/programs.ts'
 import { isFull } from './every.ts'
 import type { PeerInit, Trap, Word } from './peer.ts'
 import { type Talker, talk } from './talker.ts'
@@ -38,7 +39,7 @@ export const STALL_MS = 40_000
 /** Anything a peer is waited for, beside a freeze. */
 const SAY_LIMIT_MS = FREEZE_MS + 40_000
 
-const script = new URL('./peer.ts', import.meta.url).pathname
+const script = program('fault-peer')
 const genesis = 'bafyfaults'
 
 export async function swarmOfProcesses() {

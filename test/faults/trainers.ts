@@ -2,13 +2,14 @@ import { writeFile } from 'node:fs/promises'
 import { commandLine } from '../support/cli.ts'
 import { anyPort } from '../support/libp2p.ts'
 import { startMeeting, tinyRows } from '../support/meeting.ts'
+import { program } from '../support/programs.ts'
 import type { Line } from './lines.ts'
 import { type Talker, talk } from './talker.ts'
 
 /** Real `mlstore train` processes of the tiny table model, each in a home of its own. */
 export type Trainer = Talker<Line>
 
-const cli = new URL('../../node/cli.ts', import.meta.url).pathname
+const cli = program('cli')
 const SAY_LIMIT_MS = 60_000
 
 /** They meet at a peer in this process. */

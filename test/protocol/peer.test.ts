@@ -159,9 +159,14 @@ describe('settling', () => {
     expect(phases(effects)).toEqual(['settling'])
   })
 
-  test('goes on swapping until the mean steps reach ours, then 8 times more', () => {
+  test('goes on swapping with those who settle until the mean steps reach ours, then 8 times more', () => {
     const { bench } = settling()
-    for (let swap = 0; swap < 12; swap++) swapOnce(bench, `early ${swap}`)
+    bench.meet('b')
+    bench.tell({ type: 'card', card: cardOf('b', { phase: 'settling', sequence: 2 }) })
+    bench.wait(10_000) // what it offered at the end of its round has failed by then
+    const { swaps } = bench.peer.view
+    for (let swap = 0; swap < 12; swap++) swapOnce(bench, `early ${swap}`, 'b')
+    expect(bench.peer.view.swaps).toBe(swaps + 12)
     expect(bench.peer.view.stage).toBe('settling')
     bench.tell({ type: 'card', card: cardOf('a', { steps: 99, sequence: 2 }) })
     for (let swap = 0; swap < 7; swap++) swapOnce(bench, `late ${swap}`)
@@ -180,11 +185,19 @@ describe('settling', () => {
   test('waits for a late trainer no longer than 60 s', () => {
     const { bench } = settling()
     bench.wait(59_000)
-    for (let swap = 0; swap < 8; swap++) swapOnce(bench, `early ${swap}`)
     expect(bench.peer.view.stage).toBe('settling')
     bench.wait(1500)
     for (let swap = 0; swap < 8; swap++) swapOnce(bench, `late ${swap}`)
     expect(bench.peer.view.stage).toBe('done')
+  })
+
+  test('while it waits for one that still trains it neither offers to it nor accepts from it', () => {
+    const { bench } = settling()
+    bench.wait(10_000)
+    expect(sent(bench.wait(30_000), 'offer')).toEqual([])
+    const nonce = nonceOf('theirs')
+    const answers = bench.tell({ type: 'offered', from: 'a', nonce, codec: 'int8', steps: 5 })
+    expect(sent(answers, 'busy')).toMatchObject([{ reason: 'budget' }])
   })
 
   test('ends even when nobody swaps with us any more', () => {
@@ -195,7 +208,8 @@ describe('settling', () => {
 
   test('goes on offering to busy peers, a few dozen times a second and not more', () => {
     const { bench, effects } = settling()
-    let offers = sent(effects, 'offer')
+    const settled = cardOf('a', { phase: 'settling', sequence: 2 })
+    let offers = sent([...effects, ...bench.tell({ type: 'card', card: settled })], 'offer')
     let made = 0
     for (let ms = 0; ms < 1000; ms += 5) {
       for (const { nonce } of offers) {

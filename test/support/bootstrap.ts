@@ -3,9 +3,10 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { program } from './programs.ts'
 
 /** Real `mlstore-bootstrap` processes on 127.0.0.1, and a way to end them all. */
-const main = new URL('../../bootstrap/main.ts', import.meta.url).pathname
+const main = program('bootstrap')
 /** A start takes a second on a quiet machine. */
 const START_LIMIT_MS = 20_000
 

@@ -2,10 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { program } from './programs.ts'
 import { tableDraft, tableModel } from './versions.ts'
 
 /** Real `mlstore` processes with homes of their own, and a way to end them all. */
-const cli = new URL('../../node/cli.ts', import.meta.url).pathname
+const cli = program('cli')
 
 export interface Ended {
   code: number

@@ -24,11 +24,11 @@ export interface Said {
 
 /**
  * Starts a program as a person in `cwd` would: with our Node first on PATH, and nothing of what npm and vitest tell
- * their children about this clone. What the machine trusts stays: its registry may have a certificate of its own.
+ * their children about this clone. What the machine trusts stays, for its registry may have a certificate of its own, and so does compiled code.
  */
 export function start(file: string, args: string[], cwd: string): Program {
   const own = Object.entries(process.env).filter(
-    ([name]) => !/^(npm_|NODE_(?!EXTRA_CA_CERTS)|VITEST|INIT_CWD)/.test(name),
+    ([name]) => !/^(npm_|NODE_(?!EXTRA_CA_CERTS|COMPILE_CACHE)|VITEST|INIT_CWD)/.test(name),
   )
   const path = [dirname(process.execPath), process.env.PATH].join(delimiter)
   const child = spawn(file, args, {
