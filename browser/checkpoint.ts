@@ -1,6 +1,10 @@
 import { createStore, promisifyRequest, type UseStore } from 'idb-keyval'
 import { Fault, type FaultDetail } from '../protocol/errors.ts'
-import { type CheckpointFile, factsOf } from '../protocol/ports/trainer/checkpoint.ts'
+import {
+  type CheckpointFile,
+  factsOf,
+  readCheckpoint,
+} from '../protocol/ports/trainer/checkpoint.ts'
 import { has } from './abilities.ts'
 
 /** Checkpoints in IndexedDB, each model's under its genesis, in two generations. */
@@ -93,6 +97,17 @@ export async function listCheckpoints(): Promise<KeptCheckpoint[]> {
   })
   const all = await Promise.all(names.map((name) => describe(String(name))))
   return all.filter((found) => found !== undefined).sort((a, b) => b.at - a.at)
+}
+
+/** The params in the newest whole one, float32 in tensor order. Throws Fault `wrong-checkpoint` when they are not `size`. */
+export async function keptParams(genesis: string, size: number): Promise<Uint8Array | undefined> {
+  const found = await readCheckpoint(
+    checkpointIn(genesis, '', () => {}),
+    genesis,
+    size,
+  )
+  const params = found?.arrays.params
+  return params && new Uint8Array(params.buffer, params.byteOffset, params.byteLength).slice()
 }
 
 export async function forgetCheckpoint(genesis: string): Promise<void> {

@@ -19,6 +19,7 @@ import {
   examplesOf,
   initialState,
   isAlone,
+  isKept,
   isLive,
   reduce,
   type Settings,
@@ -59,8 +60,8 @@ export interface Page {
   stop(): Promise<void>
   /** Probabilities by the published params and by the person's own, when there are any. */
   predict(version: OpenVersion, inputs: Float32Array, size: number): Promise<Predictions>
-  /** The params of the run on the screen: float32 in tensor order. */
-  ownParams(): Promise<Uint8Array | undefined>
+  /** What this person trained of a model, now or before: float32 in tensor order. */
+  ownParams(version: OpenVersion): Promise<Uint8Array | undefined>
   loadRuns(): Promise<void>
   forgetRun(genesis: string): Promise<void>
   loadOwner(): Promise<void>
@@ -96,6 +97,8 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
   let wish: 'go' | 'finish' | 'stop' = 'go'
   /** What the last run ended with; the version it belongs to. */
   let own: { genesis: string; params: Uint8Array } | undefined
+  /** What was trained on an earlier visit, of the model that was asked for last. */
+  let recalled: { genesis: string; params: Uint8Array } | undefined
   let ofRun: OpenVersion | undefined
   /** Sent and received today, and how much of the run's has been counted as such. */
   let traffic: Traffic | undefined
@@ -196,6 +199,17 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     if (!params) return
     own = { genesis, params }
     forgetPredictors((name) => name.startsWith('own '))
+  }
+
+  const ownOf = async (version: OpenVersion): Promise<Uint8Array | undefined> => {
+    const { genesis } = version
+    if (own?.genesis === genesis) return own.params
+    if (recalled?.genesis === genesis) return recalled.params
+    const params = isKept(state.value, genesis)
+      ? await (await services).keptParams(version)
+      : undefined
+    if (params) recalled = { genesis, params }
+    return params
   }
 
   /** Who stays alone for a while is told why. */
@@ -441,16 +455,16 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       if (run && state.value.run?.genesis === version.genesis) {
         return { published, mine: await run.predict(inputs, size) }
       }
-      if (own?.genesis !== version.genesis) return { published, mine: undefined }
-      const trained = { ...version, params: own.params }
+      const params = await ownOf(version)
+      if (!params) return { published, mine: undefined }
+      const trained = { ...version, params }
       const mine = await predictorOf(`own ${version.cid}`, trained)
       return { published, mine: await mine.predict(inputs, size) }
     },
 
-    async ownParams() {
-      const { run: shown } = state.value
-      if (run) return run.params()
-      return shown && own?.genesis === shown.genesis ? own.params : undefined
+    async ownParams(version) {
+      if (run && state.value.run?.genesis === version.genesis) return run.params()
+      return ownOf(version)
     },
 
     loadRuns,
@@ -460,6 +474,10 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
         async () => {
           const ready = await services
           await ready.forgetRun(genesis)
+          if (recalled?.genesis === genesis) {
+            recalled = undefined
+            if (own?.genesis !== genesis) forgetPredictors((name) => name.startsWith('own '))
+          }
           dispatch({ type: 'kept', runs: await ready.runs() })
         },
         (fault) => ({ type: 'keptFailed', fault }),

@@ -314,6 +314,7 @@ const english = {
     hint: 'What this browser trained. A checkpoint is kept after every run, and the next one goes on from it.',
     rounds: (rounds: number) => plural(rounds, 'round', 'rounds'),
     trainOn: 'Train on',
+    take: 'Take it',
     forget: 'Forget it',
     sure: 'Forget it for good',
     keep: 'Keep it',

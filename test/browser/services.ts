@@ -88,6 +88,7 @@ export async function createServices(): Promise<Services> {
         },
       ]
     },
+    keptParams: async ({ params }) => (rounds === 0 ? undefined : params),
     async forgetRun() {
       rounds = 0
     },

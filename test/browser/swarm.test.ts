@@ -109,6 +109,13 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await tab.page.reload()
     await tab.page.locator('input[accept*=csv]').waitFor({ state: 'attached' })
     await tab.page.getByLabel(/Go on from round/).waitFor()
+    await tab.page.getByRole('link', { name: text.model.tabs.card, exact: true }).click()
+    const [download] = await Promise.all([
+      tab.page.waitForEvent('download'),
+      tab.page.getByRole('button', { name: text.card.takeMine }).click(),
+    ])
+    expect(download.suggestedFilename()).toContain('-mine.zip')
+    await tab.page.getByRole('link', { name: text.model.tabs.train, exact: true }).click()
     await tab.train('sample')
     await tab.sees('a later round', ({ round }) => round > before.round)
   })

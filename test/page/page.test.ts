@@ -140,9 +140,32 @@ test('a run shows its reports, is stopped, and its params can be taken and tried
   expect(given).toEqual([1])
   expect(asked).toEqual(['leave'])
   expect(page.state.value.run).toMatchObject({ type: 'ended', phase: 'stopped', round: 3 })
-  expect(await page.ownParams()).toEqual(Uint8Array.of(7))
+  expect(await page.ownParams(version)).toEqual(Uint8Array.of(7))
   const guess = await page.predict(version, new Float32Array(784), 1)
   expect(guess).toEqual({ published: Float32Array.of(0), mine: Float32Array.of(7) })
+})
+
+test('what was trained on an earlier visit can be tried and taken, until it is forgotten', async () => {
+  const kept = { ...version, title: 'Digits', version: version.cid, rounds: 3, at: 0, bytes: 9 }
+  let runs = [kept]
+  const page = pageWith({
+    runs: async () => runs,
+    keptParams: async ({ genesis }) => (genesis === kept.genesis ? Uint8Array.of(5) : undefined),
+    forgetRun: async () => void (runs = []),
+    predictor: async ({ params }) => ({
+      predict: async () => Float32Array.of(params?.[0] ?? 0),
+      close() {},
+    }),
+  })
+  const guess = async () => (await page.predict(version, new Float32Array(784), 1)).mine
+  expect(await page.ownParams(version)).toBeUndefined()
+  await page.loadRuns()
+  expect(await page.ownParams(version)).toEqual(Uint8Array.of(5))
+  expect(await page.ownParams({ ...version, genesis: 'another' })).toBeUndefined()
+  expect(await guess()).toEqual(Float32Array.of(5))
+  await page.forgetRun(version.genesis)
+  expect(await page.ownParams(version)).toBeUndefined()
+  expect(await guess()).toBeUndefined()
 })
 
 test('a stop that comes before the swarm is joined leaves it as soon as it is', async () => {
