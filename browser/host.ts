@@ -45,6 +45,8 @@ export interface Host extends Finder, Pick<Presence, 'announce' | 'yieldCard' | 
 /** Links are looked at this often; a new one may have no streams yet. */
 const GONE_EVERY_MS = 1_000
 const NEW_LINK_MS = 5_000
+/** With this many nobody is let in: twelve links, and one that a relay carries while it introduces another page. */
+const CONNECTIONS_LIMIT = 13
 /** One dial of what a person gave. */
 const DIAL_LIMIT_MS = 15_000
 /** Nobody answered for this long: we are offline until somebody does. */
@@ -77,6 +79,7 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
       datastore: home.datastore,
       relay: false,
       gossip: true,
+      maxConnections: CONNECTIONS_LIMIT,
       dialLocal: () => mayDialLocal(location, told.values()),
       mayDial: (address) => mayDial(location, address),
     }),

@@ -16,8 +16,8 @@ import type { Run, TrainOptions } from './services.ts'
 /** A run that was away for more than this many rounds' time pulls a live peer's state. */
 const ROUNDS_AWAY = 20
 const ROUND_MS = 250
-/** Of a page, which pays for each in battery and memory; with a bootstrap and who seeds a model that is some twelve connections. */
-const LINK_LIMIT = 10
+/** Of a page, which pays for each in battery and memory; a bootstrap and who seeds a model come to these. */
+const LINK_LIMIT = 9
 /** The learner loads data and measures a step within this, or something is wrong with it. */
 const READY_MS = 5 * 60_000
 /** Its last checkpoint. */

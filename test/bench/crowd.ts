@@ -178,14 +178,14 @@ function countConnections(): void {
   })
 }
 
-/** Runs in the page. */
+/** Runs in the page: those that carry something; dials under way, and what the other end has left, come and go beside them. */
 function openConnections(): number {
   const { connectionsMade } = globalThis as unknown as {
     connectionsMade: (RTCPeerConnection | WebSocket)[]
   }
   return connectionsMade.filter((made) =>
     made instanceof WebSocket
-      ? made.readyState !== WebSocket.CLOSED
-      : !['closed', 'failed'].includes(made.connectionState),
+      ? made.readyState === WebSocket.OPEN
+      : made.connectionState === 'connected' && made.sctp?.state === 'connected',
   ).length
 }
