@@ -455,7 +455,8 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       if (run && state.value.run?.genesis === version.genesis) {
         return { published, mine: await run.predict(inputs, size) }
       }
-      const params = await ownOf(version)
+      // A checkpoint that cannot be read is no reason to say nothing of what is published.
+      const params = await ownOf(version).catch(() => undefined)
       if (!params) return { published, mine: undefined }
       const trained = { ...version, params }
       const mine = await predictorOf(`own ${version.cid}`, trained)

@@ -28,7 +28,10 @@ export interface Services {
   predictor(version: OpenVersion): Promise<Predictor>
   /** What this profile has trained, newest first: checkpoints that can be resumed. */
   runs(): Promise<KeptRun[]>
-  /** The params in the newest checkpoint of a model, float32 in tensor order; undefined where there is none. Throws Fault `wrong-checkpoint`. */
+  /**
+   * The params in the newest whole checkpoint of a model, float32 in tensor order; undefined where there is none. Throws Fault
+   * `wrong-checkpoint`.
+   */
   keptParams(version: OpenVersion): Promise<Uint8Array | undefined>
   /** Forgets a checkpoint. */
   forgetRun(genesis: string): Promise<void>

@@ -319,12 +319,12 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
   set: (state, { settings }) => ({ ...state, settings: { ...state.settings, ...settings } }),
 }
 
-/** What a person brought for this model; the same empty work when nothing yet. */
 /** Whether a checkpoint of it is kept here. */
 export function isKept({ kept }: Pick<AppState, 'kept'>, genesis: string): boolean {
   return kept?.some((run) => run.genesis === genesis && run.rounds > 0) ?? false
 }
 
+/** What a person brought for this model; the same empty work when nothing yet. */
 export function workOf({ works }: Pick<AppState, 'works'>, genesis: string): Work {
   return works[genesis] ?? emptyWork
 }

@@ -276,6 +276,12 @@ const english = {
     takeHint: 'A zip with the TensorFlow.js model, safetensors, labels and card.',
     takePublished: 'Download as published',
     takeMine: 'Download as trained here',
+    noMine: {
+      kind: 'data',
+      type: 'nothing-trained',
+      message: 'what was trained here cannot be read any more',
+      hint: 'train once more, or download it as published',
+    } satisfies FaultDetail,
   },
   versions: {
     title: 'Where it comes from',

@@ -36,7 +36,7 @@ const packageUrl = /import\.meta\.resolve\(\s*'([^']+)',?\s*\)/g
 
 /**
  * Bundles programs into `folder`, which is emptied first, as JavaScript that needs only the two native packages, with every
- * WebAssembly binary beside them. Returns the files it was made of, by their paths from the project's folder.
+ * WebAssembly binary beside them. Returns the files it was made of, binaries too, by their paths from the project's folder.
  *
  * Code is split into chunks, so that `mlstore --help` stays quick: a command's libraries load with the command.
  * All files lie flat, so what our sources find from their own address is found there too:
@@ -47,6 +47,11 @@ const packageUrl = /import\.meta\.resolve\(\s*'([^']+)',?\s*\)/g
 export async function bundle(entries: Entries, folder: string): Promise<string[]> {
   await rm(folder, { recursive: true, force: true })
   await mkdir(folder, { recursive: true })
+  const copied = new Set<string>()
+  const copy = async (path: string) => {
+    copied.add(relative(root, path))
+    await copyFile(path, join(folder, basename(path)))
+  }
   const { metafile } = await build({
     absWorkingDir: root,
     entryPoints: entries,
@@ -61,18 +66,18 @@ export async function bundle(entries: Entries, folder: string): Promise<string[]
     banner: { js: banner },
     minifySyntax: true,
     minifyWhitespace: true,
-    plugins: [addresses(entries, folder)],
+    plugins: [addresses(entries, copy)],
     metafile: true,
     logLevel: 'warning',
   })
-  return Object.keys(metafile.inputs)
+  return [...Object.keys(metafile.inputs), ...copied]
 }
 
 /** Rewrites both kinds of address in our own sources. */
-function addresses(entries: Entries, folder: string): Plugin {
+function addresses(entries: Entries, copy: (path: string) => Promise<void>): Plugin {
   const copyWasm = async (from: string) => {
     for (const name of await readdir(from)) {
-      if (extname(name) === '.wasm') await copyFile(join(from, name), join(folder, name))
+      if (extname(name) === '.wasm') await copy(join(from, name))
     }
   }
   return {
@@ -82,7 +87,7 @@ function addresses(entries: Entries, folder: string): Plugin {
         if (relative(root, path).includes('node_modules')) return null
         const source = await readFile(path, 'utf8')
         for (const [, name] of source.matchAll(ownWasm)) {
-          await copyFile(resolve(dirname(path), name!), join(folder, basename(name!)))
+          await copy(resolve(dirname(path), name!))
         }
         for (const [, name] of source.matchAll(packageUrl)) await copyWasm(dirname(fileOf(name!)))
         const contents = source

@@ -184,7 +184,7 @@ function refusal(
 /**
  * Strict rounds meet between rounds: both did as many steps, and neither trains. Who is ahead is busy to wait for us; who is
  * behind need not wait for us, and trains first: on top of our round its own labels would weigh the most. Once our rounds
- * are over there is nothing to wait for, and we answer everybody.
+ * are over nobody's steps are a reason to refuse.
  */
 function outOfStep(
   view: PeerView,

@@ -116,7 +116,7 @@ export function newSwaps(outcomes: readonly Nonce[] = []): Swaps {
 }
 
 /**
- * Offers to `partner`, or else to a random live neighbour, if a swap may start at all. Returns undefined when there is nobody
+ * Offers to one of `among`, or else to a random live neighbour, if a swap may start at all. Returns undefined when there is nobody
  * to ask.
  */
 export function offer(

@@ -16,12 +16,14 @@ export interface CrowdResult extends Result {
   doubles: number
   /** Most at once in any tab, WebRTC and WebSocket, those not yet open or not yet closed included. */
   connections: number
+  /** Of these open ones: not those still dialled, nor those the other end has left. */
+  openAtOnce: number
   /** Swaps of the tab that had fewest, in its worst minute. */
   swapsPerMinute: number
 }
 
 const figures = [
-  ...['mixed', 'nodes', 'tabs', 'peers', 'doubles', 'connections', 'swapsPerMinute'],
+  ...['mixed', 'nodes', 'tabs', 'peers', 'doubles', 'connections', 'openAtOnce', 'swapsPerMinute'],
 ] as const
 
 export const bench: Bench<CrowdResult> = {
@@ -53,7 +55,7 @@ async function run({ quick, say }: BenchOptions): Promise<CrowdResult> {
   if (!executablePath)
     return {
       ...{ bench: 'crowd', chromium: ABSENT, mixed: 0, nodes: 0, tabs, peers },
-      ...{ doubles: 0, connections: 0, swapsPerMinute: 0 },
+      ...{ doubles: 0, connections: 0, openAtOnce: 0, swapsPerMinute: 0 },
     }
   const { openWorld } = await import('../browser/world.ts')
   say('a bootstrap, a model and a Chromium ...')
@@ -113,7 +115,7 @@ async function crowd(
   world: World,
   { tabs, peers, minutes, minuteMs }: typeof FULL,
   say: (text: string) => void,
-): Promise<Pick<CrowdResult, 'doubles' | 'connections' | 'swapsPerMinute'>> {
+): Promise<Pick<CrowdResult, 'doubles' | 'connections' | 'openAtOnce' | 'swapsPerMinute'>> {
   for (let i = 0; i < peers; i++) {
     const peer = world.train(`p${i}`, i % SHARES, '--intensity', String(PEER_PERCENT))
     await peer.says(({ ev }) => ev === 'round')
@@ -127,24 +129,28 @@ async function crowd(
     open.push(tab)
   }
   for (const tab of open) await tab.sees('a swap', ({ swaps }) => swaps > 0, START_MS)
-  let [connections, doubles, swapsPerMinute] = [0, 0, Number.POSITIVE_INFINITY]
+  let [connections, openAtOnce, doubles, swapsPerMinute] = [0, 0, 0, Number.POSITIVE_INFINITY]
   for (let minute = 1; minute <= minutes; minute++) {
     const before = await Promise.all(open.map((tab) => tab.figures()))
     const until = performance.now() + minuteMs
     while (performance.now() < until) {
       await sleep(LOOK_EVERY_MS)
       for (const tab of open) {
-        connections = Math.max(connections, await tab.page.evaluate(openConnections))
+        const [all, now] = await tab.page.evaluate(countOpen)
+        connections = Math.max(connections, all)
+        openAtOnce = Math.max(openAtOnce, now)
         const names = await namesOf(tab)
         doubles = Math.max(doubles, names.length - new Set(names).size)
       }
     }
     const after = await Promise.all(open.map((tab) => tab.figures()))
     const swaps = after.map(({ swaps }, i) => swaps - before[i]!.swaps)
-    say(`minute ${minute}: swaps ${swaps.join(', ')}; at most ${connections} connections`)
+    say(
+      `minute ${minute}: swaps ${swaps.join(', ')}; at most ${connections} connections, ${openAtOnce} open`,
+    )
     swapsPerMinute = Math.min(swapsPerMinute, ...swaps)
   }
-  return { doubles, connections, swapsPerMinute }
+  return { doubles, connections, openAtOnce, swapsPerMinute }
 }
 
 function namesOf({ page }: Tab): Promise<string[]> {
@@ -178,14 +184,23 @@ function countConnections(): void {
   })
 }
 
-/** Runs in the page: those that carry something; dials under way, and what the other end has left, come and go beside them. */
-function openConnections(): number {
+/**
+ * Runs in the page: all that are not closed, dials under way and what the other end has left among them; and of these the ones
+ * that are open.
+ */
+function countOpen(): [connections: number, open: number] {
   const { connectionsMade } = globalThis as unknown as {
     connectionsMade: (RTCPeerConnection | WebSocket)[]
   }
-  return connectionsMade.filter((made) =>
+  const alive = connectionsMade.filter((made) =>
+    made instanceof WebSocket
+      ? made.readyState !== WebSocket.CLOSED
+      : !['closed', 'failed'].includes(made.connectionState),
+  )
+  const open = alive.filter((made) =>
     made instanceof WebSocket
       ? made.readyState === WebSocket.OPEN
       : made.connectionState === 'connected' && made.sctp?.state === 'connected',
-  ).length
+  )
+  return [alive.length, open.length]
 }

@@ -37,7 +37,16 @@ const keys = {
     ...['blockedMsP99', 'ofNode', 'heapSlopeMBPerHour'],
     ...['tabSwapMBps', 'tabSwapDiscarded', 'browsersSwapMBps'],
   ],
-  crowd: ['mixed', 'nodes', 'tabs', 'peers', 'doubles', 'connections', 'swapsPerMinute'],
+  crowd: [
+    'mixed',
+    'nodes',
+    'tabs',
+    'peers',
+    'doubles',
+    'connections',
+    'openAtOnce',
+    'swapsPerMinute',
+  ],
   large: [
     ...['megabytes', 'firstStepMs', 'firstSwapMs'],
     ...['roundsPerMinute', 'swapsPerMinute', 'peakMB'],

@@ -25,8 +25,8 @@ export function requireChromium(what: string): void {
 }
 
 /**
- * What a window of Chromium loads beside its page: the popup of its address bar is a page of its own, and costs as much as
- * ours. A second switch replaces playwright's own, so what of that concerns pages on loopback stands here, too.
+ * What a window of Chromium loads beside its page: the popup of its address bar is a page of its own, and takes almost as
+ * much CPU time as ours. A second switch replaces playwright's own, so what of that concerns pages on loopback stands here, too.
  */
 const withoutFeatures = [
   ...['WebUIOmniboxAimPopup', 'WebUIOmniboxPopup', 'WebUIOmniboxFullPopup'],

@@ -194,7 +194,7 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
   let folder: string
   let site: ServedPage
   let browser: Browser
-  /** One profile for all views: nothing of theirs is kept, and a window of its own for each would cost as much as a view. */
+  /** One profile for all views: nothing of theirs is kept, and each window of its own takes its time. */
   let shared: BrowserContext
 
   beforeAll(async () => {

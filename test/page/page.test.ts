@@ -168,6 +168,19 @@ test('what was trained on an earlier visit can be tried and taken, until it is f
   expect(await guess()).toBeUndefined()
 })
 
+test('a kept checkpoint that cannot be read keeps nobody from trying what is published', async () => {
+  const kept = { ...version, title: 'Digits', version: version.cid, rounds: 3, at: 0, bytes: 9 }
+  const page = pageWith({
+    runs: async () => [kept],
+    keptParams: () => Promise.reject(fault()),
+    predictor: async () => ({ predict: async () => Float32Array.of(3), close() {} }),
+  })
+  await page.loadRuns()
+  const guess = await page.predict(version, new Float32Array(784), 1)
+  expect(guess).toEqual({ published: Float32Array.of(3), mine: undefined })
+  await expect(page.ownParams(version)).rejects.toThrow('nobody answered')
+})
+
 test('a stop that comes before the swarm is joined leaves it as soon as it is', async () => {
   const { run, asked } = runOf()
   let join: (run: Run) => void = () => {}

@@ -185,6 +185,7 @@ describe('settling', () => {
   test('waits for a late trainer no longer than 60 s', () => {
     const { bench } = settling()
     bench.wait(59_000)
+    for (let swap = 0; swap < 8; swap++) swapOnce(bench, `early ${swap}`)
     expect(bench.peer.view.stage).toBe('settling')
     bench.wait(1500)
     for (let swap = 0; swap < 8; swap++) swapOnce(bench, `late ${swap}`)

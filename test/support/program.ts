@@ -24,7 +24,8 @@ export interface Said {
 
 /**
  * Starts a program as a person in `cwd` would: with our Node first on PATH, and nothing of what npm and vitest tell
- * their children about this clone. What the machine trusts stays, for its registry may have a certificate of its own, and so does compiled code.
+ * their children about this clone. What the machine trusts stays, for its registry may have a certificate of its own, and
+ * so does compiled code.
  */
 export function start(file: string, args: string[], cwd: string): Program {
   const own = Object.entries(process.env).filter(
