@@ -1,7 +1,7 @@
 import { CARD_LIFETIME_MS } from '../message.ts'
 import { cardState, publish, sayPhase } from './cards.ts'
 import type { PeerEffect } from './events.ts'
-import { live, meanSteps } from './links.ts'
+import { live, mayAnswer, meanSteps } from './links.ts'
 import { isMeeting, meet, SETTLE_PACE_MS } from './meetings.ts'
 import { maySwap, type State } from './state.ts'
 import { askNow, loseDoubts } from './swaps.ts'
@@ -57,11 +57,11 @@ function pause(state: State, now: number): void {
   state.retryAt = now + SETTLE_PACE_MS * (1 + state.options.random())
 }
 
-/** The swarm's mean steps have reached ours, or will not: nobody that we know of still trains. */
+/** The swarm's mean steps have reached ours, or will not: nobody still trains whom we reach. Cards outlive their peers by minutes. */
 function caughtUp({ settling, links, view }: State, now: number): boolean {
   if (now - settling!.since > SETTLE_LIMIT_MS) return true
   if (meanSteps(links, view.steps) >= view.steps) return true
-  return ![...links.known.values()].some(({ phase }) => phase === 'training')
+  return ![...links.known.values()].some((other) => other.phase === 'training' && mayAnswer(other))
 }
 
 /** A peer that is done goes on answering until nobody near is still settling. */

@@ -182,6 +182,15 @@ describe('settling', () => {
     expect(bench.peer.view.stage).toBe('done')
   })
 
+  test('does not wait for one that is gone, of which only the card says that it trains', () => {
+    const { bench } = settling()
+    bench.tell({ type: 'card', card: cardOf('gone', { steps: 5 }) })
+    bench.tell({ type: 'unreached', peer: 'gone' })
+    bench.tell({ type: 'card', card: cardOf('a', { phase: 'settling', sequence: 2 }) })
+    for (let swap = 0; swap < 8; swap++) swapOnce(bench, `swap ${swap}`)
+    expect(bench.peer.view.stage).toBe('done')
+  })
+
   test('waits for a late trainer no longer than 60 s', () => {
     const { bench } = settling()
     bench.wait(59_000)
