@@ -6,8 +6,11 @@ export function bytes(count: number): string {
   return prettyBytes(count, { locale: true, maximumFractionDigits: count < 1e6 ? 0 : 1 })
 }
 
-export function percent(share: number): string {
-  return share.toLocaleString(undefined, { style: 'percent', maximumFractionDigits: 1 })
+/** Always so many digits behind the point: what changes while it is looked at keeps its place. */
+export function percent(share: number, digits = 1): string {
+  return share.toLocaleString(undefined, {
+    ...{ style: 'percent', minimumFractionDigits: digits, maximumFractionDigits: digits },
+  })
 }
 
 /** Three digits; what is smaller than a thousandth says so rather than a row of zeros. */

@@ -534,7 +534,8 @@ function reported(run: RunState, report: Report, at: number): Partial<RunState> 
     return { phase: report.phase, lonely: run.lonely && isAlone(report.phase) }
   if (report.ev === 'peers') return { count: report.count, direct: report.direct }
   if (report.ev === 'round') {
-    const { round, steps, samples, loss } = report
+    const { round, steps, loss } = report
+    const samples = run.samples + report.samples
     return { round, steps, samples, points: withPoint(run.points, { round, loss }) }
   }
   if (report.ev === 'eval') {

@@ -144,7 +144,7 @@ function pretend(
       round++
       keep(round)
       const loss = 2.2 * Math.exp(-round / 14) + 0.18 + 0.06 * random()
-      yield { ev: 'round', round, steps: 10 * round, loss, samples: 640 * round }
+      yield { ev: 'round', round, steps: 10 * round, loss, samples: 640 }
       const trained = 0.94 - 0.7 * Math.exp(-round / 9) - 0.05 * random()
       yield evaluation(round, 'trained', trained, loss + 0.1)
       if (alone) continue
