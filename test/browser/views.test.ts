@@ -214,11 +214,12 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await rm(folder, { recursive: true, force: true, maxRetries: 5 })
   })
 
-  async function contextOf({
-    colorScheme,
-    width,
-  }: (typeof looks)[number]): Promise<BrowserContext> {
+  async function contextOf(
+    { colorScheme, width }: (typeof looks)[number],
+    device: { hasTouch?: boolean; isMobile?: boolean } = {},
+  ): Promise<BrowserContext> {
     const context = await browser.newContext({
+      ...device,
       colorScheme,
       viewport: { width, height: heightOf(width) },
       reducedMotion: 'reduce',
@@ -288,6 +289,40 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await page.getByRole('button', { name: text.train.startWithSample }).click()
     await page.locator('section.run .phase.running').waitFor()
     expect(await page.locator('.parts li').count()).toBe(1)
+    await context.close()
+  })
+
+  test('has pads that one finger draws on, where nothing scrolls and a cancelled stroke is gone', async () => {
+    const context = await contextOf(looks[1]!, { hasTouch: true, isMobile: true })
+    const page = await open(context, '', `#/m/${DIGITS}`)
+    const pad = page.locator('.teach .pad-square canvas')
+    const undo = page.locator('.teach').getByRole('button', { name: text.train.undoStroke })
+    await pad.waitFor()
+    const box = (await pad.boundingBox())!
+    const cdp = await context.newCDPSession(page)
+    const at = (x: number, y: number, id: number) => ({ x: box.x + x, y: box.y + y, id })
+    const touch = (
+      type: 'touchStart' | 'touchMove' | 'touchEnd' | 'touchCancel',
+      ...touchPoints: ReturnType<typeof at>[]
+    ) => cdp.send('Input.dispatchTouchEvent', { type, touchPoints })
+    const drawn = () => pad.evaluate((canvas: HTMLCanvasElement) => canvas.toDataURL())
+    const empty = await drawn()
+    await touch('touchStart', at(20, 20, 1))
+    await touch('touchMove', at(20, 90, 1))
+    await touch('touchCancel')
+    await page.getByText(text.train.teachHint).waitFor()
+    expect(await drawn()).toBe(empty)
+    await touch('touchStart', at(40, 20, 1))
+    await touch('touchMove', at(40, 120, 1))
+    await page.locator('.teach .label.ready').first().waitFor()
+    const one = await drawn()
+    await touch('touchStart', at(40, 120, 1), at(150, 150, 2))
+    await touch('touchMove', at(40, 120, 1), at(90, 150, 2))
+    await touch('touchEnd')
+    expect(await drawn()).toBe(one)
+    expect(await page.evaluate(() => scrollY)).toBe(0)
+    await undo.tap()
+    await page.getByText(text.train.teachHint).waitFor()
     await context.close()
   })
 
