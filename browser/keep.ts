@@ -15,6 +15,7 @@ export function loadSettings(): Settings {
     rounds: countIn(kept['rounds']),
     intensity: intensities.find((share) => share === kept['intensity']) ?? 1,
     megabytes: countIn(kept['megabytes']),
+    shortcuts: kept['shortcuts'] !== false,
   }
 }
 

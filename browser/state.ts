@@ -158,6 +158,8 @@ export interface Settings {
   intensity: (typeof intensities)[number]
   /** Swaps send and receive so much in a day; 0 is no limit. */
   megabytes: number
+  /** Single keys act. */
+  shortcuts: boolean
 }
 
 /** Every action, with what it carries. */

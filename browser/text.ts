@@ -433,6 +433,17 @@ const english = {
     } satisfies Record<NetworkView['phase'], string>,
     peers: (count: number) => plural(count, 'peer', 'peers'),
   },
+  shortcuts: {
+    title: 'Keyboard',
+    search: 'Search the models',
+    pause: 'Pause training, or go on with it',
+    help: 'Show this list',
+    off: 'They rest while you type. Settings switches them off.',
+    close: 'Close',
+    use: 'Act on single keys',
+    useHint:
+      'They rest while you type. On the drawing pad a label of one character is its own key, either way.',
+  },
   nav: { label: 'Pages', models: 'Models', mine: 'Mine', network: 'Network', settings: 'Settings' },
   theme: { auto: 'As this device', light: 'Light', dark: 'Dark', toggle: 'Light or dark' },
   fault: {

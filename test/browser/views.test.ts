@@ -71,6 +71,7 @@ const states: View[] = [
     (page) => page.getByText(text.network.closed).waitFor(),
   ],
   ['network-wrong-address', '', '#/network', wrongAddress],
+  ['keys', '', '#/', keys],
 ]
 const looks = (['light', 'dark'] as const).flatMap((colorScheme) =>
   [1280, 360].map((width) => ({ colorScheme, width })),
@@ -172,6 +173,12 @@ async function wrongLink(page: Page): Promise<void> {
   await page.locator('form.link input').fill('hello')
   await page.locator('form.link button').click()
   await page.locator('#link-fault').waitFor()
+}
+
+async function keys(page: Page): Promise<void> {
+  await page.locator('.cards .card').first().waitFor()
+  await page.keyboard.press('?')
+  await page.getByRole('heading', { name: text.shortcuts.title }).waitFor()
 }
 
 async function wrongAddress(page: Page): Promise<void> {
@@ -289,6 +296,39 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await page.getByRole('button', { name: text.train.startWithSample }).click()
     await page.locator('section.run .phase.running').waitFor()
     expect(await page.locator('.parts li').count()).toBe(1)
+    await context.close()
+  })
+
+  test('acts on single keys, but not while somebody types, nor when they are switched off', async () => {
+    const context = await contextOf(looks[0]!)
+    const page = await open(context, '', `#/m/${DIGITS}`)
+    await training(page)
+    await page.keyboard.press('p')
+    await page.locator('section.run .phase.paused').waitFor()
+    const share = page.getByRole('button', { name: text.model.share })
+    await share.focus()
+    await page.keyboard.press('?')
+    const list = page.getByRole('dialog', { name: text.shortcuts.title })
+    await list.waitFor()
+    await page.keyboard.press('p') // a dialog has the keys
+    await page.keyboard.press('Escape')
+    await list.waitFor({ state: 'hidden' })
+    expect(await share.evaluate((button) => button === document.activeElement)).toBe(true)
+    await page.keyboard.press('/')
+    await page.keyboard.type('p?/')
+    const search = page.getByRole('searchbox', { name: text.models.search })
+    expect(await search.inputValue()).toBe('p?/')
+    expect(new URL(page.url()).hash).toBe('#/?q=p%3F%2F')
+    await page.goBack()
+    await page.locator('section.run .phase.paused').waitFor()
+    await page.keyboard.press('p')
+    await page.locator('section.run .phase.training').waitFor()
+    await page.getByRole('link', { name: text.nav.settings }).click()
+    await page.getByLabel(text.shortcuts.use).uncheck()
+    await page.keyboard.press('?')
+    await page.keyboard.press('/')
+    expect(await list.isVisible()).toBe(false)
+    expect(new URL(page.url()).hash).toBe('#/settings')
     await context.close()
   })
 

@@ -5,7 +5,13 @@ import { initialState } from '../../browser/state.ts'
 import { digits } from './manifests.ts'
 
 const version = { cid: 'bafyversion', manifest: digits } as OpenVersion
-const settings = { theme: 'auto', rounds: 30, intensity: 0.25, megabytes: 0 } as const
+const settings = {
+  theme: 'auto',
+  rounds: 30,
+  intensity: 0.25,
+  megabytes: 0,
+  shortcuts: true,
+} as const
 const { network } = initialState('', settings)
 
 test('the line that trains the same has the limits that are set, and none for others', () => {

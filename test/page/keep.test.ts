@@ -10,11 +10,17 @@ beforeEach(() => {
   return () => vi.unstubAllGlobals()
 })
 
-const usual = { theme: 'auto', rounds: 0, intensity: 1, megabytes: 0 }
+const usual = { theme: 'auto', rounds: 0, intensity: 1, megabytes: 0, shortcuts: true }
 
 test('settings come back as they were saved, and a first visit has the usual ones', () => {
   expect(loadSettings()).toEqual(usual)
-  const mine = { theme: 'dark', rounds: 30, intensity: 0.25, megabytes: 500 } as const
+  const mine = {
+    theme: 'dark',
+    rounds: 30,
+    intensity: 0.25,
+    megabytes: 500,
+    shortcuts: false,
+  } as const
   saveSettings(mine)
   expect(loadSettings()).toEqual(mine)
 })

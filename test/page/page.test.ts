@@ -14,7 +14,7 @@ import { type Phase, phaseReport, type Report } from '../../protocol/report.ts'
 import { digits } from './manifests.ts'
 
 const version = { cid: 'bafyversion', genesis: 'bafygenesis', manifest: digits } as OpenVersion
-const settings = { theme: 'auto', rounds: 0, intensity: 1, megabytes: 0 } as const
+const settings = { theme: 'auto', rounds: 0, intensity: 1, megabytes: 0, shortcuts: true } as const
 const fault = () => new Fault({ kind: 'network', type: 'unreachable', message: 'nobody answered' })
 const drawing = { label: 1, pixels: new Uint8Array(784) }
 

@@ -28,7 +28,13 @@ import { digits } from './manifests.ts'
 
 const genesis = 'bafygenesis'
 const version = { cid: 'bafyversion', genesis, manifest: digits } as OpenVersion
-const first = initialState('', { theme: 'auto', rounds: 0, intensity: 1, megabytes: 0 })
+const first = initialState('', {
+  theme: 'auto',
+  rounds: 0,
+  intensity: 1,
+  megabytes: 0,
+  shortcuts: true,
+})
 const after = (...actions: Action[]) => actions.reduce(reduce, first)
 const reports = (...all: Report[]): Action[] =>
   all.map((report, i) => ({ type: 'reported', report, at: 1000 * i }))
