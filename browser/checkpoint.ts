@@ -89,7 +89,7 @@ export async function checkpointedAt(genesis: string): Promise<number | undefine
 
 /** All of them, newest first; one that cannot be read is left out. Throws Fault `no-storage` where the browser opens none. */
 export async function listCheckpoints(): Promise<KeptCheckpoint[]> {
-  if (!has('storage')) return []
+  if (!has('storage')) throw noStorage(new Error('it has no IndexedDB'))
   const names = await checkpoints()('readonly', (store) =>
     promisifyRequest<IDBValidKey[]>(store.getAllKeys()),
   ).catch((error: Error) => {
@@ -143,8 +143,8 @@ function cannotKeep(error: Error): Fault {
       kind: 'resource',
       type: isFull ? 'disk-full' : 'cannot-write',
       message: isFull
-        ? 'this browser has no room left to keep what is trained here; training goes on in memory'
-        : `this browser keeps nothing of what is trained here (${oneLine(error.message)}); training goes on in memory`,
+        ? 'this browser has no room left to keep what is trained here; it is in the memory of this page alone'
+        : `this browser keeps nothing of what is trained here (${oneLine(error.message)}); it is in the memory of this page alone`,
       hint: isFull
         ? 'free some space or forget an old run under Mine, or take the result as a zip under Card before this page closes'
         : 'take the result as a zip under Card before this page closes; a window that is not private may keep it',

@@ -394,7 +394,8 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
           ? own.params
           : undefined
       const work = workOf(state.value, version.genesis)
-      dispatch({ type: 'started', version, examples: sizeOfWork(work) })
+      const resumes = options.resume && !from && isKept(state.value, version.genesis)
+      dispatch({ type: 'started', version, examples: sizeOfWork(work), resumes })
       ofRun = version
       const { rounds, intensity } = state.value.settings
       swapping = !meter(undefined)

@@ -90,11 +90,14 @@ export interface RunState {
   phase: Phase
   /** Examples given at the start. */
   examples: number
+  /** Was to go on from a checkpoint that is kept here. */
+  resumes: boolean
   view: RunView | undefined
   /** Examples whose frozen features are computed, before a run is there. */
   prepared: { done: number; total: number } | undefined
   round: number
   steps: number
+  /** Examples that this run trained on, each as often as it was seen. */
   samples: number
   points: readonly RunPoint[]
   peers: Readonly<Record<string, RunPeer>>
@@ -185,7 +188,7 @@ export interface Actions {
   readFailed: { genesis: string; fault: FaultDetail }
   removed: { genesis: string; part: number }
   emptied: { genesis: string }
-  started: { version: OpenVersion; examples: number }
+  started: { version: OpenVersion; examples: number; resumes: boolean }
   preparing: { done: number; total: number }
   joined: { view: RunView }
   reported: { report: Report; at: number }
@@ -293,7 +296,7 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
     onWork(state, genesis, ({ parts }) => ({ parts: parts.filter(({ id }) => id !== part) })),
   emptied: (state, { genesis }) => onWork(state, genesis, () => ({ drawings: [], parts: [] })),
 
-  started: (state, { version, examples }) => ({ ...state, run: newRun(version, examples) }),
+  started: (state, { version, ...given }) => ({ ...state, run: newRun(version, given) }),
   joined: (state, { view }) =>
     onRun(state, (run) => ({ type: isOver(run) ? run.type : 'running', view })),
   reported: (state, { report, at }) => onRun(state, (run) => reported(run, report, at)),
@@ -456,6 +459,11 @@ export function isLive(run: RunState | undefined): run is RunState {
   return run !== undefined && run.type !== 'ended'
 }
 
+/** Was to go on from what is kept here, and could not read it. */
+export function isAnew({ resumes, view }: RunState): boolean {
+  return resumes && view?.resumed === false
+}
+
 export function phaseText({ phase, limited, unsaved, prepared }: RunState): string {
   if (phase === 'stopped' && unsaved) return text.run.stoppedUnsaved
   if (limited && isAlone(phase)) return text.run.limited
@@ -503,14 +511,17 @@ function onRun(state: AppState, change: (run: RunState) => Partial<RunState>): A
   return state.run ? { ...state, run: { ...state.run, ...change(state.run) } } : state
 }
 
-function newRun({ genesis, cid, manifest }: OpenVersion, examples: number): RunState {
+function newRun(
+  { genesis, cid, manifest }: OpenVersion,
+  given: Pick<RunState, 'examples' | 'resumes'>,
+): RunState {
   return {
     type: 'starting',
     genesis,
     cid,
     title: manifest.title,
     phase: 'checking-device',
-    examples,
+    ...given,
     view: undefined,
     prepared: undefined,
     round: 0,

@@ -178,6 +178,8 @@ const english = {
         'Others have this model, but none of them swaps with this page: they do not train now, or no direct way leads to them.',
       nobody: 'Nobody else trains this model now. Swaps begin as soon as somebody does.',
     } satisfies Record<Alone, string>,
+    notResumed:
+      'What was kept here of earlier rounds cannot be read any more, so this run began with the model as it was published. Its first checkpoint takes that place.',
     session: 'Training session',
     preparing: (sentence: string, done: number, total: number) =>
       `${sentence}: ${done.toLocaleString()} of ${total.toLocaleString()} examples`,
@@ -453,6 +455,22 @@ const english = {
     message: (message: string) =>
       `${/^[a-z]+ /.test(message) ? message.charAt(0).toUpperCase() + message.slice(1) : message}.`,
     hint: (hint: string) => `Next: ${hint}${/[.!?…]$/.test(hint) ? '' : '.'}`,
+    /** What to do here, where the fault's own hint is for the command line; by the fault's type. */
+    hints: {
+      'no-network':
+        'ask whoever sent the link to keep a peer running, or paste the address of one that runs under Network',
+      'no-provider': 'ask whoever sent the link to keep a peer running, then try again',
+      'artifact-not-found': 'ask whoever sent the link to keep a peer running, then try again',
+      'no-registry': 'paste the address of a bootstrap or peer that runs under Network',
+      'model-not-found': 'see what is listed under Models, or ask for the whole link again',
+      'wrong-model-name': 'see what is listed under Models, or ask for the whole link again',
+      'version-not-found': 'see what is listed under Models',
+      'unknown-manifest': 'reload this page: a newer one may read it',
+      'no-data': 'draw a few, or bring your own data',
+      'too-much-memory': 'close other tabs and programs, or train a smaller model',
+      'no-backend': 'reload this page, or open it in another browser; what is kept stays',
+      'thread-lost': 'start again: the checkpoint goes on from its last minute',
+    } as Record<string, string>,
     anyHint: 'try again, or reload the page; what is kept in this browser stays',
   },
   unknown: { title: 'There is no such page', back: 'To the models' },

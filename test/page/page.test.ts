@@ -7,7 +7,7 @@ import type {
   Services,
   TrainOptions,
 } from '../../browser/services.ts'
-import { phaseText, sizeOfWork, workOf, wouldLose } from '../../browser/state.ts'
+import { isAnew, phaseText, sizeOfWork, workOf, wouldLose } from '../../browser/state.ts'
 import { text } from '../../browser/text.ts'
 import { Fault } from '../../protocol/errors.ts'
 import { type Phase, phaseReport, type Report } from '../../protocol/report.ts'
@@ -179,6 +179,24 @@ test('a kept checkpoint that cannot be read keeps nobody from trying what is pub
   const guess = await page.predict(version, new Float32Array(784), 1)
   expect(guess).toEqual({ published: Float32Array.of(3), mine: undefined })
   await expect(page.ownParams(version)).rejects.toThrow('nobody answered')
+})
+
+test.each([
+  ['that cannot be read any more is told to begin anew', false, true],
+  ['that is read goes on', true, false],
+])('a run from a checkpoint %s', async (_, resumed, anew) => {
+  const kept = { ...version, title: 'Digits', version: version.cid, rounds: 3, at: 0, bytes: 9 }
+  const page = pageWith({
+    runs: async () => [kept],
+    train: async () => ({ ...runOf().run, view: { resumed } }) as Run,
+  })
+  await page.start(version, { resume: true })
+  expect(isAnew(page.state.value.run!)).toBe(false) // nothing was known to be kept
+  await page.stop()
+  await page.loadRuns()
+  await page.start(version, { resume: true })
+  expect(isAnew(page.state.value.run!)).toBe(anew)
+  await page.stop()
 })
 
 test('a stop that comes before the swarm is joined leaves it as soon as it is', async () => {

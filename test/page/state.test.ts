@@ -38,7 +38,7 @@ const first = initialState('', {
 const after = (...actions: Action[]) => actions.reduce(reduce, first)
 const reports = (...all: Report[]): Action[] =>
   all.map((report, i) => ({ type: 'reported', report, at: 1000 * i }))
-const started: Action = { type: 'started', version, examples: 4 }
+const started: Action = { type: 'started', version, examples: 4, resumes: false }
 const joined: Action = { type: 'joined', view: {} as RunView }
 const fault = { kind: 'network', type: 'unreachable', message: 'nobody answered' } as const
 
