@@ -23,11 +23,11 @@ export function whole(value: number): string {
   return value.toLocaleString()
 }
 
-/** `now`, `5 minutes ago`, `yesterday`. */
-export function age(ms: number): string {
+/** `now`, `5 minutes ago`, `yesterday`; narrow `5m ago`, for a cell of a table. */
+export function age(ms: number, style: Intl.RelativeTimeFormatStyle = 'long'): string {
   const seconds = Math.max(0, Math.round(ms / 1000))
   const unit = ages.find(([, size]) => seconds >= size) ?? ages.at(-1)!
-  const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' })
+  const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto', style })
   return relative.format(-Math.floor(seconds / unit[1]), unit[0])
 }
 

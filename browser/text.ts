@@ -51,7 +51,7 @@ const english = {
     fetching: 'Fetching the model',
     fetched: (done: string, total: string, providers: number) =>
       `${done} of ${total} from ${plural(providers, 'peer', 'peers')}`,
-    finding: 'Looking for somebody who has it …',
+    finding: 'Looking for somebody who has it; that may take a minute …',
     elsewhere: 'See what else is listed',
     tabs: { train: 'Train', card: 'Card', try: 'Try', versions: 'Versions', swarm: 'Swarm' },
     tabsLabel: 'About this model',
@@ -70,7 +70,7 @@ const english = {
     labels: 'What is it?',
     test: 'Test it',
     testHint: 'Draw one and see what it says',
-    undoStroke: 'Undo stroke',
+    undoStroke: 'Undo',
     clearPad: 'Clear',
     drawFirst: 'Draw something first',
     added: (label: string, count: number) => `Added as ${label}; ${count} in all`,
@@ -232,7 +232,8 @@ const english = {
     manyFiles: 'Choose a folder',
     manyCsv: 'Choose a CSV file',
     manyOwn: 'Use my training data',
-    working: 'Trying …',
+    working: (done: number, of: number) =>
+      of > 0 ? `Tried ${done.toLocaleString('en')} of ${of.toLocaleString('en')} …` : 'Reading …',
     right: (right: string, size: number) =>
       `${right} of ${plural(size, 'example', 'examples')} right`,
     matrix: 'What it says (across) of what it is (down)',
@@ -276,6 +277,7 @@ const english = {
     cid: 'Address',
     take: 'Take it',
     takeHint: 'A zip with the TensorFlow.js model, safetensors, labels and card.',
+    zipping: 'Packing …',
     takePublished: 'Download as published',
     takeMine: 'Download as trained here',
     noMine: {
@@ -301,8 +303,7 @@ const english = {
     hint: 'Everybody who trains this model, in pages and programs, averages with a few others. Nobody is in the middle.',
     inside: (count: number, direct: number) =>
       `${plural(count, 'peer', 'peers')} in the swarm, ${direct} linked straight to this page.`,
-    cards: (count: number) =>
-      `${plural(count, 'peer has', 'peers have')} said so where models are listed.`,
+    cards: (count: number) => `${plural(count, 'peer is', 'peers are')} listed as training it.`,
     unknown: 'Nobody who would know answers now. Start training to look for yourself.',
     bytes: (up: string, down: string, swaps: number) =>
       `${up} sent and ${down} received in ${plural(swaps, 'swap', 'swaps')}.`,
@@ -384,7 +385,7 @@ const english = {
     sentences: {
       starting: 'Starting.',
       looking: 'Looking for peers.',
-      online: 'Connected. Peers are found and models fetched.',
+      online: 'Connected. Peers are in reach, and so are the models that they have.',
       offline: 'Nobody can be reached. What is kept here can still be trained and tried.',
       failed: 'The network did not start. Reload the page; the cause stands below.',
     } satisfies Record<NetworkView['phase'], string>,
@@ -419,7 +420,8 @@ const english = {
       },
       reachable: {
         title: 'Is found by other pages',
-        without: 'No peer introduces this page. A Node peer or bootstrap in reach does.',
+        without:
+          'Not now: it takes WebRTC here, and a bootstrap or Node peer in reach that introduces this page.',
       },
     },
     browser: 'This browser',
