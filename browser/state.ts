@@ -657,8 +657,10 @@ export function someOf(
     .map(({ pixels, label }) => ({ inputs: pixels, label }))
   const rows = parts.flatMap(({ examples: { size, width, inputs, labels } }) => {
     const wanted = Math.min(size, Math.ceil((most - drawn.length) / parts.length))
+    const stride = Math.floor(size / wanted)
     return Array.from({ length: wanted }, (_, i) => {
-      const row = Math.floor((i * size) / wanted)
+      // A step further each time: where labels take turns, an even stride may meet only one of them.
+      const row = Math.floor((i * size) / wanted) + (i % stride)
       return { inputs: inputs.subarray(row * width, (row + 1) * width), label: labels[row]! }
     })
   })

@@ -249,6 +249,15 @@ test('a preview shows the newest drawings and rows from every part', () => {
   expect(someOf(work, 4).map(({ label }) => label)).toEqual([1, 0, 1, 3])
 })
 
+test('a preview of rows whose labels take turns, or come one after the other, shows many of them', () => {
+  const many = (labels: number[]) =>
+    new Set(someOf(workOf(after(read(labels)), genesis), 10).map(({ label }) => label)).size
+  const rows = [...Array(500).keys()]
+  expect(many(rows.map((row) => row % 10))).toBe(10)
+  expect(many(rows.map((row) => Math.floor(row / 50)))).toBe(10)
+  expect(someOf(workOf(after(read([0, 1, 2])), genesis), 10)).toHaveLength(3)
+})
+
 test('the likeliest come first', () => {
   expect(topOf([0.1, 0.7, 0.2], 2)).toEqual([1, 2])
 })
