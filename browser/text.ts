@@ -229,6 +229,8 @@ const english = {
     predict: 'Predict',
     many: 'Try many',
     manyHint: 'Pictures in one folder per label, or a CSV file: how often is the model right?',
+    manyHintTable:
+      'A CSV file with a header and the label of each row: how often is the model right?',
     manyFiles: 'Choose a folder',
     manyCsv: 'Choose a CSV file',
     manyOwn: 'Use my training data',
