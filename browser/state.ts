@@ -9,6 +9,7 @@ import {
   phaseSentences,
   type Report,
 } from '../protocol/report.ts'
+import type { Stroke } from './drawing.ts'
 import { type Filters, type Route, readRoute } from './route.ts'
 import type {
   KeptRun,
@@ -54,6 +55,8 @@ export type Opened =
   | { type: 'failed'; reference: string; fault: FaultDetail }
 
 export interface Work {
+  /** What stands on each pad and is used for nothing yet: it outlives the tab that it was drawn on. */
+  sketches: Readonly<Record<Pad, readonly Stroke[]>>
   drawings: readonly Drawing[]
   parts: readonly Part[]
   /** Drawings and files stay in this browser over a reload. */
@@ -64,6 +67,8 @@ export interface Work {
   /** Why what should be kept is not. */
   unkept: FaultDetail | undefined
 }
+
+export type Pad = 'teach' | 'test'
 
 export interface Drawing {
   /** Index into the manifest's labels. */
@@ -178,6 +183,7 @@ export interface Actions {
   fetched: { reference: string; progress: FetchProgress }
   opened: { reference: string; version: OpenVersion }
   openFailed: { reference: string; fault: FaultDetail }
+  sketched: { genesis: string; pad: Pad; strokes: readonly Stroke[] }
   drawn: { genesis: string; drawing: Drawing }
   undrawn: { genesis: string }
   restored: { genesis: string; drawings: readonly Drawing[]; parts: readonly Part[] }
@@ -271,6 +277,8 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
       ? { ...state, opened: { type: 'failed', reference, fault } }
       : state,
 
+  sketched: (state, { genesis, pad, strokes }) =>
+    onWork(state, genesis, ({ sketches }) => ({ sketches: { ...sketches, [pad]: strokes } })),
   drawn: (state, { genesis, drawing }) =>
     onWork(state, genesis, (work) => ({ drawings: [...work.drawings, drawing] })),
   undrawn: (state, { genesis }) =>
@@ -335,6 +343,7 @@ export function workOf({ works }: Pick<AppState, 'works'>, genesis: string): Wor
 }
 
 const emptyWork: Work = {
+  sketches: { teach: [], test: [] },
   drawings: [],
   parts: [],
   keep: false,

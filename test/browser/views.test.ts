@@ -361,6 +361,9 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await touch('touchEnd')
     expect(await drawn()).toBe(one)
     expect(await page.evaluate(() => scrollY)).toBe(0)
+    await page.getByRole('link', { name: text.model.tabs.card, exact: true }).tap()
+    await page.getByRole('link', { name: text.model.tabs.train, exact: true }).tap()
+    expect(await drawn()).toBe(one) // another tab takes nothing away
     await undo.tap()
     await page.getByText(text.train.teachHint).waitFor()
     await context.close()

@@ -21,6 +21,7 @@ import {
   topOf,
   whyAlone,
   workOf,
+  wouldLose,
 } from '../../browser/state.ts'
 import type { Examples } from '../../protocol/ports/examples.ts'
 import { phaseReport, type Report } from '../../protocol/report.ts'
@@ -247,6 +248,19 @@ test('models are found by every word, and sorted by peers, freshness or name', (
 test('a preview shows the newest drawings and rows from every part', () => {
   const work = workOf(after(read([1, 2, 3, 0]), read([3]), drawn(0), drawn(1)), genesis)
   expect(someOf(work, 4).map(({ label }) => label)).toEqual([1, 0, 1, 3])
+})
+
+test('what stands on one pad is kept beside the other, and is nothing to train on', () => {
+  const stroke = [{ x: 0.1, y: 0.2 }]
+  const sketched = (pad: 'teach' | 'test', strokes: (typeof stroke)[]): Action => ({
+    ...{ type: 'sketched', genesis, pad, strokes },
+  })
+  const both = after(sketched('teach', [stroke]), sketched('test', [stroke, stroke]))
+  expect(workOf(both, genesis).sketches).toEqual({ teach: [stroke], test: [stroke, stroke] })
+  const { sketches } = workOf(reduce(both, sketched('teach', [])), genesis)
+  expect(sketches).toEqual({ teach: [], test: [stroke, stroke] })
+  expect(sizeOfWork(workOf(both, genesis))).toBe(0)
+  expect(wouldLose(both)).toBe(false)
 })
 
 test('a preview of rows whose labels take turns, or come one after the other, shows many of them', () => {
