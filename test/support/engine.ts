@@ -53,7 +53,8 @@ export async function expectAgreement(graph: Graph, options: CheckOptions): Prom
   }
 }
 
-interface Problem {
+/** What a little graph is run with. */
+export interface Problem {
   params: Float32Array
   frozen: Float32Array
   input: Float32Array
@@ -85,9 +86,9 @@ function problemOf(graph: Graph, { batch, seed = 1, input, param }: CheckOptions
   }
 }
 
-type Results = Record<string, ArrayLike<number>>
-
 /** By name: `output`, `gradient of input`, `gradient of layer1/kernel` ... */
+export type Results = Record<string, ArrayLike<number>>
+
 export function referenceOf(graph: Graph, problem: Problem, options: CheckOptions): Results {
   const { batch, training = true } = options
   const tape = createTape()
@@ -123,7 +124,8 @@ export function referenceOf(graph: Graph, problem: Problem, options: CheckOption
   return results
 }
 
-async function runEngine(
+/** Runs it in one binary, twice: the second run finds what the first one left. */
+export async function runEngine(
   graph: Graph,
   problem: Problem,
   { batch, training = true }: CheckOptions,
