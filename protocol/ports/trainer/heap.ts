@@ -10,9 +10,23 @@ export interface Heap {
   at(tensor: TensorInfo): Address
   /** A float32 tensor that holds anything. */
   output(shape: readonly number[]): TensorInfo
+  /** Another tensor over the same values: nobody writes to a tensor, so nothing is copied. */
+  share(tensor: TensorInfo): TensorInfo
   /** Gives `work` a buffer of so many floats, which hold anything and are freed after it. */
   borrow<T>(floats: number, work: (at: Address) => T): T
 }
+
+/** What one of the pack's kernels gets: checked by the operation that calls it. */
+export interface Call<Attributes> {
+  heap: Heap
+  inputs: Record<string, TensorInfo>
+  attrs: Attributes
+  /** A kernel of the backend as it was, on tensors of its memory. */
+  stock(name: string, inputs: Record<string, TensorInfo>, attrs: object): TensorInfo
+  dispose(tensor: TensorInfo): void
+}
+
+export type PackKernel = (call: Call<never>) => TensorInfo
 
 /**
  * The engine's numbers lie at 64 (engine/build.ts), and those of TensorFlow.js' binary from 1024 on: below, its compiler
@@ -63,6 +77,10 @@ export async function openHeap(backend: BackendWasm, binary: BufferSource): Prom
     },
     at: ({ dataId }) => backend.getMemoryOffset(dataId),
     output: (shape) => backend.makeOutput([...shape], 'float32'),
+    share({ dataId, shape, dtype }) {
+      backend.incRef(dataId)
+      return { dataId, shape, dtype }
+    },
     borrow,
   }
 }

@@ -2,25 +2,16 @@
  * The kernel pack: what TensorFlow.js' wasm backend lacks for training, by the engine's kernels on its own memory.
  *
  * It has no filter gradient of a convolution, no gradient at all of a depthwise one, and none of a gather; it multiplies a
- * transposed matrix, as every dense gradient does, at a twentieth of its speed; and with padding `same` it convolves wrongly
- * where a window is shorter than its stride.
+ * transposed matrix, as every dense gradient does, at a twentieth of its speed; with padding `same` it convolves wrongly
+ * where a window is shorter than its stride; and it copies more than it computes (pack-passes.ts).
  */
 import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm'
 import * as tf from '@tensorflow/tfjs-core'
 import { gemmScratch } from '../../engine/multiply.ts'
 import { type Address, FLOAT_BYTES } from '../../engine/planner.ts'
 import { invariant } from '../../errors.ts'
-import { type Heap, openHeap } from './heap.ts'
-
-/** What one of the pack's kernels gets: checked by the operation that calls it. */
-interface Call<Attributes> {
-  heap: Heap
-  inputs: Record<string, tf.TensorInfo>
-  attrs: Attributes
-  /** A kernel of the backend as it was, on tensors of its memory. */
-  stock(name: string, inputs: Record<string, tf.TensorInfo>, attrs: object): tf.TensorInfo
-  dispose(tensor: tf.TensorInfo): void
-}
+import { type Call, type Heap, openHeap, type PackKernel } from './heap.ts'
+import { passes } from './pack-passes.ts'
 
 const heaps = new WeakMap<object, Heap>()
 let isRegistered = false
@@ -61,7 +52,9 @@ export async function registerPack(backend: BackendWasm, binary: BufferSource): 
   }
 }
 
-const pack: Record<string, (call: Call<never>) => tf.TensorInfo> = {
+const pack: Record<string, PackKernel> = {
+  ...passes,
+
   /** a[..., m, k] · b[..., k, n], either of them perhaps transposed; leading axes repeat where they are fewer. */
   BatchMatMul({ heap, inputs, attrs }: Call<{ transposeA: boolean; transposeB: boolean }>) {
     const { a, b } = inputs as { a: tf.TensorInfo; b: tf.TensorInfo }

@@ -5,6 +5,7 @@ import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm'
 import { type Graph, isFrozen } from '../../engine/graph.ts'
 import { Fault, invariant } from '../../errors.ts'
 import { forEachTensor, sizeOf, type TensorSpec } from '../../params.ts'
+import { registerGradients } from './gradients.ts'
 import { type Context, forwards } from './layers.ts'
 import { createOptimizer } from './optimizer.ts'
 import { registerPack } from './pack.ts'
@@ -148,6 +149,7 @@ function startBackend(options: TfjsOptions): Promise<string> {
 
 async function startNext({ backend, ...options }: TfjsOptions): Promise<string> {
   tf.enableProdMode() // no banner about another package, no checks of what our own tests check
+  registerGradients()
   const names = backend === 'auto' ? (['wasm', 'cpu'] as const) : [backend]
   for (const name of names) {
     if (await started(name, options)) return name

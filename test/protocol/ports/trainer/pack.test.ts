@@ -121,6 +121,45 @@ test('rows gathered, some of them often, and the gradient of the table', async (
   )
 })
 
+test('sums and means over any axes, and their gradients', async () => {
+  const problem = fc.record({
+    shape: fc.array(size(7), { minLength: 1, maxLength: 4 }),
+    axes: fc.subarray([0, 1, 2, 3], { minLength: 1 }),
+    ...{ keepDims: fc.boolean(), isMean: fc.boolean() },
+  })
+  await fc.assert(
+    fc.asyncProperty(problem, async ({ shape, axes, keepDims, isMean }) => {
+      const axis = axes.filter((axis) => axis < shape.length)
+      if (axis.length === 0) return
+      const reduce = isMean ? tf.mean : tf.sum
+      // Squared, so that the gradient of a value is not that of its neighbour.
+      await expectSame([shape], ([x]) => reduce(tf.square(x!), axis, keepDims))
+    }),
+    { numRuns: 120, seed: 1 },
+  )
+})
+
+test('sums of other numbers than float32 are as the backend has them', async () => {
+  await tf.setBackend('wasm')
+  const x = tf.tensor2d([1, 2, 3, 4, 5, 6, 7, 8], [2, 4], 'int32')
+  const sum = tf.sum(x, 0)
+  expect(sum.dtype).toBe('int32')
+  expect([...sum.dataSync()]).toEqual([6, 8, 10, 12])
+})
+
+test('a copy shares its values, and each lives on when the other is gone', async () => {
+  await tf.setBackend('wasm')
+  for (const copied of [(x: tf.Tensor) => tf.clone(x), (x: tf.Tensor) => tf.cast(x, 'float32')]) {
+    const before = tf.memory().numTensors
+    const x = tf.tensor1d([1, 2, 3])
+    const copy = copied(x)
+    x.dispose()
+    expect([...copy.dataSync()]).toEqual([1, 2, 3])
+    copy.dispose()
+    expect(tf.memory().numTensors).toBe(before)
+  }
+})
+
 test('registering again changes nothing, and leaves the cpu backend as it was', async () => {
   await tf.setBackend('wasm')
   const [kernel, cpuKernel] = ['wasm', 'cpu'].map((name) => tf.getKernel('BatchMatMul', name))
