@@ -22,6 +22,14 @@ export function dropout(from: usize, to: usize, size: i32, limit: i32, scale: f3
   }
 }
 
+/** In place at each of `steps`, which lie one behind the other, by the same draws: an example loses the same values in all of them. */
+export function dropoutSteps(values: usize, steps: i32, size: i32, limit: i32, scale: f32, seed: usize, salt: i32, width: i32): void {
+  for (; steps > 0; steps--) {
+    dropout(values, values, size, limit, scale, seed, salt, width)
+    values += <usize>size << 2
+  }
+}
+
 const GOLDEN: i32 = 0x9e3779b1
 
 // @ts-ignore: decorator

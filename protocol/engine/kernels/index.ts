@@ -2,7 +2,7 @@ export { activate, activationGradient, softmax, softmaxGradient } from './activa
 export { copyImages, foldRepeats, maskRows, repeatRows } from './border.ts'
 export { convolve, filterGradient, packKernel, packTurned } from './convolution.ts'
 export { depthwise, depthwiseFilterGradient, turnDepthwise } from './depthwise.ts'
-export { dropout } from './dropout.ts'
+export { dropout, dropoutSteps } from './dropout.ts'
 export { gemm } from './gemm.ts'
 export { crossEntropy } from './loss.ts'
 export { adam, sgd, sgdFollow } from './optimizer.ts'

@@ -17,6 +17,8 @@ import type { Config, LayerRule } from './rule.ts'
 import { absent, flag, product, quoted, record, wrong } from './settings.ts'
 
 const cells: Record<string, Cell> = { LSTM: lstm, GRU: gru }
+/** Added to a node's number for the draws of the run backwards: more than a model has nodes. */
+const SECOND_SALT = 2 ** 20
 const modes = ['concat', 'sum', 'ave', 'mul']
 
 /**
@@ -82,7 +84,7 @@ export const bidirectional: LayerRule = {
         config: { ...settings, go_backwards: i === 1 },
         outputs: inOrder(sides[i]!, i === 1),
         gradients: inOrder(gradients[i]!, i === 1),
-        addsGradient: i === 1,
+        ...{ salt: planner.salt + i * SECOND_SALT, addsGradient: i === 1 },
       })
     }
     if (!joined) {
@@ -118,7 +120,9 @@ export const bidirectional: LayerRule = {
     const { tape } = context
     const [forth, back] = ['forward', 'backward'].map((direction, i) => {
       const weight = (last: string) => context.weight(`${direction}_${name}/${last}`)
-      const outputs = ranOver(cell, { ...settings, go_backwards: i === 1 }, x!, { tape, weight })
+      const salt = context.salt + i * SECOND_SALT
+      const own = { ...context, weight, salt }
+      const outputs = ranOver(cell, { ...settings, go_backwards: i === 1 }, x!, own)
       const every = settings.return_sequences
       return shownOf(
         i === 1 && every ? outputs.map((steps) => steps.toReversed()) : outputs,

@@ -1,4 +1,4 @@
-import type { LayerRule } from './rule.ts'
+import type { LayerRule, ReferenceContext } from './rule.ts'
 import { absent, finite, only, product } from './settings.ts'
 
 /**
@@ -11,7 +11,7 @@ export const dropout: LayerRule = {
 
   read(config, inputs, where) {
     absent(config, where, ['noise_shape'])
-    const rate = finite(config.rate, 0, 0.999, where('rate'))
+    const rate = finite(config.rate, 0, MAX_RATE, where('rate'))
     return { config: { rate }, outputShape: [...only(inputs)], weights: [] }
   },
 
@@ -54,13 +54,23 @@ export const dropout: LayerRule = {
     const scale = tape.constant(1 / (1 - rate))
     const nothing = tape.constant(0)
     const kept = (at: number, i: number) =>
-      drawOf(seed, salt, i) >= limitOf(rate) ? tape.multiply(at, scale) : nothing
+      isKept({ seed, salt }, rate, i) ? tape.multiply(at, scale) : nothing
     return { shape: x!.shape, at: Array.from(x!.at, kept) }
   },
 }
 
+/** More would leave values a thousand times their size. */
+export const MAX_RATE = 0.999
+
 /** Draws of 31 bits below this are dropped. */
-const limitOf = (rate: number): number => Math.floor(rate * 2 ** 31)
+export const limitOf = (rate: number): number => Math.floor(rate * 2 ** 31)
+
+/** Whether the value at place i of the batch is kept. */
+export const isKept = (
+  { seed, salt }: Pick<ReferenceContext, 'seed' | 'salt'>,
+  rate: number,
+  i: number,
+): boolean => drawOf(seed, salt, i) >= limitOf(rate)
 
 /** The draw for the value at place i: 31 bits (kernels/dropout.ts has the same). */
 function drawOf(seed: number, salt: number, i: number): number {

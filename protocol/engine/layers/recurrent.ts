@@ -1,6 +1,7 @@
 /** LSTM and GRU: what both share. The cells' arithmetic is in kernels/recurrent.ts. */
 import { multiplyInto } from '../multiply.ts'
 import { type Address, FLOAT_BYTES, type Planner } from '../planner.ts'
+import { isKept, limitOf, MAX_RATE } from './dropout.ts'
 import type {
   Config,
   LayerRule,
@@ -196,6 +197,8 @@ export interface RecurrentConfig extends Config {
   go_backwards: boolean
   /** Of a GRU alone. */
   reset_after?: boolean
+  /** Share of the input's values that a step of training drops: the same of an example at all steps and for all gates. */
+  dropout?: number
 }
 
 /** Shape rule of both. A missing recurrent_activation is hard_sigmoid and a missing reset_after false, as in tfjs-layers. */
@@ -212,7 +215,8 @@ export function readRecurrent(
   for (const key of off) {
     if (flag(config[key], false, where(key))) throw wrong(where(key), 'true', 'false')
   }
-  for (const key of ['dropout', 'recurrent_dropout']) finite(config[key] ?? 0, 0, 0, where(key))
+  finite(config.recurrent_dropout ?? 0, 0, 0, where('recurrent_dropout'))
+  const dropout = finite(config.dropout ?? 0, 0, MAX_RATE, where('dropout'))
   const units = integer(config.units, 1, MAX_UNITS, where('units'))
   const useBias = flag(config.use_bias, true, where('use_bias'))
   const resetAfter = flag(config.reset_after, false, where('reset_after'))
@@ -230,6 +234,7 @@ export function readRecurrent(
     go_backwards: flag(config.go_backwards, false, where('go_backwards')),
     ...Object.fromEntries(initialisers.map((key) => [key, zeros])),
     ...(cell === gru ? { reset_after: resetAfter } : { unit_forget_bias: false }),
+    ...(dropout > 0 ? { dropout } : {}),
   }
   const columns = cell.gates * units
   const weight = (name: string, of: number[]) => ({ name, shape: of, role: 'trainable' as const })
@@ -272,6 +277,8 @@ export interface Run {
   outputs: Outputs
   /** Where their gradient lies, in the same order. */
   gradients: Outputs
+  /** For draws of dropout. */
+  salt: number
   /** Adds to the input's gradient, since another run has written there. */
   addsGradient: boolean
 }
@@ -302,6 +309,7 @@ export function runInto(planner: Planner, run: Run): void {
   const inputs = inOrder(planner.input(0), width)
   const timeMajor = { to: x, byStep: FLOAT_BYTES * batch * width, byExample: FLOAT_BYTES * width }
   copyInto(planner, 'forward', inputs, timeMajor, { steps, width })
+  dropInto('forward')
   multiplyInto(planner, 'forward', {
     ...{ a: x, aRow: width, aColumn: 1 },
     ...{ b: weight('kernel'), bRow: columns, bColumn: 1 },
@@ -358,10 +366,19 @@ export function runInto(planner: Planner, run: Run): void {
     ...{ b: weight('kernel'), bRow: 1, bColumn: columns },
     ...{ to: x, rows, columns: width, depth: columns },
   })
+  dropInto('backward')
   copyInto(planner, 'backward', timeMajor, inOrder(to, width), {
     ...{ steps, width },
     add: run.addsGradient,
   })
+
+  /** Drops values of the input, or of its gradient, where a layer learns: a frozen one makes the same of an example always. */
+  function dropInto(direction: 'forward' | 'backward'): void {
+    const { dropout = 0 } = config
+    if (dropout === 0 || !planner.training || planner.frozen) return
+    const drawn = [limitOf(dropout), 1 / (1 - dropout), planner.seed, run.salt, width]
+    planner[direction]('dropoutSteps', x, steps, batch * width, ...drawn)
+  }
 
   /** Batch-major places in the order of the run. */
   function inOrder(at: Address, values: number): Outputs {
@@ -400,20 +417,27 @@ export function ranOver(
   cell: Cell,
   config: RecurrentConfig,
   x: Values,
-  { tape, weight }: Pick<ReferenceContext, 'tape' | 'weight'>,
+  context: ReferenceContext,
 ): number[][][] {
+  const { tape, weight } = context
   const [batch, steps, width] = x.shape as [number, number, number]
   const { units } = config
   const [kernel, recurrent, bias] = [weight('kernel')!, weight('recurrent_kernel')!, weight('bias')]
   const functions = functionsOf(tape)
   const [activate, gate] = [functions[config.activation], functions[config.recurrent_activation]]
   const nothing = tape.constant(0)
+  const { dropout = 0 } = config
+  const scale = tape.constant(1 / (1 - dropout))
+  const kept = (value: number, place: number) => {
+    if (dropout === 0 || !context.training) return value
+    return isKept(context, dropout, place) ? tape.multiply(value, scale) : nothing
+  }
   return Array.from({ length: batch }, (_, b) => {
     const count = cell.kept.filter((kind) => kind === 'states').length + 1
     let states = Array.from({ length: count }, () => Array.from({ length: units }, () => nothing))
     return Array.from({ length: steps }, (_, t) => {
       const at = (b * steps + (config.go_backwards ? steps - 1 - t : t)) * width
-      const values = Array.from({ length: width }, (_, i) => x.at[at + i]!)
+      const values = Array.from({ length: width }, (_, i) => kept(x.at[at + i]!, b * width + i))
       const z = Array.from({ length: cell.gates * units }, (_, j) => {
         const sum = along(tape, values, kernel, j)
         return bias ? tape.add(sum, bias.at[j]!) : sum
@@ -478,7 +502,7 @@ export function recurrentLayer(cell: Cell): LayerRule {
         ...{ cell: cellOf(cell, checked), config: checked, prefix: '', inputShape: shape! },
         outputs: { to: planner.output(), byStep, byExample },
         gradients: { to: planner.training ? planner.outputGradient() : 0, byStep, byExample },
-        addsGradient: false,
+        ...{ salt: planner.salt, addsGradient: false },
       })
     },
 

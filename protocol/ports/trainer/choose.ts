@@ -1,4 +1,5 @@
 import type { Simd } from '../../engine/engine.ts'
+import type { Config } from '../../engine/layers/rule.ts'
 import { Fault, faultFrom } from '../../errors.ts'
 import { sizeOf } from '../../params.ts'
 import { normal, randomFrom } from '../../random.ts'
@@ -211,10 +212,19 @@ function relative(got: Float32Array, wanted: Float32Array): number {
 
 /** Each backend drops other units: a trial drops none. */
 function withoutChance(topology: Topology): Topology {
-  const layers = topology.layers.map((layer) =>
-    layer.className === 'Dropout' ? { ...layer, config: { ...layer.config, rate: 0 } } : layer,
-  )
+  const layers = topology.layers.map((layer) => ({ ...layer, config: steady(layer.config) }))
   return { ...topology, layers }
+}
+
+/** A layer's settings without rates of dropout, and those of a layer in it. */
+function steady(config: Config): Config {
+  const inner = config.layer as { config: Config } | undefined
+  return {
+    ...config,
+    ...('rate' in config ? { rate: 0 } : {}),
+    ...('dropout' in config ? { dropout: 0 } : {}),
+    ...(inner ? { layer: { ...inner, config: steady(inner.config) } } : {}),
+  }
 }
 
 function noBackend(message: string): Fault {

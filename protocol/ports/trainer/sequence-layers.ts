@@ -20,12 +20,13 @@ export const sequenceForwards: Record<string, Forward> = {
   LSTM: recurrent('LSTM'),
   GRU: recurrent('GRU'),
 
-  Bidirectional([x], layer, { weight }) {
+  Bidirectional([x], layer, { weight, training }) {
     const { merge_mode: mode, layer: inner } = layer.config as unknown as BidirectionalConfig
     const [forth, back] = ['forward', 'backward'].map((direction, i) => {
       const prefix = `${direction}_${inner.config.name}/`
       const config = { ...inner.config, go_backwards: i === 1 }
-      const outputs = run(inner.class_name, x!, config, (name) => weight(layer, prefix + name))
+      const seen = dropped(x!, config, training && training.seedOf(layer) + i)
+      const outputs = run(inner.class_name, seen, config, (name) => weight(layer, prefix + name))
       return i === 1 && config.return_sequences ? tf.reverse(outputs, 1) : outputs
     }) as [tf.Tensor, tf.Tensor]
     return merges[mode](forth, back)
@@ -65,8 +66,18 @@ const merges = {
 type CellName = keyof typeof cells
 
 function recurrent(cell: CellName): Forward {
-  return ([x], layer, { weight }) =>
-    run(cell, x!, layer.config as RecurrentConfig, (name) => weight(layer, name))
+  return ([x], layer, { weight, training }) => {
+    const config = layer.config as RecurrentConfig
+    const seen = dropped(x!, config, training?.seedOf(layer))
+    return run(cell, seen, config, (name) => weight(layer, name))
+  }
+}
+
+/** The input while training: an example loses the same values at all steps. */
+function dropped(x: tf.Tensor, { dropout = 0 }: RecurrentConfig, seed?: number): tf.Tensor {
+  if (seed === undefined || dropout === 0) return x
+  const [batch, , width] = x.shape as [number, number, number]
+  return tf.dropout(x, dropout, [batch, 1, width], seed)
 }
 
 interface Step {

@@ -18,6 +18,7 @@ const settings = fc.record({
   go_backwards: fc.boolean(),
   activation: fc.constantFrom('tanh', 'tanh', 'relu', 'sigmoid', 'linear'),
   recurrent_activation: fc.constantFrom('sigmoid', 'hard_sigmoid'),
+  dropout: fc.constantFrom(0, 0, 0.3),
 })
 
 describe('recurrent layers', () => {
@@ -45,9 +46,11 @@ describe('recurrent layers', () => {
           fc.constantFrom('concat', 'sum', 'ave', 'mul'),
           fc.integer({ min: 1, max: 9 }),
         ] as const),
-        ...([steps, widths, units, fc.boolean(), fc.nat(9999)] as const),
-        ({ layer: class_name, ...cell }, merge_mode, batch, length, width, count, every, seed) => {
-          const own = { name: 'inner', units: count, return_sequences: every }
+        ...([steps, widths, units, fc.boolean(), fc.constantFrom(0, 0.4)] as const),
+        fc.nat(9999),
+        ({ layer: class_name, ...cell }, merge_mode, ...rest) => {
+          const [batch, length, width, count, every, dropout, seed] = rest
+          const own = { name: 'inner', units: count, return_sequences: every, dropout }
           const inner: Config = { ...own, ...cell }
           const layer = { class_name, config: inner }
           const config = { merge_mode, layer }
@@ -58,6 +61,16 @@ describe('recurrent layers', () => {
       ),
       { numRuns: 36, seed: 1 },
     )
+  })
+
+  test('drop nothing of their input where they do not train, or are frozen', async () => {
+    for (const layer of ['LSTM', 'GRU']) {
+      const config = { units: 5, dropout: 0.5 }
+      const graph = graphOf([4, 3], [{ layer, config }])
+      await expectAgreement(graph, { batch: 3, training: false })
+      const frozen = graphOf([4, 3], [{ layer, config, frozen: true }])
+      await expectAgreement(frozen, { batch: 3 })
+    }
   })
 
   test('agree one upon another', async () => {

@@ -14,7 +14,7 @@ const refused: [layer: string, config: Config, inputs: Shape[], field: string][]
   ['LSTM', { units: 2 }, [[4]], 'input'],
   ['LSTM', { units: 2, stateful: true }, [steps], 'stateful'],
   ['LSTM', { units: 2, return_state: true }, [steps], 'return_state'],
-  ['LSTM', { units: 2, dropout: 0.5 }, [steps], 'dropout'],
+  ['LSTM', { units: 2, dropout: 1 }, [steps], 'dropout'],
   ['LSTM', { units: 2, recurrent_dropout: 0.1 }, [steps], 'recurrent_dropout'],
   ['LSTM', { units: 2, activation: 'softmax' }, [steps], 'activation'],
   ['LSTM', { units: 2, kernel_regularizer: {} }, [steps], 'kernel_regularizer'],

@@ -38,6 +38,12 @@ const head: LayerSpec[] = [
 const model = graphOf(SHAPE, [convolution, relu, { layer: 'MaxPooling2D' }, ...head])
 const normed = graphOf(SHAPE, [convolution, { layer: 'BatchNormalization' }, relu, ...head])
 
+const recurrent = graphOf(SHAPE, [
+  { layer: 'Reshape', config: { target_shape: [8, 24] } },
+  { layer: 'LSTM', config: { units: 5, dropout: 0.4 } },
+  dense(CLASSES),
+])
+
 const open: Trainer[] = []
 afterEach(() => {
   for (const trainer of open.splice(0)) trainer.close()
@@ -88,20 +94,26 @@ function walk(trainer: Trainer, steps: number): { losses: number[]; params: Floa
 }
 
 describe.each(bothSimd)('threads on the %s engine', (simd: Simd) => {
-  test('have the gradient of one thread, dropout included, whatever the size of the batch', async () => {
-    const [one, two, three] = await Promise.all(
-      [1, 2, 3].map((threads) => trainerOf(model, threads, { simd })),
-    )
-    expect([one, two, three].map((trainer) => trainer!.threads)).toEqual([1, 2, 3])
-    for (const size of [12, 7, 5, 3, 2, 1]) {
-      const wanted = gradientOf(one!, batchOf(size, size))
-      for (const trainer of [two!, three!]) {
-        const got = gradientOf(trainer, batchOf(size, size))
-        expect(got.loss).toBeCloseTo(wanted.loss, 5)
-        expectNear(`${trainer.threads} threads, batch ${size}`, got.gradient, wanted.gradient)
+  test.each([
+    ['dropout', model],
+    ['dropout in a recurrent layer', recurrent],
+  ])(
+    'have the gradient of one thread, %s included, whatever the size of the batch',
+    async (_, model) => {
+      const [one, two, three] = await Promise.all(
+        [1, 2, 3].map((threads) => trainerOf(model, threads, { simd })),
+      )
+      expect([one, two, three].map((trainer) => trainer!.threads)).toEqual([1, 2, 3])
+      for (const size of [12, 7, 5, 3, 2, 1]) {
+        const wanted = gradientOf(one!, batchOf(size, size))
+        for (const trainer of [two!, three!]) {
+          const got = gradientOf(trainer, batchOf(size, size))
+          expect(got.loss).toBeCloseTo(wanted.loss, 5)
+          expectNear(`${trainer.threads} threads, batch ${size}`, got.gradient, wanted.gradient)
+        }
       }
-    }
-  })
+    },
+  )
 
   test('give the same bits for the same seed and number of threads', async () => {
     const [first, again, alone] = await Promise.all(

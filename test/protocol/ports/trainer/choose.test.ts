@@ -84,8 +84,8 @@ function bench() {
     backend: name,
     start: async (topology) => timed(await tfjs(topology, backend), ms, change),
   })
-  const start = (others: Candidate[], backend: 'auto' | 'webgl' = 'auto') =>
-    startTrainer(topology, { backend, batchSize: BATCH }, ways(others))
+  const start = (others: Candidate[], backend: 'auto' | 'webgl' = 'auto', of = topology) =>
+    startTrainer(of, { backend, batchSize: BATCH }, ways(others))
   return { ways, other, start, openTrainers: () => open }
 }
 
@@ -96,6 +96,21 @@ describe('a trial step', () => {
     expect(trainer.backend).toBe('wasm')
     expect(trainer.remarks).toEqual([])
     expect(openTrainers()).toBe(1)
+    trainer.close()
+  })
+
+  test('drops nothing, in recurrent layers neither: each backend would drop other values', async () => {
+    const { other, start } = bench()
+    const gru = { class_name: 'GRU', config: { name: 'inner', units: 3, dropout: 0.5 } }
+    const layers = [
+      { layer: 'LSTM', config: { units: 4, return_sequences: true, dropout: 0.5 } },
+      { layer: 'Bidirectional', config: { layer: gru } },
+      { layer: 'Dense', config: { units: 3, activation: 'softmax' } },
+    ]
+    const dropping = topologyOf(branchingJson([5, 4], layers))
+    const trainer = await start([other('cpu', 1)], 'auto', dropping)
+    expect(trainer.remarks).toEqual([])
+    expect(trainer.backend).toBe('cpu')
     trainer.close()
   })
 

@@ -98,6 +98,15 @@ test("a GRU as Keras makes it resets after the product, and has that product's b
   expect(() => topologyOf(jsonOf(topology, recurrent.weights))).toThrow(/bias/)
 })
 
+test('dropout of what a recurrent layer reads is kept, in its clean copy too', () => {
+  const topology = changed(recurrent.topology, 'gru', ({ config }) => {
+    config.dropout = 0.2
+  })
+  const read = topologyOf(jsonOf(topology, recurrent.weights))
+  expect(read.layers.at(-2)!.config.dropout).toBe(0.2)
+  expect(topologyOf(read.cleanModelJson)).toEqual(read)
+})
+
 describe('a model of Keras 3 is refused, with its layer:', () => {
   type Change = (layer: Entry) => void
   const cases: [name: string, layer: string, change: Change, says: RegExp][] = [

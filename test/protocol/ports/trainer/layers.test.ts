@@ -7,7 +7,7 @@ import { beforeAll, expect, test } from 'vitest'
 import { tfjsWasmFolder } from '../../../../node/wasm.ts'
 import type { Config } from '../../../../protocol/engine/layers/rule.ts'
 import { layers } from '../../../../protocol/engine/layers/table.ts'
-import { forwards } from '../../../../protocol/ports/trainer/layers.ts'
+import { type Context, forwards } from '../../../../protocol/ports/trainer/layers.ts'
 import { registerPack } from '../../../../protocol/ports/trainer/pack.ts'
 import type { Layer } from '../../../../protocol/ports/trainer/topology.ts'
 import { normal, randomFrom } from '../../../../protocol/random.ts'
@@ -197,6 +197,50 @@ test.each(Object.entries(rows))('%s', async (_, { shape, layer, whole }) => {
     })
   }
 })
+
+test.each(['LSTM', 'GRU'])(
+  '%s drops the same values of an example at all steps, while it trains',
+  async (name) => {
+    await tf.setBackend('cpu')
+    const [batch, steps, width, rate] = [8, 3, 10, 0.4]
+    const random = randomFrom(1)
+    const some = (shape: number[]) =>
+      tf.tensor(
+        Float32Array.from({ length: sizeOf(shape) }, () => 0.5 * normal(random)),
+        shape,
+      )
+    const weights = [some([width, 20]), some([5, 20])] // for 4 gates of 5 units; a GRU takes 15
+    const cut = name === 'GRU' ? weights.map((w) => tf.slice(w, [0, 0], [-1, 15])) : weights
+    const config = { units: 5, use_bias: false }
+    const read = (settings: Config) =>
+      cleaned({ class_name: name, config: settings }, [steps, width])
+    const run = (x: tf.Tensor, settings: Config, training?: Context['training']) => {
+      const layer = {
+        config: read(settings),
+        weights: { kernel: 0, recurrent_kernel: 1 },
+      } as Config
+      const weight = (_: Layer, key: string) => cut[['kernel', 'recurrent_kernel'].indexOf(key)]
+      return forwards[name]!([x], layer as unknown as Layer, {
+        weight,
+        ...(training ? { training } : {}),
+      })
+    }
+    const x = some([batch, steps, width])
+    const training = { seedOf: () => 3, observe: () => {} }
+    const dropping = { ...config, dropout: rate }
+
+    const slope = tf.grad((x) => tf.sum(run(x, dropping, training)))(x)
+    const kept = tf.cast(tf.notEqual(slope, 0), 'float32')
+    const ofFirst = tf.slice(kept, [0, 0, 0], [-1, 1, -1])
+    expect(kept.arraySync()).toEqual(tf.tile(ofFirst, [1, steps, 1]).arraySync())
+    const share = tf.mean(ofFirst).dataSync()[0]!
+    expect(Math.abs(share - (1 - rate))).toBeLessThan(0.15)
+    const masked = tf.div(tf.mul(x, kept), 1 - rate)
+    const got = run(x, dropping, training).dataSync()
+    expectNear('values', got, run(masked, config).dataSync(), 1e-5)
+    expectNear('predictions', run(x, dropping).dataSync(), run(x, config).dataSync(), 0, 0)
+  },
+)
 
 test('there is a forward for every layer that a model may have', () => {
   expect(Object.keys(layers).filter((name) => !Object.hasOwn(forwards, name))).toEqual([])
