@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline'
 import { checkpointFile } from '../../node/checkpoint.ts'
 import { openHome } from '../../node/home.ts'
 import { startHost } from '../../node/host.ts'
+import { allowanceMs, newPace, remember } from '../../protocol/peer/deadline.ts'
 import { systemClock } from '../../protocol/ports/clock.ts'
 import { randomFrom } from '../../protocol/random.ts'
 import { joinSwarm, type Swarm } from '../../protocol/swarm.ts'
@@ -47,6 +48,9 @@ export type Word =
 const init: PeerInit = JSON.parse(process.argv[2]!)
 const traps: Trap[] = []
 let lastNonce = ''
+/** Its swaps as the shipped peer times them, and when those under way began, by nonce: how long it will wait is told with a trap. */
+const pace = newPace()
+const begun = new Map<string, number>()
 
 const home = await openHome(init.home)
 const host = await startHost({ home, join: init.join, listen: ['/ip4/127.0.0.1/tcp/0'] })
@@ -59,6 +63,7 @@ const drifter = await startDrifter({
 let swarm: Swarm | undefined
 
 function onCrossing(crossing: Crossing): void {
+  time(crossing)
   const [trap] = traps
   if (!trap || trap.what !== crossing.what || trap.way !== crossing.way) return
   if (trap.role !== crossing.role || (trap.same && crossing.nonce !== lastNonce)) return
@@ -66,10 +71,20 @@ function onCrossing(crossing: Crossing): void {
   traps.shift()
   lastNonce = crossing.nonce
   const { nonce, gain, connection } = crossing
-  say({ ev: 'trapped', nonce, with: crossing.with, gain, act: trap.act, ledger: drifter.ledger() })
+  const patienceMs = Math.ceil(allowanceMs(pace, 4 * PARAMS))
+  const ledger = drifter.ledger()
+  say({ ev: 'trapped', nonce, with: crossing.with, gain, act: trap.act, ledger, patienceMs })
   if (trap.act === 'kill') process.kill(process.pid, 'SIGKILL')
   if (trap.act === 'freeze') process.kill(process.pid, 'SIGSTOP')
   if (trap.act === 'cut') connection.abort(new Error('the line is cut'))
+}
+
+/** From OFFER to COMMIT. */
+function time({ what, nonce }: Crossing): void {
+  if (what === 'offer') begun.set(nonce, Date.now())
+  if (what !== 'commit' || !begun.has(nonce)) return
+  remember(pace, Date.now() - begun.get(nonce)!)
+  begun.delete(nonce)
 }
 
 async function begin(): Promise<void> {

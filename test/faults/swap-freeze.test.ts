@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { boundaries, chosen, freezeBefore, isQuestion, questions } from './every.ts'
 import type { Trap } from './peer.ts'
-import { FREEZE_MS, type PeerProcess, STALL_MS, swarmOfProcesses } from './swarm.ts'
+import { type PeerProcess, type Said, STALL_MS, swarmOfProcesses, thawAt } from './swarm.ts'
 
 /**
  * One side of a swap is stopped at a message boundary for longer than any deadline, or its connection is cut there,
@@ -93,18 +93,17 @@ async function thaw(...traps: Trap[]): Promise<void> {
   let frozen = victim.says('trapped')
   victim.arm(...traps)
   for (const trap of traps) {
-    const { t } = await frozen
-    await goOn(t)
+    await goOn(await frozen)
     if (trap !== traps.at(-1)) frozen = victim.says('trapped')
     victim.child.kill('SIGCONT')
   }
 }
 
 /** It stays frozen until the others have trained for long, and have swapped with each other: they do not wait for it. */
-async function goOn(since: number): Promise<void> {
+async function goOn(frozen: Said): Promise<void> {
   const swaps = others.map((peer, i) =>
     peer.says('swap', (said) => said.with === others[1 - i]!.up.peer),
   )
-  await Promise.all(others.map((peer) => peer.says('round', ({ t }) => t > since + FREEZE_MS)))
-  for (const { t } of await Promise.all(swaps)) expect(t - since).toBeLessThan(STALL_MS)
+  await Promise.all(others.map((peer) => peer.says('round', ({ t }) => t > thawAt(frozen))))
+  for (const { t } of await Promise.all(swaps)) expect(t - frozen.t).toBeLessThan(STALL_MS)
 }

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Boundary } from './boundaries.ts'
 import { boundaries, chosen, freezeBefore, isQuestion, nameOf, questions } from './every.ts'
 import type { Trap } from './peer.ts'
-import { FREEZE_MS, type PeerProcess, STALL_MS, swarmOfProcesses } from './swarm.ts'
+import { type PeerProcess, type Said, STALL_MS, swarmOfProcesses, thawAt } from './swarm.ts'
 
 /**
  * One side of a swap is killed at a message boundary. Three peers; two of them live on. What all held at the start,
@@ -76,27 +76,30 @@ test.each(chosen([...boundaries, ...questions], some))(
 /** Joins and dies there, in a swap that moves more than `least`; gives its last words. */
 async function killAt(victim: PeerProcess, boundary: Boundary, least: number) {
   const trap: Trap = { ...boundary, act: 'kill', least }
-  const words = victim.says('trapped', ({ act }) => act === 'kill')
-  if (isQuestion(boundary)) await askFirst(victim, trap)
-  else {
-    victim.arm(trap)
-    victim.tell({ word: 'join' })
-  }
-  const last = await words
+  const last = await (isQuestion(boundary) ? askFirst(victim, trap) : joinTill(victim, trap))
   expect(await victim.ended, nameOf(boundary)).toBe('SIGKILL')
   return last
 }
 
-/** Once its deadlines are short, it freezes for longer than one. Paused, it begins no other swap before it asks. */
-async function askFirst(victim: PeerProcess, trap: Trap): Promise<void> {
+async function joinTill(victim: PeerProcess, trap: Trap): Promise<Said> {
+  const words = victim.says('trapped')
+  victim.arm(trap)
+  victim.tell({ word: 'join' })
+  return words
+}
+
+/** It freezes for longer than its deadline. Paused, it begins no other swap before it asks. */
+async function askFirst(victim: PeerProcess, trap: Trap): Promise<Said> {
   victim.tell({ word: 'join' })
   await victim.says('round', ({ round }) => round! > 3)
   const frozen = victim.says('trapped', ({ act }) => act === 'freeze')
   victim.arm({ ...freezeBefore(trap), least: trap.least! }, { ...trap, same: true })
-  const { t } = await frozen
-  await others[0]!.says('round', (said) => said.t > t + FREEZE_MS)
+  const thaw = thawAt(await frozen)
+  await others[0]!.says('round', ({ t }) => t > thaw)
+  const words = victim.says('trapped', ({ act }) => act === 'kill')
   victim.tell({ word: 'pause' })
   victim.child.kill('SIGCONT')
+  return words
 }
 
 /** The others swap with each other, soon; a peer that ended would not. */

@@ -27,12 +27,18 @@ export interface Said {
   swaps?: number
   reason?: string
   round?: number
+  /** Of a trap: how long its swap may take, from its beginning. */
+  patienceMs?: number
 }
 
-/**
- * Longer than any deadline here: swaps take some 100 ms, and no deadline is shorter than 2 s (peer/deadline.ts).
- */
-export const FREEZE_MS = isFull ? 30_000 : 3_000
+/** No freeze is shorter. Swaps take some 100 ms, and no deadline is shorter than 2 s (peer/deadline.ts). */
+const FREEZE_MS = isFull ? 30_000 : 3_000
+
+/** When somebody who froze at a trap has been frozen for longer than its swap's deadline, which is long where the machine is busy. */
+export function thawAt({ t, patienceMs }: Said): number {
+  return t + Math.max(FREEZE_MS, 2 * patienceMs!)
+}
+
 /** Nobody stalls longer than one deadline, which follows recent swaps: some 2 s, and ten times that on a busy machine. */
 export const STALL_MS = 40_000
 

@@ -18,6 +18,9 @@ export interface Talker<S extends { ev: string }> {
   ended: Promise<number | NodeJS.Signals>
 }
 
+/** Of what it said last, how much stands in an error. */
+const SHOWN = 12
+
 export function talk<S extends { ev: string }>(
   name: string,
   args: string[],
@@ -74,7 +77,10 @@ export function talk<S extends { ev: string }>(
           watchers.delete(watch)
           settle()
         }
-        const fail = (what: string) => reject(new Error(`${name} ${what} ${ev}: ${complaints}`))
+        const fail = (what: string) => {
+          const last = heard.slice(-SHOWN).map((said) => JSON.stringify(said))
+          reject(new Error(`${name} ${what} ${ev}: ${complaints}\n${last.join('\n')}`))
+        }
         const watch = () => {
           for (; from < heard.length; from++) {
             const said = heard[from]!
