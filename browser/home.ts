@@ -2,7 +2,7 @@
  * Home: what this browser keeps of one peer, in IndexedDB. Its keys, what it holds and whom it met; never a person's data.
  *
  *   keys         Ed25519, each wrapped by a key of this browser's that no script can read
- *   blocks       blocks of versions, served to whoever asks      datastore   libp2p's and Helia's
+ *   blocks       blocks of versions, served to whoever asks      datastore   Helia's: what of them is pinned
  *   config       peers met, for a start with no bootstrap        listings    the listings this peer knows
  *
  * Tabs of one profile share all of it but the peer's key: the first one is that peer, any other is a peer for as long as it is open.

@@ -7,6 +7,7 @@ import type { Libp2p, PeerId } from '@libp2p/interface'
 import { webRTC, webRTCDirect } from '@libp2p/webrtc'
 import { webSockets } from '@libp2p/websockets'
 import type { Multiaddr } from '@multiformats/multiaddr'
+import { MemoryDatastore } from 'datastore-core'
 import { Fault } from '../protocol/errors.ts'
 import { type Card, readCard } from '../protocol/message.ts'
 import {
@@ -76,7 +77,8 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
       privateKey: home.peerKey,
       transports: transports(),
       listen: ['/p2p-circuit', ...(has('webrtc') ? ['/webrtc'] : [])],
-      datastore: home.datastore,
+      // Its own notes on peers, some seventy reads and writes before the first model: whom we met stands in `config`.
+      datastore: new MemoryDatastore(),
       relay: false,
       gossip: true,
       maxConnections: CONNECTIONS_LIMIT,
