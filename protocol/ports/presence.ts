@@ -255,6 +255,13 @@ function announcer(
   }
 }
 
+function nobodyAnswered(tried: readonly string[], seconds: number): string {
+  if (tried.length === 0)
+    return 'no address to join through is known, expected one of a bootstrap or a peer'
+  if (tried.length === 1) return `${tried[0]} did not answer in ${seconds} s`
+  return `none of ${tried.length} known addresses answered in ${seconds} s`
+}
+
 async function untilOnline(
   registry: RegistryClient<Card>,
   tried: string[],
@@ -273,10 +280,7 @@ async function untilOnline(
       {
         kind: 'network',
         type: 'no-network',
-        message:
-          tried.length === 0
-            ? 'no address to join through is known, expected one of a bootstrap or a peer'
-            : `none of ${tried.length} known addresses answered in ${seconds} s`,
+        message: nobodyAnswered(tried, seconds),
         hint: 'give --join with the address that a bootstrap or a peer prints when it starts, and check that it runs',
         tried,
       },

@@ -363,7 +363,7 @@ function notListed(model: string, registries: number): Fault {
   return new Fault({
     kind: 'not-found',
     type: 'model-not-found',
-    message: `no model ${model} is listed by the ${registries} registries that answered`,
+    message: `no model ${model} is listed by the ${registries === 1 ? 'one registry' : `${registries} registries`} that answered`,
     hint: 'mlstore ls shows what is listed; a model that is not listed can be named by its CID',
   })
 }

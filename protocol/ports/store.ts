@@ -714,7 +714,7 @@ function notFound(cid: CID, libp2p: Libp2p, waitedMs: number, cause?: unknown): 
     {
       kind: 'not-found',
       type: 'artifact-not-found',
-      message: `none of ${peers} connected peers sent block ${cid} in ${Math.round(waitedMs / 1_000)} s`,
+      message: `block ${cid} did not come in ${Math.round(waitedMs / 1_000)} s from ${peers} connected ${peers === 1 ? 'peer' : 'peers'}`,
       hint: 'name a peer that holds it with --join, or try again later',
       cid: cid.toString(),
       waitedMs: Math.round(waitedMs),
