@@ -83,9 +83,9 @@ async function run({ quick, say }: BenchOptions): Promise<OverheadResult> {
   }
 }
 
-/** A step takes 10 ms or more where this was written: a hundred are a round of a second. */
+/** A step takes 5 ms or more where this was written: two hundred are a round of a second. */
 const recipes = {
-  long: { strict: false, stepsPerRound: 100 },
+  long: { strict: false, stepsPerRound: 200 },
   strict: { strict: true, stepsPerRound: 10 },
 }
 
