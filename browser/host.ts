@@ -37,6 +37,8 @@ export interface Host extends Finder, Pick<Presence, 'announce' | 'yieldCard' | 
   home: Home
   libp2p: Node
   book: ListingBook<Card>
+  /** Whether a peer of a swarm may be dialled: each connection costs battery and memory. */
+  hasRoom(): boolean
   /** Dials an address now, and again while this page is open. Throws Fault `wrong-address` or `unreachable`. */
   dial(address: string): Promise<void>
   /** How the network stands now, and whenever that changes; gives a function that ends it. */
@@ -46,8 +48,10 @@ export interface Host extends Finder, Pick<Presence, 'announce' | 'yieldCard' | 
 /** Links are looked at this often; a new one may have no streams yet. */
 const GONE_EVERY_MS = 1_000
 const NEW_LINK_MS = 5_000
-/** With this many nobody is let in: twelve links, and one that a relay carries while it introduces another page. */
-const CONNECTIONS_LIMIT = 13
+/** With this many nobody is let in. */
+const CONNECTIONS_LIMIT = 11
+/** With this many, dials under way among them, no peer of a swarm is dialled: eight links, a bootstrap and who seeds the model. */
+const DIAL_ROOM = 10
 /** One dial of what a person gave. */
 const DIAL_LIMIT_MS = 15_000
 /** Nobody answered for this long: we are offline until somebody does. */
@@ -120,6 +124,7 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
     announce: presence.announce,
     yieldCard: presence.yieldCard,
     addresses: presence.addresses,
+    hasRoom: () => node.getConnections().length + node.getDialQueue().length < DIAL_ROOM,
     async dial(address) {
       const parsed = parseAddress(address)
       presence.join([address])

@@ -100,6 +100,7 @@ async function join(
     random: randomFrom(randomBelow(2 ** 48)),
     freshNonce,
     linkLimit: LINK_LIMIT,
+    hasRoom: host.hasRoom,
     key: host.home.peerKey,
     rounds,
     ...(pace !== undefined && { pace }),

@@ -98,6 +98,8 @@ export interface SwarmOptions {
   paused?: boolean
   /** As PeerOptions has it; no limit unless given. */
   linkLimit?: number
+  /** Whether there is room for one more connection: without it no peer is dialled, as if it had not answered. There is unless told. */
+  hasRoom?: () => boolean
   /** The share of the time that steps take, until pace(); all of it unless given. */
   pace?: number
   /** A resumed run that was away for long pulls the state of a live peer. */
@@ -242,6 +244,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
         received.delete(effect.nonce)
         return
       case 'dial':
+        if (options.hasRoom?.() === false) return dispatch({ type: 'unreached', peer: effect.peer })
         void network.dial(effect.peer, addresses.get(effect.peer) ?? [], closing.signal)
         return
       case 'hang-up':
