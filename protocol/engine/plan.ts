@@ -89,9 +89,11 @@ function layOut(graph: Graph, options: PlanOptions, arena: Arena): Plan {
   for (const [index, node] of graph.nodes.entries()) {
     const rule = layers[node.className]
     invariant(rule?.plan, `no plan rule for ${node.className}`)
-    const backward: Call[] = []
+    const wished: Call[] = []
     const before = arena.end()
-    rule.plan(node, plannerOf(index, forward, backward))
+    rule.plan(node, plannerOf(index, forward, wished))
+    // A rule may emit backward calls without asking whether they lead anywhere: they would write where no gradient lies.
+    const backward = layout.isNeeded(index) ? wished : []
     backwardCalls += backward.length
     if (forward.length + backwardCalls > MAX_CALLS) throw tooManyCalls(node)
     nodeBytes.push(arena.end() - before)
@@ -163,6 +165,8 @@ function tooManyCalls({ name, className }: Node): Fault {
 interface Layout {
   values(node: number): Address
   view(node: number): void
+  /** Whether anybody needs the gradient of a node's output: a trained weight, or the wanted input, lies at or before it. */
+  isNeeded(node: number): boolean
   /** Gradient of a node's output; 0 where nobody needs it. */
   gradientOf(node: number): Address
   /** Where node `consumer` writes the gradient of its input i. */
@@ -200,6 +204,7 @@ function createLayout(graph: Graph, options: PlanOptions, arena: Arena): Layout 
       views.add(node)
       values.set(node, layout.values(nodes[node]!.inputs[0]!))
     },
+    isNeeded: (node) => needed[node]!,
     gradientOf: (node) =>
       needed[node]
         ? once(gradients, `${node}`, () =>
@@ -240,7 +245,7 @@ function createLayout(graph: Graph, options: PlanOptions, arena: Arena): Layout 
   }
   return layout
 
-  /** Whether a node's gradient is needed: a trained weight, or the wanted input, lies at or before it. */
+  /** By node, as isNeeded. */
   function neededOf(nodes: readonly Node[], options: PlanOptions): boolean[] {
     const needed: boolean[] = []
     for (const { weights, inputs } of nodes) {

@@ -5,6 +5,7 @@ import {
   type Binaries,
   createEngine,
   type Engine,
+  type Program,
   type Simd,
 } from '../../protocol/engine/engine.ts'
 import { type Graph, isFrozen } from '../../protocol/engine/graph.ts'
@@ -48,8 +49,12 @@ export async function expectAgreement(graph: Graph, options: CheckOptions): Prom
   const wanted = referenceOf(graph, problem, options)
   for (const simd of bothSimd) {
     const got = await runEngine(graph, problem, options, simd)
-    for (const [name, values] of Object.entries(wanted))
-      expectNear(`${simd} ${name}`, got[name]!, values, options.tolerance, options.floor)
+    for (const [name, values] of Object.entries(wanted)) {
+      for (const found of [name, name + ALONE]) {
+        if (got[found])
+          expectNear(`${simd} ${found}`, got[found], values, options.tolerance, options.floor)
+      }
+    }
   }
 }
 
@@ -124,7 +129,10 @@ export function referenceOf(graph: Graph, problem: Problem, options: CheckOption
   return results
 }
 
-/** Runs it in one binary, twice: the second run finds what the first one left. */
+/**
+ * Runs it in one binary, twice: the second run finds what the first one left. Where it trains, once more as a trainer asks for
+ * it, without the gradient of the input: the weights' are the same.
+ */
 export async function runEngine(
   graph: Graph,
   problem: Problem,
@@ -138,28 +146,44 @@ export async function runEngine(
   engine.frozen.set(problem.frozen)
   gradient.fill(Number.NaN)
   const addresses = { params: engine.addressOf(params), gradient: engine.addressOf(gradient) }
-  const { plan, forward, backward } = engine.program({
-    ...{ batch, training, ...addresses, inputGradient: true },
-  })
-  engine.setSeed(problem.seed)
-  dirty(engine, plan)
+  const settings = { batch, training, ...addresses }
   const { length } = problem.weights
-  for (let twice = 0; twice < 2; twice++) {
+  const run = ({ plan, forward, backward }: Program) => {
     engine.floatsAt(plan.input, problem.input.length).set(problem.input)
     params.set(problem.params) // a forward pass may move BatchNorm statistics
     forward()
     if (training) engine.floatsAt(plan.logitsGradient, length).set(problem.weights)
+    const before = outside(engine, gradient, plan)
     backward()
-    if (twice === 0) disturb(engine, problem, { training, ...addresses })
+    const isKept = outside(engine, gradient, plan).equals(before)
+    expect(isKept, 'a backward pass writes the gradient and its arena alone').toBe(true)
   }
+  const program = engine.program({ ...settings, inputGradient: true })
+  const { plan } = program
+  engine.setSeed(problem.seed)
+  engine.floatsAt(0, NOTHING).fill(1)
+  dirty(engine, plan)
+  run(program)
+  disturb(engine, problem, { training, ...addresses })
+  run(program)
   const results: Results = { output: engine.floatsAt(plan.logits, length).slice() }
   if (!training) return results
   results['gradient of input'] = engine.floatsAt(plan.inputGradient, problem.input.length).slice()
-  forEachTensor(graph.tensors, ({ name }, start, end) => {
-    results[`gradient of ${name}`] = gradient.slice(start, end)
-  })
+  const weightGradients = (suffix = '') =>
+    forEachTensor(graph.tensors, ({ name }, start, end) => {
+      results[`gradient of ${name}${suffix}`] = gradient.slice(start, end)
+    })
+  weightGradients()
+  gradient.fill(Number.NaN)
+  run(engine.program(settings))
+  weightGradients(ALONE)
   return results
 }
+
+/** Floats that no kernel owns, from address 0 on: who takes 0 for a place is found out. */
+const NOTHING = 16
+/** Behind the name of a weight's gradient that was computed without the input's. */
+const ALONE = ', the input wanting none'
 
 /** Runs a batch of 1 in the same arena: it fits, and the plan of the whole batch finds its zeros again. */
 function disturb(
@@ -173,6 +197,15 @@ function disturb(
   forward()
   if (settings.training) engine.floatsAt(plan.logitsGradient, engine.graph.outputUnits).fill(1)
   backward()
+}
+
+/** All bytes before the arena, the gradient's left out: kernels' numbers, control block, params, frozen weights. */
+function outside(
+  { memory }: Engine,
+  { byteOffset, byteLength }: Float32Array,
+  { base }: { base: number },
+): Buffer {
+  return Buffer.from(memory.buffer.slice(0, base)).fill(0, byteOffset, byteOffset + byteLength)
 }
 
 /** What nobody has written yet is not a number: whoever reads it is found out. */
