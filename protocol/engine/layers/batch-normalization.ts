@@ -1,7 +1,17 @@
 import type { TensorRole } from '../../params.ts'
 import { normalised, scaledByColumn } from './layer-normalization.ts'
 import type { LayerRule } from './rule.ts'
-import { absent, channelsOf, finite, flag, only, product, wrong, zeros } from './settings.ts'
+import {
+  absent,
+  channelsOf,
+  finite,
+  flag,
+  only,
+  product,
+  quoted,
+  wrong,
+  zeros,
+} from './settings.ts'
 
 const refused = ['beta_constraint', 'gamma_constraint', 'beta_regularizer', 'gamma_regularizer']
 
@@ -13,8 +23,9 @@ export const batchNormalization: LayerRule = {
     const shape = only(inputs)
     absent(config, where, refused)
     const axis = Array.isArray(config.axis) ? config.axis[0] : (config.axis ?? -1)
-    if (axis !== -1 && axis !== shape.length)
-      throw wrong(where('axis'), axis, `-1 or ${shape.length}, the last`)
+    const several = Array.isArray(config.axis) && config.axis.length !== 1
+    if (several || (axis !== -1 && axis !== shape.length))
+      throw wrong(where('axis'), quoted(config.axis), `-1 or ${shape.length}, the last`)
     const channels = channelsOf(shape, where)
     const center = flag(config.center, true, where('center'))
     const scale = flag(config.scale, true, where('scale'))

@@ -8,7 +8,7 @@ const lstm = (config: Config) => ({
   config: { name: 'inner', units: 2, ...config },
 })
 
-/** What the sequence layers refuse: settings that change the result and that no kernel here knows. */
+/** What the sequence layers and normalisations refuse: settings that change the result and that no kernel here knows. */
 const refused: [layer: string, config: Config, inputs: Shape[], field: string][] = [
   ['LSTM', { units: 0 }, [steps], 'units'],
   ['LSTM', { units: 2 }, [[4]], 'input'],
@@ -28,6 +28,9 @@ const refused: [layer: string, config: Config, inputs: Shape[], field: string][]
   ['Embedding', { input_dim: 5, output_dim: 2, mask_zero: true }, [[4]], 'mask_zero'],
   ['Embedding', { input_dim: 0, output_dim: 2 }, [[4]], 'input_dim'],
   ['PositionEmbedding', { sequence_length: 3 }, [steps], 'sequence_length'],
+  ['BatchNormalization', { axis: 1 }, [steps], 'axis'],
+  ['BatchNormalization', { axis: [2, 1] }, [steps], 'axis'],
+  ['BatchNormalization', { axis: [] }, [steps], 'axis'],
   ['LayerNormalization', { axis: 1 }, [steps], 'axis'],
   ['LayerNormalization', { axis: [1, 2] }, [steps], 'axis'],
   ['MultiHeadAttention', { num_heads: 2, key_dim: 2 }, [steps, steps, [5, 3]], 'key'],
