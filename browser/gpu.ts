@@ -11,7 +11,7 @@ export function gpus(
   start: StartTfjs,
   { topology, backend }: { topology: Topology; backend: BackendName },
 ): Candidate[] {
-  if (backend === 'auto' && topology.demand.multiplyAdds < WORTH_A_TRIAL) return []
+  if (backend === 'auto' && topology.demand.restMultiplyAdds < WORTH_A_TRIAL) return []
   return (['webgpu', 'webgl'] as const).map((name) => ({
     backend: name,
     async start(topology) {
@@ -24,7 +24,7 @@ export function gpus(
 }
 
 /**
- * Multiply-adds of a step. One thread of the engine does about 30 a nanosecond, so this takes it 36 ms. TensorFlow.js asks a
+ * Multiply-adds of a step, which runs no frozen start. One thread of the engine does about 30 a nanosecond, so this takes it 36 ms. TensorFlow.js asks a
  * GPU for some hundred small programs a step and waits for their end: a smaller model gains nothing that is worth the download.
  */
 const WORTH_A_TRIAL = 2 ** 30

@@ -5,7 +5,7 @@
  *   memory          of the engine's plan to the byte, and two copies in flight; estimated where TensorFlow.js trains
  *   multiply-adds   of a step: forward, and both gradients
  */
-import { cutOf, START_BATCH } from '../../engine/cut.ts'
+import { type Cut, cutOf, START_BATCH } from '../../engine/cut.ts'
 import { planMemory } from '../../engine/engine.ts'
 import { type Graph, weightsOf } from '../../engine/graph.ts'
 import { product } from '../../engine/layers/settings.ts'
@@ -29,6 +29,8 @@ export interface Demand {
   memoryBytes: number
   /** Of a step. */
   multiplyAdds: number
+  /** Of a step on kept features: of what follows the frozen start, or the same where there is none. */
+  restMultiplyAdds: number
   /** Of each node. */
   nodes: NodeDemand[]
 }
@@ -73,7 +75,7 @@ export function boundedDemand(graph: Graph, limits: Limits): Demand {
     })
   }
   const forward = multiplyAddsOf(graph)
-  const multiplyAdds = 3 * batchSize * forward.reduce((a, b) => a + b, 0)
+  const multiplyAdds = 3 * batchSize * sumOf(forward)
   if (multiplyAdds > most) {
     throw tooMuch('too-much-work', {
       ...{ took: `a training step of this model takes ${billions(multiplyAdds)} multiply-adds` },
@@ -81,7 +83,8 @@ export function boundedDemand(graph: Graph, limits: Limits): Demand {
       ...{ hint: 'make the model, its input or its batches smaller' },
     })
   }
-  const { memoryBytes, bytes } = memoryOf(graph, batchSize)
+  const cut = isPlanned(graph) ? cutOf(graph) : undefined
+  const { memoryBytes, bytes } = memoryOf(graph, cut, batchSize)
   const limitBytes = Math.min(limits.memoryBytes, MAX_MEMORY_BYTES)
   if (memoryBytes > limitBytes) {
     const own = bytes.map((size, i) => size + COPIES_OF_PARAMS * FLOAT_BYTES * params[i]!)
@@ -95,15 +98,23 @@ export function boundedDemand(graph: Graph, limits: Limits): Demand {
   const nodes = graph.nodes.map((_, i) => ({
     ...{ params: params[i]!, bytes: bytes[i]!, multiplyAdds: 3 * batchSize * forward[i]! },
   }))
-  return { memoryBytes, multiplyAdds, nodes }
+  const restMultiplyAdds = cut ? 3 * batchSize * sumOf(multiplyAddsOf(cut.rest)) : multiplyAdds
+  return { memoryBytes, multiplyAdds, restMultiplyAdds, nodes }
+}
+
+function isPlanned({ nodes }: Graph): boolean {
+  return nodes.every(({ className }) => layerRules[className]?.plan)
 }
 
 /** To the byte where the engine trains. */
-function memoryOf(graph: Graph, batch: number): { memoryBytes: number; bytes: number[] } {
+function memoryOf(
+  graph: Graph,
+  cut: Cut | undefined,
+  batch: number,
+): { memoryBytes: number; bytes: number[] } {
   const size = FLOAT_BYTES * sizeOf(graph.tensors)
-  if (graph.nodes.every(({ className }) => layerRules[className]?.plan)) {
+  if (isPlanned(graph)) {
     const { bytes, nodeBytes } = planMemory(graph, batch)
-    const cut = cutOf(graph)
     const start = cut && planMemory(cut.start, Math.min(batch, START_BATCH), 'forward')
     const parts = start && start.bytes + planMemory(cut.rest, batch).bytes
     return { memoryBytes: (parts ?? bytes) + COPIES_IN_FLIGHT * size, bytes: [...nodeBytes] }
@@ -111,8 +122,12 @@ function memoryOf(graph: Graph, batch: number): { memoryBytes: number; bytes: nu
   const bytes = graph.nodes.map(
     ({ outputShape }) => COPIES_OF_ACTIVATIONS * FLOAT_BYTES * batch * product(outputShape),
   )
-  const values = bytes.reduce((a, b) => a + b, 0)
+  const values = sumOf(bytes)
   return { memoryBytes: (COPIES_OF_PARAMS + COPIES_IN_FLIGHT) * size + values, bytes }
+}
+
+function sumOf(figures: readonly number[]): number {
+  return figures.reduce((a, b) => a + b, 0)
 }
 
 /** The layer with the most. */

@@ -157,6 +157,7 @@ async function tryAll(
 
 function trialOf(trainer: Trainer, batchSize: number, now: () => number): Trial {
   const { params, batch } = problemOf(trainer, batchSize)
+  const learning = learningOf(trainer, batch)
   const own = trainer.floats(params.length)
   const gradient = trainer.floats(params.length)
   let ms = Number.POSITIVE_INFINITY
@@ -164,12 +165,20 @@ function trialOf(trainer: Trainer, batchSize: number, now: () => number): Trial 
   for (let step = 0; step < TRIAL_STEPS; step++) {
     own.set(params) // BatchNorm statistics have moved
     const startedAt = now()
-    loss = trainer.gradientInto(gradient, own, batch)
+    loss = learning.trainer.gradientInto(gradient, own, learning.batch)
     ms = Math.min(ms, now() - startedAt)
   }
   trainer.load(params)
   const probabilities = trainer.predict(batch.inputs, batch.size)
   return { ms, loss, gradient: gradient.slice(), probabilities }
+}
+
+/** What a step in training is: where the features of a frozen start are kept, one of the rest on them, with the same gradient. */
+function learningOf(trainer: Trainer, batch: Batch): { trainer: Trainer; batch: Batch } {
+  const { features } = trainer
+  if (!features) return { trainer, batch }
+  const inputs = features.of(batch.inputs, batch.size)
+  return { trainer: features.rest, batch: { ...batch, inputs } }
 }
 
 /** Small random params and inputs; they stand for whole numbers where the model wants some. */

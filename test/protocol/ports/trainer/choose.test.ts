@@ -11,8 +11,8 @@ import { createEngineTrainer } from '../../../../protocol/ports/trainer/engine.t
 import { createTfjsTrainer } from '../../../../protocol/ports/trainer/tfjs.ts'
 import type { Topology } from '../../../../protocol/ports/trainer/topology.ts'
 import type { Trainer } from '../../../../protocol/ports/trainer/trainer.ts'
-import { binaries } from '../../../support/engine.ts'
-import { branchingJson, topologyOf } from '../../../support/models.ts'
+import { binaries, type LayerSpec } from '../../../support/engine.ts'
+import { branchingJson, paramsOf, topologyOf } from '../../../support/models.ts'
 
 test('auto takes the engine where it plans every layer, else TensorFlow.js', () => {
   expect(chooseTrainer('auto', [])).toEqual({ type: 'engine', simd: 'auto' })
@@ -69,10 +69,17 @@ function bench() {
   const tfjs = (topology: Topology, backend: string) =>
     createTfjsTrainer(topology, {
       ...{ backend, wasmPlaces: tfjsWasmFolder(), kernels: binaries.plain },
+      frozen: paramsOf({ tensors: topology.frozen }),
     })
   const ways = (others: Candidate[] = []): Ways => ({
     engine: async (topology, simd) =>
-      timed(await createEngineTrainer(topology, { batchSize: BATCH, binaries, simd }), 5),
+      timed(
+        await createEngineTrainer(topology, {
+          ...{ batchSize: BATCH, binaries, simd },
+          frozen: paramsOf({ tensors: topology.frozen }),
+        }),
+        5,
+      ),
     tfjs: async (topology, backend) => timed(await tfjs(topology, backend), 20),
     ...{ others, now: () => time },
   })
@@ -123,6 +130,22 @@ describe('a trial step', () => {
       'wasm is not used: its step takes 7.00 ms, that of engine 5.00 ms',
     ])
     expect(openTrainers()).toBe(1)
+  })
+
+  test('of a model that begins with frozen layers is one on kept features, as in training', async () => {
+    const { other, start } = bench()
+    const layers: LayerSpec[] = [
+      { layer: 'Conv2D', config: { filters: 4, kernel_size: 3, activation: 'relu' }, frozen: true },
+      { layer: 'Flatten' },
+      { layer: 'Dense', config: { units: 3, activation: 'softmax' } },
+    ]
+    // Only the engine's whole step takes time on this clock: the rest of it takes none.
+    const trainer = await start([other('cpu', 1)], 'auto', topologyOf(branchingJson([6, 6, 2], layers))) // biome-ignore format: a row
+    expect(trainer.backend).toMatch(/^engine/)
+    expect(trainer.remarks).toEqual([
+      'cpu is not used: its step takes 1.00 ms, that of engine 0.00 ms',
+    ])
+    trainer.close()
   })
 
   test('passes over a backend whose gradient is wrong, however fast it is', async () => {
