@@ -79,7 +79,9 @@ describe('train of two peers', () => {
         expect(kinds).toContain(ev)
       const order = lines.map(({ ev }) => ev)
       expect(order.indexOf('device')).toBeLessThan(order.indexOf('joined'))
-      expect(only(lines, 'device')).toMatchObject([{ backend: 'engine', threads: 1 }])
+      const devices = only(lines, 'device')
+      expect(devices).toMatchObject([{ backend: 'engine', threads: 1 }])
+      expect(devices[0]!.secondsPerRound).toBeGreaterThan(0)
       expect(only(lines, 'joined')).toMatchObject([{ model: 'tiny', version: meeting.cid }])
       expect(only(lines, 'data')).toMatchObject([
         { read: 80, skipped: 0, train: 72, validation: 8 },

@@ -44,7 +44,10 @@ export type Command =
   | { type: 'stop' }
 
 export type WorkerEvent =
-  /** The first: what this device does with the model, found before any data is read. */
+  /**
+   * The first: what this device does with the model, found before any data is read; where the model begins with frozen layers,
+   * once it is read, for that decides whether each step computes them.
+   */
   | {
       type: 'device'
       /** What really computes; a host shows it when it is not what was asked for. */
@@ -53,7 +56,7 @@ export type WorkerEvent =
       threads: number
       /** One training step, measured; 0 where nothing is to be trained. */
       msPerStep: number
-      /** As the trainer has them. */
+      /** As the trainer has them, and what its frozen layers cost. */
       remarks: readonly string[]
     }
   /** Between the two, once a second where it takes longer: examples whose features are computed. */
@@ -71,9 +74,8 @@ export type WorkerEvent =
       outcomes: string[]
       resumed: boolean
       data: DataReport
-      /** One training step, as `device` has it. */
+      /** As `device` has them. */
       msPerStep: number
-      /** As the trainer has them. */
       remarks: readonly string[]
     }
   | {

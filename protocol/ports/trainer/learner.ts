@@ -21,7 +21,7 @@ import type { Command, WorkerEvent, WorkerInit } from './commands.ts'
 import { allRows, evaluate } from './evaluate.ts'
 import { featuresOf, fits, unchanged } from './features.ts'
 import type { Optimizer } from './optimizer.ts'
-import type { Trainer } from './trainer.ts'
+import type { Features, Trainer } from './trainer.ts'
 
 /**
  * The learner: what both hosts' workers run. It owns the live params and moves them by data (Trainer, Optimizer) and by
@@ -76,7 +76,8 @@ const BREATHE_MS = 4
 const TRIAL_STEPS = 3
 
 /**
- * Builds the trainer, says `device`, reads data and checkpoint, says `ready` and serves. Errors come as `failed`, never as a throw. Takes over
+ * Builds the trainer, says `device`, reads data and checkpoint, says `ready` and serves; where a model begins with frozen layers,
+ * `device` comes after the data. Errors come as `failed`, never as a throw. Takes over
  * `init`: its bytes are let go once they are read.
  */
 export function runLearner(init: WorkerInit, ports: LearnerPorts): Learner {
@@ -167,22 +168,69 @@ async function awaken(init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
 }
 
 async function awakenWith(trainer: Trainer, init: WorkerInit, ports: LearnerPorts): Promise<Mind> {
-  const msPerStep = init.data ? timeStep(trainer.features?.rest ?? trainer, init, ports) : 0
-  const { backend, threads, remarks = [] } = trainer
-  ports.send({ type: 'device', backend, threads, msPerStep, remarks }, [])
+  const { features } = trainer
+  const early = features ? undefined : sayDevice(trainer, init, ports)
   const found = init.resume
     ? await readCheckpoint(ports.checkpoints, init.genesis, sizeOf(trainer.tensors))
     : undefined
   const seed = found?.facts.seed ?? init.seed
   const given = await ports.loadData(init, seed)
+  // Whether a step runs the frozen start, and how often that runs before, follows from how much data there is.
+  const device = early ?? sayDevice(trainer, init, ports, countOf(given))
   const mind = newMind(init, ports, await preparedFor(trainer, given, init, ports), seed)
   Object.assign(init, { params: new Uint8Array(0), frozen: undefined, evalFiles: [] }) // read: nothing holds them any longer
   if (found) restore(mind, found)
   const { steps, rounds, swaps, outcomes } = mind
   const resumed = found !== undefined
-  const ready = { steps, rounds, swaps, outcomes, resumed, data: given.report, msPerStep, remarks }
-  ports.send({ type: 'ready', backend, threads, ...ready }, [])
+  const ready = { steps, rounds, swaps, outcomes, resumed, data: given.report }
+  ports.send({ ...device, type: 'ready', ...ready }, [])
   return mind
+}
+
+type Device = Extract<WorkerEvent, { type: 'device' }>
+
+/** Times what training will do with so many examples, and says it. */
+function sayDevice(trainer: Trainer, init: WorkerInit, ports: LearnerPorts, count = 0): Device {
+  const { backend, threads, features, remarks = [] } = trainer
+  const trains = init.data !== undefined
+  const kept = features && fits(features, count) ? features : undefined
+  const msPerStep = trains ? timeStep(kept?.rest ?? trainer, init, ports) : 0
+  const more = trains && features ? remarkOn(trainer, features, init, ports, count) : []
+  const device: Device = {
+    type: 'device',
+    backend,
+    threads,
+    msPerStep,
+    remarks: [...remarks, ...more],
+  }
+  ports.send(device, [])
+  return device
+}
+
+/** What the frozen start costs: before the first round, or in each step. */
+function remarkOn(
+  { inputSize }: Trainer,
+  features: Features,
+  init: WorkerInit,
+  ports: LearnerPorts,
+  count: number,
+): string[] {
+  const examples = count.toLocaleString('en')
+  if (!fits(features, count))
+    return [
+      `the features of ${examples} examples have no room here: each step computes the frozen layers anew`,
+    ]
+  const size = init.manifest.train.batchSize
+  const inputs = new Float32Array(size * inputSize)
+  const ms = (timed(ports, () => features.of(inputs, size)) * count) / size
+  if (ms < PREPARING_EVERY_MS) return []
+  return [
+    `the features of ${examples} examples are computed before the first round, in about ${Math.ceil(ms / 1000)} s`,
+  ]
+}
+
+function countOf({ examples, evaluation }: LearnerData): number {
+  return examples.size + (evaluation?.size ?? 0)
 }
 
 /** Data, and who trains on it after which preparation. */
@@ -197,7 +245,7 @@ async function preparedFor(
 ): Promise<Prepared> {
   const { features } = whole
   const affine = affineOf(manifest)
-  const count = data.examples.size + (data.evaluation?.size ?? 0)
+  const count = countOf(data)
   if (!features || !fits(features, count)) return { whole, trainer: whole, data, affine }
   let saidAt = ports.now()
   const kept = (examples: Examples, before: number) =>
@@ -257,10 +305,15 @@ function timeStep(trainer: Trainer, init: WorkerInit, ports: LearnerPorts): numb
   const batch = { inputs, labels: new Int32Array(size), size, seed: 0 }
   const params = floatsFrom(init.params, sizeOf(trainer.tensors))
   const gradient = new Float32Array(params.length)
+  return timed(ports, () => trainer.gradientInto(gradient, params, batch))
+}
+
+/** Milliseconds of the quickest of some runs. */
+function timed({ now }: LearnerPorts, work: () => unknown): number {
   const times = Array.from({ length: TRIAL_STEPS }, () => {
-    const startedAt = ports.now()
-    trainer.gradientInto(gradient, params, batch)
-    return ports.now() - startedAt
+    const startedAt = now()
+    work()
+    return now() - startedAt
   })
   return Math.min(...times)
 }

@@ -50,35 +50,62 @@ describe('a round', () => {
     await finish(learner)
   })
 
-  test('is preceded by how far the features of frozen layers are, once a second', async () => {
-    const wait = (msPerPass: number) => {
-      let now = 0
-      return testLearner({
-        rows: 1000,
-        now: () => now,
-        wrapped: (trainer) => ({
-          ...trainer,
-          features: {
-            size: 6,
-            rest: trainer,
-            of(values, count) {
-              now += msPerPass
-              return values.subarray(0, 6 * count)
-            },
-          },
-        }),
-      })
+  /** A learner of a model that begins with frozen layers, on a clock of our own: a step of the rest takes a millisecond. */
+  const withFrozenStart = (size: number, ms: { pass?: number; wholeStep?: number }) => {
+    let now = 0
+    const taking = <T>(some: number, found: T) => {
+      now += some
+      return found
     }
-    const slow = wait(600)
+    return testLearner({
+      rows: 1000,
+      now: () => now,
+      wrapped: (trainer) => {
+        const gradientInto: Trainer['gradientInto'] = (...given) =>
+          taking(1, trainer.gradientInto(...given))
+        return {
+          ...trainer,
+          gradientInto: (...given) => taking(ms.wholeStep ?? 0, trainer.gradientInto(...given)),
+          features: {
+            size,
+            rest: { ...trainer, gradientInto },
+            of: (values, count) => taking(ms.pass ?? 0, values.subarray(0, 6 * count)),
+          },
+        }
+      },
+    })
+  }
+
+  test('is preceded by how far the features of frozen layers are, once a second', async () => {
+    const slow = withFrozenStart(6, { pass: 600 })
     await slow.take('ready')
     expect(slow.events.filter(({ type }) => type === 'preparing')).toEqual([
       { type: 'preparing', done: 500, total: 1000 },
       { type: 'preparing', done: 1000, total: 1000 },
     ])
-    const quick = wait(200)
+    const quick = withFrozenStart(6, { pass: 10 })
     await quick.take('ready')
     expect(quick.events.map(({ type }) => type)).toEqual(['device'])
     await finish(slow, quick)
+  })
+
+  test('is timed as it will be: on features that are kept, else through the frozen layers', async () => {
+    const kept = withFrozenStart(6, { pass: 32, wholeStep: 700 })
+    const { remarks } = await kept.take('ready')
+    expect(await kept.take('device')).toMatchObject({ msPerStep: 1, remarks })
+    // 32 ms for a batch of 16.
+    expect(remarks).toEqual([
+      'the features of 1,000 examples are computed before the first round, in about 2 s',
+    ])
+    const large = withFrozenStart(2 ** 20, { pass: 32, wholeStep: 700 })
+    expect(await large.take('device')).toMatchObject({
+      msPerStep: 700,
+      remarks: [
+        'the features of 1,000 examples have no room here: each step computes the frozen layers anew',
+      ],
+    })
+    expect(await large.take('ready')).toMatchObject({ msPerStep: 700 })
+    await finish(kept, large)
   })
 
   test('is preceded by what the device does, said before any data is read', async () => {
@@ -250,7 +277,8 @@ test('features of frozen layers are computed once for each example, and training
     return { computed, found: { loss, metrics, params } }
   }
   const [once, always] = [await run(true), await run(false)]
-  expect(once.computed).toBe(200)
+  // And for three batches of 16 that were timed.
+  expect(once.computed).toBe(200 + 3 * 16)
   expect(once.found).toEqual(always.found)
 })
 
