@@ -1,5 +1,5 @@
 import type { FaultDetail } from '../errors.ts'
-import type { Binaries, Simd } from './engine.ts'
+import type { Binaries, Room, Simd, Space } from './engine.ts'
 import type { Graph } from './graph.ts'
 
 /**
@@ -10,8 +10,10 @@ export interface HelperInit {
   graph: Graph
   binaries: Binaries
   simd: Simd
-  /** The largest part. */
+  /** The largest part of a prediction. */
   batch: number
+  room: Room
+  space: Space
   /** float32[d] */
   params: SharedArrayBuffer
   /** Weights that never move. */
@@ -34,7 +36,7 @@ export interface Channel {
   labels: Int32Array<SharedArrayBuffer>
   /**
    * Of a gradient Float32Array[d], with the moved BatchNorm statistics at their own places; of a prediction the
-   * probabilities Float32Array[size × outputUnits].
+   * probabilities or logits Float32Array[size × outputUnits].
    */
   results: Float32Array<SharedArrayBuffer>
 }
@@ -55,6 +57,8 @@ export const FAILED = 8
 export const GRADIENT = 1
 export const PREDICT = 2
 export const END = 3
+/** Logits where PREDICT gives probabilities. */
+export const LOGITS = 4
 
 const CONTROL_BYTES = 64
 const LOSS_AT = 48

@@ -81,9 +81,18 @@ export interface EngineOptions {
   batch: number
   /** What there is room for; `weights` unless given. */
   room?: Room
+  space?: Space
   binaries: Binaries
   /** `auto` takes relaxed where it runs. */
   simd: Simd | 'auto'
+}
+
+/** What a memory has room for where that is less than all. */
+export interface Space {
+  /** The largest batch of a program that trains; others take `batch`. */
+  trained: number
+  /** Arrays of the params' size. */
+  arrays: number
 }
 
 /**
@@ -99,7 +108,8 @@ const PAGE_BYTES = 65_536
 export async function createEngine(graph: Graph, options: EngineOptions): Promise<Engine> {
   const simd = chosen(options)
   const size = sizeOf(graph.tensors)
-  const { arraysAt, frozenAt, base, end, bytes } = planMemory(graph, options.batch, options.room)
+  const { batch, room, space } = options
+  const { arraysAt, frozenAt, base, end, bytes } = planMemory(graph, batch, room, space)
   const compiled = (settings: ProgramSettings) =>
     compile(graph, { ...settings, frozen: frozenAt, base, control: CONTROL_AT })
   const memory = memoryOf(bytes / PAGE_BYTES)
@@ -172,16 +182,24 @@ export async function createEngine(graph: Graph, options: EngineOptions): Promis
 }
 
 /** Where a model's arrays, and the arena behind them, lie in a memory that has room for batches of `batch`. */
-export function planMemory(graph: Graph, batch: number, room: Room = 'weights'): PlanMemory {
+export function planMemory(
+  graph: Graph,
+  batch: number,
+  room: Room = 'weights',
+  { trained, arrays }: Space = { trained: batch, arrays: ARRAYS },
+): PlanMemory {
   const arraysAt = lineUp(CONTROL_AT + LABELS_AT + FLOAT_BYTES * batch)
-  const frozenAt = arraysAt + ARRAYS * arrayBytes(sizeOf(graph.tensors))
+  const frozenAt = arraysAt + arrays * arrayBytes(sizeOf(graph.tensors))
   const base = frozenAt + arrayBytes(sizeOf(graph.frozen ?? []))
   const places = {
-    ...{ batch, params: arraysAt, gradient: arraysAt, frozen: frozenAt },
+    ...{ params: arraysAt, gradient: arraysAt, frozen: frozenAt },
     inputGradient: room === 'input',
   }
   const plans = (room === 'forward' ? [false] : [true, false]).map((training) =>
-    compile(graph, { ...places, training, base, control: CONTROL_AT }),
+    compile(graph, {
+      ...{ ...places, training, base, control: CONTROL_AT },
+      batch: training ? trained : batch,
+    }),
   )
   const end = Math.max(...plans.map((plan) => plan.end))
   const bytes = PAGE_BYTES * Math.ceil((end + LINE_BYTES) / PAGE_BYTES)

@@ -11,6 +11,7 @@ import {
   type HelperInit,
   type HelperSaid,
   KIND,
+  LOGITS,
   ORDER,
   SEED,
   SIZE,
@@ -98,7 +99,10 @@ function work(desk: Desk): void {
   if (control[VERSION] !== desk.version) params.set(shared)
   desk.version = control[VERSION]!
   const at = engine.addressOf(params)
-  if (control[KIND] !== GRADIENT) return predictInto(results, engine, inputs, size, at)
+  if (control[KIND] !== GRADIENT) {
+    const wanted = control[KIND] === LOGITS ? 'logits' : 'probabilities'
+    return predictInto(results, engine, inputs, size, at, wanted)
+  }
   const part = { inputs, labels, size, first, whole: control[WHOLE]!, seed: control[SEED]! }
   loss[0] = gradientOf(engine, part, at, engine.addressOf(gradient))
   results.set(gradient)

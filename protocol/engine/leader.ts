@@ -38,7 +38,7 @@ export interface Helper {
   readonly ready: Promise<void>
   /** Why it takes no order any more. */
   lost: Fault | undefined
-  /** Begins a part, of `kind` GRADIENT or PREDICT, by the params of that version. */
+  /** Begins a part, of `kind` GRADIENT, PREDICT or LOGITS, by the params of that version. */
   order(kind: number, part: Part, version: number): void
   /** Blocks until the last order is done. Throws Fault `thread-lost` when it failed, or is silent for longer than this. */
   collect(limitMs: number): void

@@ -34,13 +34,14 @@ export function gradientOf(engine: Engine, part: Part, params: Address, gradient
   return engine.lossValue()
 }
 
-/** Writes the probabilities of `size` examples. */
+/** Writes the probabilities, or the logits, of `size` examples. */
 export function predictInto(
-  probabilities: Float32Array,
+  values: Float32Array,
   engine: Engine,
   inputs: Float32Array,
   size: number,
   params: Address,
+  wanted: 'probabilities' | 'logits' = 'probabilities',
 ): void {
   const { plan, forward, loss } = engine.program({
     ...{ batch: size, training: false, params, gradient: 0 },
@@ -48,8 +49,8 @@ export function predictInto(
   const width = inputSizeOf(engine)
   engine.floatsAt(plan.input, size * width).set(inputs.subarray(0, size * width))
   forward()
-  loss()
-  probabilities.set(engine.floatsAt(plan.probabilities, size * engine.graph.outputUnits))
+  if (wanted === 'probabilities') loss()
+  values.set(engine.floatsAt(plan[wanted], size * engine.graph.outputUnits))
 }
 
 /** Values of one example. */

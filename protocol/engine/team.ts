@@ -2,8 +2,8 @@ import { invariant } from '../errors.ts'
 import { forEachTensor, sizeOf, type TensorSpec } from '../params.ts'
 import { THREADS_LIMIT } from '../ports/trainer/commands.ts'
 import { trainableRanges } from '../ports/trainer/optimizer.ts'
-import { GRADIENT, PREDICT } from './channel.ts'
-import type { Binaries, Engine } from './engine.ts'
+import { GRADIENT, LOGITS, PREDICT } from './channel.ts'
+import type { Binaries, Engine, Room } from './engine.ts'
 import type { Graph } from './graph.ts'
 import {
   type Helper,
@@ -14,6 +14,7 @@ import {
 } from './leader.ts'
 import { gradientOf, inputSizeOf, type Part, predictInto } from './part.ts'
 import { type Address, FLOAT_BYTES } from './planner.ts'
+import { spaceOf } from './space.ts'
 import { multiplyAddsOf } from './work.ts'
 
 /**
@@ -35,6 +36,8 @@ export interface Team {
     size: number,
     params: Address,
   ): void
+  /** As `predictInto`, without the softmax. */
+  logitsInto(logits: Float32Array, inputs: Float32Array, size: number, params: Address): void
   /** Says that the params at the address last predicted by are new. */
   renew(): void
   /** Ends the helpers; idempotent. */
@@ -45,6 +48,8 @@ export interface TeamOptions {
   /** The largest batch; at least as many examples as threads. */
   batch: number
   threads: number
+  /** The engine's. */
+  room?: Room
   binaries: Binaries
   /** Not needed for one thread. */
   start?: StartHelper | undefined
@@ -114,31 +119,39 @@ export async function createTeam(engine: Engine, options: TeamOptions): Promise<
       return loss
     },
 
-    predictInto(probabilities, inputs, size, params) {
-      requireAll()
-      const { outputUnits } = graph
-      if (size > batch && !isLoaded) share(params)
-      isLoaded ||= size > batch
-      for (let from = 0; from < size; from += threads * batch) {
-        const chunks = Array.from({ length: threads }, (_, i) => from + i * batch)
-          .filter((start) => start < size)
-          .map((start) => ({ start, end: Math.min(size, start + batch) }))
-        const [own, ...others] = chunks.map(({ start, end }) => ({
-          ...nothing,
-          size: end - start,
-          inputs: inputs.subarray(start * inputSize, end * inputSize),
-          probabilities: probabilities.subarray(start * outputUnits, end * outputUnits),
-        }))
-        others.forEach((chunk, i) => void helpers[i]!.order(PREDICT, chunk, version))
-        predictInto(own!.probabilities, engine, own!.inputs, own!.size, params)
-        others.forEach((chunk, i) => {
-          helpers[i]!.collect(silenceMs)
-          chunk.probabilities.set(
-            helpers[i]!.channel.results.subarray(0, chunk.probabilities.length),
-          )
-        })
-      }
-    },
+    predictInto: (...given) => forwardInto('probabilities', ...given),
+    logitsInto: (...given) => forwardInto('logits', ...given),
+  }
+
+  function forwardInto(
+    wanted: 'probabilities' | 'logits',
+    values: Float32Array,
+    inputs: Float32Array,
+    size: number,
+    params: Address,
+  ): void {
+    requireAll()
+    const { outputUnits } = graph
+    const kind = wanted === 'logits' ? LOGITS : PREDICT
+    if (size > batch && !isLoaded) share(params)
+    isLoaded ||= size > batch
+    for (let from = 0; from < size; from += threads * batch) {
+      const chunks = Array.from({ length: threads }, (_, i) => from + i * batch)
+        .filter((start) => start < size)
+        .map((start) => ({ start, end: Math.min(size, start + batch) }))
+      const [own, ...others] = chunks.map(({ start, end }) => ({
+        ...nothing,
+        size: end - start,
+        inputs: inputs.subarray(start * inputSize, end * inputSize),
+        values: values.subarray(start * outputUnits, end * outputUnits),
+      }))
+      others.forEach((chunk, i) => void helpers[i]!.order(kind, chunk, version))
+      predictInto(own!.values, engine, own!.inputs, own!.size, params, wanted)
+      others.forEach((chunk, i) => {
+        helpers[i]!.collect(silenceMs)
+        chunk.values.set(helpers[i]!.channel.results.subarray(0, chunk.values.length))
+      })
+    }
   }
 
   function requireAll(): void {
@@ -193,13 +206,17 @@ interface Pool {
   incoming: Float32Array
 }
 
-function createPool(engine: Engine, { batch, threads, binaries, start }: TeamOptions): Pool {
+function createPool(engine: Engine, { batch, threads, ...options }: TeamOptions): Pool {
+  const { binaries, start, room = 'weights' } = options
   invariant(start, 'more than one thread, and nothing that starts one')
   requireShared()
   const { graph, simd, size } = engine
   const sizes = { batch, inputSize: inputSizeOf(engine), outputUnits: graph.outputUnits, size }
   const [params, frozen] = [sharedFloats(size), sharedFloats(engine.frozen.length)]
-  const init = { graph, binaries, simd, batch, params: params.buffer, frozen: frozen.buffer }
+  const init = {
+    ...{ graph, binaries, simd, batch, room, space: spaceOf({ batch, threads }) },
+    ...{ params: params.buffer, frozen: frozen.buffer },
+  }
   const incoming = engine.floats(size)
   invariant(engine.addressOf(incoming), 'there is room for what other threads compute')
   const helpers: Helper[] = []
@@ -235,6 +252,17 @@ export function threadsFor(graph: Graph, batch: number, cores: number): number {
   const gradientNs = sizeOf(graph.tensors) * NS_PER_VALUE
   const best = Math.floor(Math.sqrt(stepNs / gradientNs))
   return Math.max(1, Math.min(best, batch, cores - 1, THREADS_LIMIT))
+}
+
+/**
+ * Threads that forward passes of this model gain by: all cores but one, where a batch takes longer than waking the others.
+ * Nothing is added up between them.
+ */
+export function forwardThreadsFor(graph: Graph, batch: number, cores: number): number {
+  const multiplyAdds = multiplyAddsOf(graph).reduce((a, b) => a + b, 0)
+  const batchNs = batch * multiplyAdds * NS_PER_MULTIPLY_ADD
+  if (typeof SharedArrayBuffer !== 'function' || batchNs < LEAST_STEP_NS) return 1
+  return Math.max(1, Math.min(cores - 1, THREADS_LIMIT))
 }
 
 /** BatchNorm statistics. */

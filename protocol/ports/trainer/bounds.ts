@@ -10,6 +10,7 @@ import { planMemory } from '../../engine/engine.ts'
 import { type Graph, weightsOf } from '../../engine/graph.ts'
 import { product } from '../../engine/layers/settings.ts'
 import { layers as layerRules } from '../../engine/layers/table.ts'
+import { helperBytes } from '../../engine/space.ts'
 import { multiplyAddsOf } from '../../engine/work.ts'
 import { Fault } from '../../errors.ts'
 import { MAX_VERSION_BYTES } from '../../manifest.ts'
@@ -20,6 +21,8 @@ export interface Limits {
   memoryBytes: number
   /** Examples in a batch: the manifest's. */
   batchSize: number
+  /** That were asked for: where the engine trains, each but the first has a memory of its own. One unless given. */
+  threads?: number | undefined
   /** Of a step; MAX_STEP_MULTIPLY_ADDS unless given. */
   multiplyAdds?: number
 }
@@ -61,7 +64,7 @@ const FLOAT_BYTES = 4
  * that takes most.
  */
 export function boundedDemand(graph: Graph, limits: Limits): Demand {
-  const { batchSize, multiplyAdds: most = MAX_STEP_MULTIPLY_ADDS } = limits
+  const { batchSize, threads = 1, multiplyAdds: most = MAX_STEP_MULTIPLY_ADDS } = limits
   const all = weightsOf(graph)
   const params = graph.nodes.map(({ weights }) =>
     Object.values(weights).reduce((sum, index) => sum + tensorSize(all[index]!), 0),
@@ -84,17 +87,14 @@ export function boundedDemand(graph: Graph, limits: Limits): Demand {
     })
   }
   const cut = isPlanned(graph) ? cutOf(graph) : undefined
-  const { memoryBytes, bytes } = memoryOf(graph, cut, batchSize)
-  const limitBytes = Math.min(limits.memoryBytes, MAX_MEMORY_BYTES)
-  if (memoryBytes > limitBytes) {
-    const own = bytes.map((size, i) => size + COPIES_OF_PARAMS * FLOAT_BYTES * params[i]!)
-    throw tooMuch('too-much-memory', {
-      ...{ took: `training this model takes about ${megabytes(memoryBytes)}` },
-      ...{ limit: `${Math.round(limitBytes / 1e6)} MB`, layer: largest(graph, own) },
-      hint: 'half of what is free is the limit; close other programs, or raise it with --max-memory',
-      facts: { memoryBytes, limitBytes },
-    })
-  }
+  const { ownBytes, bytes } = memoryOf(graph, cut, batchSize)
+  const helpedBytes = isPlanned(graph) ? helpedBy(threads, graph, cut, batchSize) : 0
+  const memoryBytes = ownBytes + helpedBytes
+  const own = bytes.map((size, i) => size + COPIES_OF_PARAMS * FLOAT_BYTES * params[i]!)
+  const [layer, limitBytes] = [largest(graph, own), limits.memoryBytes]
+  const oneLimit = Math.min(limitBytes, MAX_MEMORY_BYTES)
+  if (ownBytes > oneLimit) throw tooMuchMemory(ownBytes, oneLimit, layer)
+  if (memoryBytes > limitBytes) throw tooMuchMemory(memoryBytes, limitBytes, layer, threads)
   const nodes = graph.nodes.map((_, i) => ({
     ...{ params: params[i]!, bytes: bytes[i]!, multiplyAdds: 3 * batchSize * forward[i]! },
   }))
@@ -106,28 +106,49 @@ function isPlanned({ nodes }: Graph): boolean {
   return nodes.every(({ className }) => layerRules[className]?.plan)
 }
 
-/** To the byte where the engine trains. */
+/** What the helpers of so many threads take, of both parts of a cut model. */
+function helpedBy(threads: number, graph: Graph, cut: Cut | undefined, batch: number): number {
+  const crew = { batch, threads: Math.min(threads, batch) }
+  if (!cut) return helperBytes(graph, crew)
+  const start = { batch: Math.min(batch, START_BATCH), threads, room: 'forward' } as const
+  return helperBytes(cut.rest, crew) + helperBytes(cut.start, start)
+}
+
+/** Of one thread, to the byte where the engine trains. */
 function memoryOf(
   graph: Graph,
   cut: Cut | undefined,
   batch: number,
-): { memoryBytes: number; bytes: number[] } {
+): { ownBytes: number; bytes: number[] } {
   const size = FLOAT_BYTES * sizeOf(graph.tensors)
   if (isPlanned(graph)) {
     const { bytes, nodeBytes } = planMemory(graph, batch)
     const start = cut && planMemory(cut.start, Math.min(batch, START_BATCH), 'forward')
     const parts = start && start.bytes + planMemory(cut.rest, batch).bytes
-    return { memoryBytes: (parts ?? bytes) + COPIES_IN_FLIGHT * size, bytes: [...nodeBytes] }
+    return { ownBytes: (parts ?? bytes) + COPIES_IN_FLIGHT * size, bytes: [...nodeBytes] }
   }
   const bytes = graph.nodes.map(
     ({ outputShape }) => COPIES_OF_ACTIVATIONS * FLOAT_BYTES * batch * product(outputShape),
   )
   const values = sumOf(bytes)
-  return { memoryBytes: (COPIES_OF_PARAMS + COPIES_IN_FLIGHT) * size + values, bytes }
+  return { ownBytes: (COPIES_OF_PARAMS + COPIES_IN_FLIGHT) * size + values, bytes }
 }
 
 function sumOf(figures: readonly number[]): number {
   return figures.reduce((a, b) => a + b, 0)
+}
+
+/** With `threads`, for one of them there is room. */
+function tooMuchMemory(memoryBytes: number, limitBytes: number, layer: string, threads = 1): Fault {
+  const isShared = threads > 1
+  const how = isShared ? `on ${threads} threads ` : ''
+  const help = isShared ? 'train on fewer threads' : 'raise it with --max-memory'
+  return tooMuch('too-much-memory', {
+    ...{ took: `training this model ${how}takes about ${megabytes(memoryBytes)}` },
+    ...{ limit: `${Math.round(limitBytes / 1e6)} MB`, layer },
+    hint: `half of what is free is the limit; close other programs, or ${help}`,
+    facts: { memoryBytes, limitBytes },
+  })
 }
 
 /** The layer with the most. */

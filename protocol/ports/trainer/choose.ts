@@ -77,12 +77,18 @@ async function startOther(
 /** As `startTrainer` has it, without the host's others. */
 export function chooseTrainer(backend: BackendName, unplanned: readonly string[]): Choice {
   if (backend === 'wasm' || backend === 'cpu') return { type: 'tfjs', backend }
-  if (backend !== 'auto' && backend !== 'engine' && backend !== 'engine-plain')
-    return { type: 'other', backend }
+  if (!trainsByEngine(backend)) return { type: 'other', backend }
   if (unplanned.length === 0)
     return { type: 'engine', simd: backend === 'engine-plain' ? 'plain' : 'auto' }
   if (backend === 'auto') return { type: 'tfjs', backend }
   throw noBackend(`the backend ${backend} does not train ${unplanned.join(', ')}`)
+}
+
+/** Whether what was asked for may be the engine. */
+export function trainsByEngine(
+  backend: BackendName,
+): backend is 'auto' | 'engine' | 'engine-plain' {
+  return backend === 'auto' || backend === 'engine' || backend === 'engine-plain'
 }
 
 /** What a choice is called when it is what computes: of an engine either build will do. */

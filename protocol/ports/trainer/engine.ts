@@ -1,11 +1,18 @@
 import { type Cut, cutOf, START_BATCH } from '../../engine/cut.ts'
-import { type Binaries, createEngine, type Engine, type Simd } from '../../engine/engine.ts'
+import {
+  type Binaries,
+  createEngine,
+  type Engine,
+  type Room,
+  type Simd,
+} from '../../engine/engine.ts'
 import type { Graph } from '../../engine/graph.ts'
 import { layers as layerRules } from '../../engine/layers/table.ts'
 import type { StartHelper } from '../../engine/leader.ts'
 import { createFusedOptimizer } from '../../engine/optimizer.ts'
 import { inputSizeOf } from '../../engine/part.ts'
-import { createTeam, threadsFor } from '../../engine/team.ts'
+import { helperBytes } from '../../engine/space.ts'
+import { createTeam, forwardThreadsFor, threadsFor } from '../../engine/team.ts'
 import { invariant } from '../../errors.ts'
 import { graphOf, type Topology } from './topology.ts'
 import type { Batch, Trainer } from './trainer.ts'
@@ -23,6 +30,11 @@ export interface EngineTrainerOptions {
   threads?: number | undefined
   /** How many there are to choose from; 1 unless given. */
   cores?: number | undefined
+  /**
+   * What there is beside the model's demand, bytes: helpers nobody asked for, and kept features, find room in it. No end
+   * unless given.
+   */
+  spareBytes?: number
   /** What a host starts them by; without it there is one. */
   startHelper?: StartHelper
   /** How long a thread may be silent: team.ts has a default. */
@@ -50,41 +62,92 @@ export async function createEngineTrainer(
   return cut ? createCutTrainer(cut, options) : createGraphTrainer(graph, options)
 }
 
-/** A trainer of a model that begins with frozen layers: those run forward alone, in a memory of their own. */
+/** A trainer of a model that begins with frozen layers: those run forward alone, in memories of their own. */
 async function createCutTrainer(cut: Cut, options: EngineTrainerOptions): Promise<Trainer> {
-  const { batchSize, binaries, simd, frozen = new Float32Array(0) } = options
-  const most = Math.min(batchSize, START_BATCH)
-  const room = 'forward'
-  const start = await createEngine(cut.start, { batch: most, binaries, simd, room })
-  holdFrozen(start, frozen)
+  const { frozen = nothing } = options
+  const { threads, spareBytes } = crewFor(cut.rest, options)
   const isHeld = cut.rest.frozen?.length
-  const held = isHeld ? frozen : new Float32Array(0)
-  const rest = await createGraphTrainer(cut.rest, { ...options, frozen: held })
-  const inputSize = inputSizeOf(start)
-  const size = cut.start.outputUnits
-
-  const of = (inputs: Float32Array, count: number) => {
-    const values = new Float32Array(count * size)
-    for (let from = 0; from < count; from += most) {
-      const batch = Math.min(most, count - from)
-      const settings = { batch, training: false, params: 0, gradient: 0 }
-      const { plan, forward } = start.program(settings)
-      const part = inputs.subarray(from * inputSize, (from + batch) * inputSize)
-      start.floatsAt(plan.input, part.length).set(part)
-      forward()
-      values.set(start.floatsAt(plan.logits, batch * size), from * size)
-    }
-    return values
-  }
+  const held = isHeld ? frozen : nothing
+  const rest = await createGraphTrainer(cut.rest, { ...options, threads, frozen: held })
+  const start = await createStart(cut.start, { ...options, spareBytes }).catch((thrown) => {
+    rest.close()
+    throw thrown
+  })
+  const { inputSize, size, of } = start
   return {
     ...rest,
     inputSize,
-    features: { size, of, rest },
+    features: { size, of, rest, spareBytes: start.spareBytes },
     gradientInto: (gradient, params, batch) =>
       rest.gradientInto(gradient, params, { ...batch, inputs: of(batch.inputs, batch.size) }),
     predict: (inputs, count) => rest.predict(of(inputs, count), count),
+    close() {
+      start.close()
+      rest.close()
+    },
   }
 }
+
+/** The frozen layers: `of` is that of Features, the same bits for any number of threads. */
+async function createStart(graph: Graph, options: EngineTrainerOptions) {
+  const { binaries, simd, startHelper, silenceMs, frozen = nothing } = options
+  const batch = Math.min(options.batchSize, START_BATCH)
+  const room = 'forward'
+  const { threads, spareBytes } = crewForStart(graph, batch, options)
+  const engine = await createEngine(graph, { batch, binaries, simd, room })
+  holdFrozen(engine, frozen)
+  const team = await createTeam(engine, {
+    ...{ batch, threads, room, binaries, start: startHelper, silenceMs },
+  })
+  const size = graph.outputUnits
+  return {
+    ...{ size, inputSize: inputSizeOf(engine), spareBytes, close: team.close },
+    of(inputs: Float32Array, count: number) {
+      const values = new Float32Array(count * size)
+      team.logitsInto(values, inputs, count, 0)
+      return values
+    },
+  }
+}
+
+interface Crew {
+  threads: number
+  /** What its helpers leave. */
+  spareBytes: number
+}
+
+/** As many threads as were asked for, which the model's demand has counted; or as many as it gains by and have room. */
+function crewFor(graph: Graph, options: EngineTrainerOptions): Crew {
+  const { batchSize: batch, cores = 1 } = options
+  if (options.threads !== undefined) return asked(Math.min(options.threads, batch), options)
+  const room = 'weights'
+  return fitting(graph, { batch, room, most: threadsFor(graph, batch, cores) }, options)
+}
+
+function crewForStart(graph: Graph, batch: number, options: EngineTrainerOptions): Crew {
+  const { cores = 1 } = options
+  if (options.threads !== undefined) return asked(options.threads, options)
+  const room = 'forward'
+  return fitting(graph, { batch, room, most: forwardThreadsFor(graph, batch, cores) }, options)
+}
+
+function asked(threads: number, { spareBytes = Number.POSITIVE_INFINITY }: EngineTrainerOptions) {
+  return { threads, spareBytes }
+}
+
+function fitting(
+  graph: Graph,
+  { most, ...settings }: { batch: number; room: Room; most: number },
+  { spareBytes = Number.POSITIVE_INFINITY }: EngineTrainerOptions,
+): Crew {
+  for (let threads = most; threads > 1; threads--) {
+    const left = spareBytes - helperBytes(graph, { ...settings, threads })
+    if (left >= 0) return { threads, spareBytes: left }
+  }
+  return { threads: 1, spareBytes }
+}
+
+const nothing = new Float32Array(0)
 
 function holdFrozen({ frozen }: Engine, values: Float32Array): void {
   const { length } = frozen
@@ -95,18 +158,10 @@ function holdFrozen({ frozen }: Engine, values: Float32Array): void {
 /** A trainer of any graph that ends in logits. Throws Fault `thread-lost` when a thread does not start. */
 export async function createGraphTrainer(
   graph: Graph,
-  {
-    batchSize,
-    binaries,
-    simd,
-    startHelper,
-    silenceMs,
-    cores = 1,
-    frozen = new Float32Array(0),
-    ...options
-  }: EngineTrainerOptions,
+  options: EngineTrainerOptions,
 ): Promise<Trainer> {
-  const threads = Math.min(options.threads ?? threadsFor(graph, batchSize, cores), batchSize)
+  const { batchSize, binaries, simd, startHelper, silenceMs, frozen = nothing } = options
+  const { threads } = crewFor(graph, options)
   const engine = await createEngine(graph, { batch: batchSize, binaries, simd })
   holdFrozen(engine, frozen)
   const { tensors, outputUnits } = graph

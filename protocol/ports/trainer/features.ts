@@ -3,15 +3,15 @@ import { type Affine, fillInto } from '../preprocess.ts'
 import { allRows } from './evaluate.ts'
 import type { Features } from './trainer.ts'
 
-/** What features of a set may take, bytes; beyond it they are computed anew in each step. */
+/** What features of a set may take at most, bytes; beyond it they are computed anew in each step. */
 const KEPT_BYTES = 2 ** 29
 /** Examples whose features are computed at once. */
 const AT_ONCE = 250
 const FLOAT_BYTES = 4
 
 /** Whether the features of so many examples are worth their memory. */
-export function fits({ size }: Features, examples: number): boolean {
-  return FLOAT_BYTES * size * examples <= KEPT_BYTES
+export function fits({ size, spareBytes }: Features, examples: number): boolean {
+  return FLOAT_BYTES * size * examples <= Math.min(KEPT_BYTES, spareBytes)
 }
 
 /**

@@ -1,5 +1,5 @@
 import { sizeOf } from '../../params.ts'
-import { type Candidate, startTrainer } from './choose.ts'
+import { type Candidate, startTrainer, trainsByEngine } from './choose.ts'
 import type { BackendName } from './commands.ts'
 import { type Binaries, createEngineTrainer } from './engine.ts'
 import { floatsFrom } from './learner.ts'
@@ -44,7 +44,10 @@ export async function createTrainerOn(
   { backend, batchSize, threads, frozen = new Uint8Array(0) }: TrainerOptions,
 ): Promise<Trainer> {
   const { startHelper, cores } = host
-  const topology = readTopology(modelJson, { memoryBytes: host.memoryBytes(), batchSize })
+  const memoryBytes = host.memoryBytes()
+  const helped = trainsByEngine(backend) ? threads : undefined
+  const topology = readTopology(modelJson, { memoryBytes, batchSize, threads: helped })
+  const spareBytes = memoryBytes - topology.demand.memoryBytes
   const binaries = await host.binaries()
   const held = floatsFrom(frozen, sizeOf(topology.frozen))
   const startTfjs: StartTfjs = async (topology, backend) => {
@@ -58,7 +61,7 @@ export async function createTrainerOn(
     {
       engine: (topology, simd) =>
         createEngineTrainer(topology, {
-          ...{ batchSize, simd, binaries, threads, cores, frozen: held },
+          ...{ batchSize, simd, binaries, threads, cores, spareBytes, frozen: held },
           ...(startHelper && { startHelper }),
         }),
       tfjs: startTfjs,

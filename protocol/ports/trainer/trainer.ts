@@ -47,6 +47,8 @@ export interface Trainer {
 export interface Features {
   /** Values per example. */
   size: number
+  /** What kept features may take here. */
+  spareBytes: number
   /** Float32Array[count × size] of so many examples; a fresh array. */
   of(inputs: Float32Array, count: number): Float32Array
   /** The trainer of the rest: it takes features for inputs. Its params are those of the whole; closing the whole closes it. */

@@ -3,7 +3,8 @@ import { startHelper as startInNode } from '../../../node/threads.ts'
 import type { Simd } from '../../../protocol/engine/engine.ts'
 import type { Graph } from '../../../protocol/engine/graph.ts'
 import type { StartHelper } from '../../../protocol/engine/leader.ts'
-import { createTeam, threadsFor } from '../../../protocol/engine/team.ts'
+import { helperBytes } from '../../../protocol/engine/space.ts'
+import { createTeam, forwardThreadsFor, threadsFor } from '../../../protocol/engine/team.ts'
 import { forEachTensor } from '../../../protocol/params.ts'
 import {
   createGraphTrainer,
@@ -242,7 +243,9 @@ describe('a thread that is lost', () => {
   test('says what went wrong in its part', async () => {
     const startHelper: StartHelper = (init, ears) => startInNode({ ...init, batch: 1 }, ears)
     const trainer = await trainerOf(model, 2, { startHelper })
-    expect(() => gradientOf(trainer, batchOf(1))).toThrow(/failed: .*(batch|plan|offset|range)/)
+    expect(() => gradientOf(trainer, batchOf(1))).toThrow(
+      /failed: .*(batch|plan|offset|range|bounds)/,
+    )
   })
 
   test('before it is ready is a fault too, and the others are ended', async () => {
@@ -306,6 +309,21 @@ describe('unless told, there are as many threads', () => {
   test('as one, where a step is short or each param is used once', () => {
     expect(threadsFor(digits, 32, 8)).toBe(1)
     expect(threadsFor(model, BATCH, 8)).toBe(1)
+  })
+
+  test('as a frozen start gains by: nothing is added up between them', () => {
+    expect([1, 2, 3, 8].map((cores) => forwardThreadsFor(images, 8, cores))).toEqual([1, 1, 2, 7])
+    expect(forwardThreadsFor(digits, 8, 8)).toBe(1)
+  })
+
+  test('as there is room for', async () => {
+    const roomFor = (threads: number) => helperBytes(images, { batch: 32, threads })
+    const threadsIn = async (spareBytes: number) =>
+      (await trainerOf(images, 1, { batchSize: 32, threads: undefined, cores: 5, spareBytes }))
+        .threads
+    expect(await threadsIn(roomFor(4))).toBe(4)
+    expect(await threadsIn(roomFor(3))).toBe(3)
+    expect(await threadsIn(roomFor(2) - 1)).toBe(1)
   })
 
   test('as examples in a batch at most', () => {

@@ -1,9 +1,13 @@
 import { describe, expect, test } from 'vitest'
+import { startHelper } from '../../../../node/threads.ts'
+import type { HelperInit } from '../../../../protocol/engine/channel.ts'
 import { cutOf, START_BATCH } from '../../../../protocol/engine/cut.ts'
 import { createEngine, planMemory } from '../../../../protocol/engine/engine.ts'
+import { helperBytes } from '../../../../protocol/engine/space.ts'
 import { Fault } from '../../../../protocol/errors.ts'
 import { sizeOf } from '../../../../protocol/params.ts'
 import { MAX_STEP_MULTIPLY_ADDS } from '../../../../protocol/ports/trainer/bounds.ts'
+import { createEngineTrainer } from '../../../../protocol/ports/trainer/engine.ts'
 import {
   graphOf as graphOfTopology,
   readTopology,
@@ -52,6 +56,44 @@ describe('memory', () => {
     const after = planMemory(rest, limits.batchSize).bytes
     const copies = 2 * 4 * sizeOf(topology.tensors)
     expect(topology.demand.memoryBytes).toBe(before + after + copies)
+  })
+
+  test.each<[string, { frozen?: true }]>([
+    ['a model that learns as a whole', {}],
+    ['one that begins with frozen layers', { frozen: true }],
+  ])('on three threads is that of the two helpers, too: %s', async (_, held) => {
+    const layers: LayerSpec[] = [
+      { layer: 'Conv2D', config: { filters: 3, kernel_size: 3 }, ...held },
+      { layer: 'Flatten' },
+      softmax,
+    ]
+    const json = branchingJson([9, 9, 2], layers)
+    const [alone, helped] = [1, 3].map((threads) => readTopology(json, { ...limits, threads }))
+    const inits: HelperInit[] = []
+    const trainer = await createEngineTrainer(helped!, {
+      ...{ batchSize: limits.batchSize, binaries, simd: 'plain', threads: 3 },
+      frozen: new Float32Array(sizeOf(helped!.frozen)),
+      startHelper(init, ears) {
+        inits.push(init)
+        return startHelper(init, ears)
+      },
+    })
+    const engines = await Promise.all(inits.map((init) => createEngine(init.graph, init)))
+    const own = engines.map(({ memory }, i) => memory.buffer.byteLength + inits[i]!.own.byteLength)
+    const shared = new Set(inits.flatMap(({ params, frozen }) => [params, frozen]))
+    const all = [...own, ...Array.from(shared, ({ byteLength }) => byteLength)]
+    expect(inits.length).toBe(held.frozen ? 4 : 2)
+    expect(helped!.demand.memoryBytes - alone!.demand.memoryBytes).toBe(
+      all.reduce((a, b) => a + b, 0),
+    )
+    trainer.close()
+  })
+
+  test('of a helper is that of its part in training: less than half with two', () => {
+    const json = chain([24, 24, 4], { layer: 'Conv2D', config: { filters: 16, kernel_size: 3 } }, { layer: 'Flatten' }) // biome-ignore format: a row
+    const graph = graphOfTopology(readTopology(json, limits))
+    const whole = planMemory(graph, 32).bytes
+    expect(helperBytes(graph, { batch: 32, threads: 4 })).toBeLessThan(3 * 0.75 * whole)
   })
 
   test('grows with the batch', () => {
@@ -170,6 +212,17 @@ describe('a model that asks for more than there is is refused, naming its larges
     const fault = faultOf(() => readTopology(json, limits))
     expect(fault.detail).toMatchObject({ kind: 'verification', type })
     expect(fault.message).toMatch(says)
+  })
+
+  test('threads that one would have room without', () => {
+    const json = chain([9, 9, 2], { layer: 'Conv2D', config: { filters: 3, kernel_size: 3 } }, { layer: 'Flatten' }) // biome-ignore format: a row
+    const { memoryBytes } = readTopology(json, limits).demand
+    const asked = { ...limits, memoryBytes: memoryBytes + 1000, threads: 4 }
+    const fault = faultOf(() => readTopology(json, asked))
+    expect(fault.detail).toMatchObject({ type: 'too-much-memory', limitBytes: asked.memoryBytes })
+    expect(fault.message).toMatch(/on 4 threads takes about \d+ MB/)
+    expect(fault.detail.hint).toContain('fewer threads')
+    expect(readTopology(json, { ...asked, threads: 1 }).demand.memoryBytes).toBe(memoryBytes)
   })
 
   test('a step of more multiply-adds than the host allows', () => {

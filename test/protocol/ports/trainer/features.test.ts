@@ -1,8 +1,12 @@
 import { describe, expect, test } from 'vitest'
+import { startHelper } from '../../../../node/threads.ts'
 import { createTrainer } from '../../../../node/trainer.ts'
 import { codecs } from '../../../../protocol/codec/table.ts'
 import { forEachTensor, sizeOf, type TensorSpec } from '../../../../protocol/params.ts'
-import { createGraphTrainer } from '../../../../protocol/ports/trainer/engine.ts'
+import {
+  createEngineTrainer,
+  createGraphTrainer,
+} from '../../../../protocol/ports/trainer/engine.ts'
 import { featuresOf, fits } from '../../../../protocol/ports/trainer/features.ts'
 import { graphOf } from '../../../../protocol/ports/trainer/topology.ts'
 import type { Features, Trainer } from '../../../../protocol/ports/trainer/trainer.ts'
@@ -63,6 +67,21 @@ describe('a trainer of a model that begins with frozen layers', () => {
       whole.predict(inputs, 20),
     )
     for (const each of [cut, whole]) each.close()
+  })
+
+  test('has the same features and predictions for any number of threads', async () => {
+    const found = []
+    for (const threads of [1, 2, 3]) {
+      const trainer = await createEngineTrainer(topology, {
+        ...{ batchSize: BATCH, binaries, simd: 'auto', frozen: held, threads, startHelper },
+      })
+      trainer.load(params)
+      found.push([trainer.features!.of(inputs, 20), trainer.predict(inputs, 20)])
+      trainer.close()
+    }
+    expect(found[0]![0]!.some((value) => value !== 0)).toBe(true)
+    expect(found[1]).toEqual(found[0])
+    expect(found[2]).toEqual(found[0])
   })
 
   test('is an ordinary one where nothing is frozen', async () => {
@@ -161,8 +180,14 @@ describe('features of a set', () => {
     expect(done).toEqual([250, 500, 601])
   })
 
+  test('are kept while they have room in what the host has left', () => {
+    const features = { size: 1280, spareBytes: 4 * 1280 * 10 } as Features
+    expect(fits(features, 10)).toBe(true)
+    expect(fits(features, 11)).toBe(false)
+  })
+
   test('are kept while they take half a GiB at most', () => {
-    const features = { size: 1280 } as Features
+    const features = { size: 1280, spareBytes: Number.POSITIVE_INFINITY } as Features
     expect(fits(features, 100_000)).toBe(true)
     expect(fits(features, 105_000)).toBe(false)
   })

@@ -67,7 +67,7 @@ describe('a round', () => {
           ...trainer,
           gradientInto: (...given) => taking(ms.wholeStep ?? 0, trainer.gradientInto(...given)),
           features: {
-            size,
+            ...{ size, spareBytes: Number.POSITIVE_INFINITY },
             rest: { ...trainer, gradientInto },
             of: (values, count) => taking(ms.pass ?? 0, values.subarray(0, 6 * count)),
           },
