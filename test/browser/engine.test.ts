@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startHelper } from '../../node/threads.ts'
 import { createTrainer } from '../../node/trainer.ts'
 import { engineBinaries } from '../../node/wasm.ts'
-import { branchingJson, denseJson } from '../support/models.ts'
+import { branchingJson, denseJson, kinds } from '../support/models.ts'
 import { type EnginePages, executablePath, openEnginePages, requireChromium } from './chromium.ts'
 import { choose } from './engine/choice.ts'
 import { type Asked, models, type Trained, train } from './engine/train.ts'
@@ -69,6 +69,21 @@ describe.runIf(executablePath)('in Chromium', () => {
     const found = await pages.plain({ type: 'train', asked, steps: STEPS })
     expect(found).toMatchObject({ type: 'failed', fault: 'no-threads' })
   })
+
+  test.each(kinds)(
+    'a model of the kind $name trains on the engine by default, as in Node',
+    async ({ name, json }) => {
+      const settings = { batchSize: 16, steps: 20, vocabulary: 9, learningRate: 0.01 }
+      const choosing = { ...settings, modelJson: json, backend: 'auto' } as const
+      const found = await pages.plain({ type: 'choose', choosing })
+      if (found.type !== 'chosen') throw new Error(JSON.stringify(found))
+      const { losses, ...wanted } = await choose(choosing, createTrainer)
+      expect(found).toMatchObject({ ...wanted, backend: 'engine', remarks: [] })
+      expect(found.features).toBe(name === 'transfer' ? 64 : undefined)
+      found.losses.forEach((loss, step) => expect(loss).toBeCloseTo(losses[step]!, 4))
+      expect(losses.at(-1)).toBeLessThan(losses[0]!)
+    },
+  )
 
   test.each(['webgl', 'webgpu'] as const)(
     '%s, asked for, trains as the engine does',

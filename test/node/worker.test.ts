@@ -12,10 +12,13 @@ import {
   splitDigits,
   take,
 } from '../../node/samples/digits.ts'
+import { codecs } from '../../protocol/codec/table.ts'
 import type { Manifest } from '../../protocol/manifest.ts'
 import type { WorkerInit } from '../../protocol/ports/trainer/commands.ts'
 import { tensorsOf } from '../../protocol/ports/trainer/topology.ts'
+import { integerBelow, randomFrom } from '../../protocol/random.ts'
 import { mailbox, swapOnce, tools } from '../support/learners.ts'
+import { kinds, paramsOf, tableManifest, topologyOf } from '../support/models.ts'
 
 let dir = ''
 let evaluation: Uint8Array
@@ -25,6 +28,7 @@ beforeAll(async () => {
   const rows = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i)
   await writeFile(join(dir, 'one.csv'), digitsCsv(take(train, rows(0, 640))))
   await writeFile(join(dir, 'two.csv'), digitsCsv(take(train, rows(640, 1280))))
+  await writeFile(join(dir, 'kinds.csv'), kindsCsv())
   evaluation = new TextEncoder().encode(digitsCsv(take(test, rows(0, 300))))
 })
 afterAll(() => rm(dir, { recursive: true }))
@@ -91,6 +95,38 @@ test('two workers train on real digits, swap, and resume from what they saved', 
   )
   await again.close()
 })
+
+test.each(kinds)(
+  'a model of the kind $name trains on the engine by default',
+  async ({ json, name }) => {
+    const { tensors, frozen } = topologyOf(json)
+    const kind = tableManifest(json, { inputs: 36, classes: 3 })
+    Object.assign(kind.train, { optimizer: { name: 'adam', learningRate: 0.02 }, momentum: 0 })
+    const worker = start('kinds', {
+      ...{ manifest: kind, modelJson: json, evalFiles: [], checkpointPath: join(dir, name) },
+      params: codecs.float32.encode(paramsOf({ tensors }, 1, 0.2), tensors),
+      frozen: codecs.float32.encode(paramsOf({ tensors: frozen }, 2, 0.2), frozen),
+    })
+    expect(await worker.take('ready')).toMatchObject({ backend: 'engine', remarks: [] })
+    const lossOf = async () => (await worker.ask({ type: 'train', steps: 20 }, 'trained')).loss
+    const first = await lossOf()
+    await lossOf()
+    expect(await lossOf()).toBeLessThan(0.7 * first)
+    worker.send({ type: 'stop' })
+    await worker.ended
+  },
+)
+
+/** Rows of 36 whole numbers below 9: every third of them is large, and the label says which. */
+function kindsCsv(): string {
+  const random = randomFrom(1)
+  const columns = Array.from({ length: 36 }, (_, i) => `x${i}`)
+  const rows = Array.from({ length: 120 }, (_, row) => [
+    'abc'[row % 3]!,
+    ...columns.map((_, i) => (i % 3 === row % 3 ? 6 : 1) + integerBelow(random, 3)),
+  ])
+  return `${[['label', ...columns], ...rows].map((row) => row.join()).join('\n')}\n`
+}
 
 test('a fault in the worker arrives as failed, and the thread ends', async () => {
   const worker = start('nothing')

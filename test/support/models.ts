@@ -107,6 +107,28 @@ export function mixerJson(patches: number, size: number, classes: number): strin
   )
 }
 
+/** The kinds of model that a volunteer trains, each of 36 whole numbers below 9 and three classes. */
+export const kinds: readonly { name: string; json: string }[] = (() => {
+  const last: LayerSpec = { layer: 'Dense', config: { units: 3, activation: 'softmax' } }
+  const image: LayerSpec = { layer: 'Reshape', config: { target_shape: [6, 6, 1] } }
+  const convolution = {
+    layer: 'Conv2D',
+    config: { filters: 4, kernel_size: 3, activation: 'relu' },
+  }
+  const words = { layer: 'Embedding', config: { input_dim: 9, output_dim: 6 } }
+  const flat = { layer: 'Flatten' }
+  const layers = {
+    convolution: [image, convolution, { layer: 'MaxPooling2D' }, flat, last],
+    recurrent: [words, { layer: 'LSTM', config: { units: 8 } }, last],
+    transfer: [image, { ...convolution, frozen: true as const }, flat, last],
+  }
+  const made = Object.entries(layers).map(([name, list]) => ({
+    name,
+    json: branchingJson([36], list),
+  }))
+  return [...made, { name: 'attention', json: transformerJson(36, 9, 3) }]
+})()
+
 export function topologyOf(json: string): Topology {
   return readTopology(json, { memoryBytes: 2 ** 30, batchSize: 64 })
 }

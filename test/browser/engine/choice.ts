@@ -1,8 +1,9 @@
+import { codecs } from '../../../protocol/codec/table.ts'
 import type { BackendName } from '../../../protocol/ports/trainer/commands.ts'
 import type { TrainerOptions } from '../../../protocol/ports/trainer/host.ts'
 import type { Trainer } from '../../../protocol/ports/trainer/trainer.ts'
 import { integerBelow, normal, randomFrom } from '../../../protocol/random.ts'
-import { paramsOf } from '../../support/models.ts'
+import { paramsOf, topologyOf } from '../../support/models.ts'
 
 /** What runs the same in a page's Worker and in Node: a host's own choice of what computes, and some steps of it. */
 
@@ -11,10 +12,16 @@ export interface Choosing {
   backend: BackendName
   batchSize: number
   steps: number
+  /** Inputs are whole numbers below this; normal numbers unless given. */
+  vocabulary?: number
+  /** 0.1 unless given. */
+  learningRate?: number
 }
 
 export interface Chosen {
   backend: string
+  /** Values per example behind a frozen start, where there is one. */
+  features: number | undefined
   remarks: readonly string[]
   losses: number[]
 }
@@ -22,26 +29,30 @@ export interface Chosen {
 type CreateTrainer = (modelJson: string, options: TrainerOptions) => Promise<Trainer>
 
 export async function choose(
-  { modelJson, backend, batchSize, steps }: Choosing,
+  { modelJson, backend, batchSize, steps, vocabulary, learningRate = 0.1 }: Choosing,
   createTrainer: CreateTrainer,
 ): Promise<Chosen> {
-  const trainer = await createTrainer(modelJson, { backend, batchSize, threads: 1 })
-  const { inputSize, outputSize, remarks = [] } = trainer
+  const { frozen: held } = topologyOf(modelJson)
+  const frozen = codecs.float32.encode(paramsOf({ tensors: held }, 2, 0.2), held)
+  const trainer = await createTrainer(modelJson, { backend, batchSize, threads: 1, frozen })
+  const { features, inputSize, outputSize, remarks = [] } = trainer
   const start = paramsOf(trainer, 1, 0.05)
   const params = trainer.floats(start.length)
   params.set(start)
   const gradient = trainer.floats(start.length)
-  const optimizer = trainer.createOptimizer({ name: 'sgd', learningRate: 0.1 })
+  const optimizer = trainer.createOptimizer({ name: 'sgd', learningRate })
   const random = randomFrom(1)
-  const inputs = Float32Array.from({ length: batchSize * inputSize }, () => normal(random))
+  const draw = () => (vocabulary ? integerBelow(random, vocabulary) : normal(random))
+  const given = Float32Array.from({ length: batchSize * inputSize }, draw)
+  const inputs = features ? features.of(given, batchSize) : given
   const labels = Int32Array.from({ length: batchSize }, () => integerBelow(random, outputSize))
   const losses = Array.from({ length: steps }, () => {
-    const loss = trainer.gradientInto(gradient, params, {
+    const loss = (features?.rest ?? trainer).gradientInto(gradient, params, {
       ...{ inputs, labels, size: batchSize, seed: 1 },
     })
     optimizer.step(params, gradient)
     return loss
   })
   trainer.close()
-  return { backend: trainer.backend, remarks, losses }
+  return { backend: trainer.backend, features: features?.size, remarks, losses }
 }
