@@ -1,10 +1,10 @@
 /** Opens what the page works with: home, network, store and training, behind the one face that services.ts describes. */
 import { Fault } from '../protocol/errors.ts'
-import { swarmOf } from '../protocol/manifest.ts'
+import { compareVersions, swarmOf } from '../protocol/manifest.ts'
 import { sizeOf } from '../protocol/params.ts'
 import type { Examples } from '../protocol/ports/examples.ts'
 import { openOwnerKey, sealOwnerKey } from '../protocol/ports/owner-key.ts'
-import { compareVersions, fetchResolved, resolveModel } from '../protocol/ports/resolve.ts'
+import { fetchResolved, resolveModel } from '../protocol/ports/resolve.ts'
 import type { KeptVersion, StoredVersion } from '../protocol/ports/store.ts'
 import { dataFilesOf, README_FILE } from '../protocol/ports/version.ts'
 import { abilities } from './abilities.ts'

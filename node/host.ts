@@ -46,6 +46,8 @@ export interface Host {
   store: Store
   registry: RegistryClient<Card>
   book: ListingBook<Card>
+  /** Addresses that the user gave, by the text that was given. */
+  joins: ReadonlyMap<string, Multiaddr>
   /**
    * Dials addresses that the user gave (a share link's, say) beside --join's, and keeps trying; local ones may be
    * dialled from now on. Throws Fault `wrong-address`.
@@ -127,6 +129,7 @@ async function startNode(options: HostOptions): Promise<Host> {
       store,
       registry: presence.registry,
       book,
+      joins: presence.joins,
       join: presence.join,
       online: presence.online,
       announce: presence.announce,

@@ -56,7 +56,8 @@ function isConnected(host: Host, peer: string): boolean {
 /** One dial of a peer by all its addresses. */
 const DIAL_LIMIT_MS = 10_000
 
-async function dial(host: Host, addresses: string[], signal: AbortSignal): Promise<void> {
+/** Meets a peer by any of its addresses, if it can be met. */
+export async function dial(host: Host, addresses: string[], signal: AbortSignal): Promise<void> {
   const { multiaddr } = await import('@multiformats/multiaddr')
   const limit = AbortSignal.any([signal, AbortSignal.timeout(DIAL_LIMIT_MS)])
   await host.libp2p

@@ -26,7 +26,7 @@ const MAX_TENSORS = 512
 const SEGMENT = '(?!\\.)[A-Za-z0-9._-]{1,64}'
 export const pathPattern = new RegExp(`^${SEGMENT}(/${SEGMENT})?$`)
 const namePattern = /^[a-z0-9][a-z0-9-]{0,63}$/
-const semverPattern =
+export const semverPattern =
   /^(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-[0-9A-Za-z.-]{1,32})?$/
 const spdxPattern = /^[A-Za-z0-9.+() -]{1,64}$/
 const cidPattern = /^baf[a-z2-7]{56}$/
@@ -251,6 +251,21 @@ export function bytesOf(manifest: Manifest): number {
 /** The CID that names a version's swarm: its genesis, or itself when it is one. */
 export function swarmOf(manifest: Manifest, cid: string): string {
   return manifest.genesis ?? cid
+}
+
+/** Orders versions by their three numbers; a pre-release comes before its release, and rc.2 before rc.10. */
+export function compareVersions(a: string, b: string): number {
+  const [[numbersA, extraA], [numbersB, extraB]] = [a, b].map(cutVersion) as [Cut, Cut]
+  for (let i = 0; i < 3; i++) if (numbersA[i] !== numbersB[i]) return numbersA[i]! - numbersB[i]!
+  if (extraA === '' || extraB === '') return Number(extraA === '') - Number(extraB === '')
+  return extraA.localeCompare(extraB, 'en', { numeric: true })
+}
+
+type Cut = [numbers: number[], extra: string]
+
+function cutVersion(version: string): Cut {
+  const [numbers = '', ...extra] = version.split('-')
+  return [numbers.split('.').map(Number), extra.join('-')]
 }
 
 /** How many channels or columns a value array has: what one entry of `standardize` belongs to. */

@@ -1,13 +1,7 @@
-import { Fault } from '../../protocol/errors.ts'
-import type { Manifest } from '../../protocol/manifest.ts'
-import { type CommandSpec, type Context, readCount, shared } from '../command.ts'
-import type { Host } from '../host.ts'
+import { type CommandSpec, readCount, shared } from '../command.ts'
 import { withHost } from '../open.ts'
 import { sizeText } from '../print.ts'
 import { serve, untilReplicas } from '../serve.ts'
-
-/** A listing must be accepted within this unless --timeout says otherwise. */
-const LIST_LIMIT_MS = 30_000
 
 /** A draft directory → a version in the store, a signed listing on every registry, its CID on stdout. */
 export const publish: CommandSpec = {
@@ -33,15 +27,12 @@ export const publish: CommandSpec = {
     const { makeVersion, readDraft } = await import('../../protocol/ports/version.ts')
     const draft = await readDraft(await filesIn(args[0] as string))
     await withHost(context, async (host) => {
+      const { addListed, registriesText, untilListable } = await import('../list.ts')
       const owner = await host.home.ownerKey()
       const limits = { memoryBytes: Number.POSITIVE_INFINITY, batchSize: 1 }
       const files = await makeVersion(draft, owner.publicKey.toString(), limits)
-      const { readManifest } = await import('../../protocol/manifest.ts')
-      const manifest = readManifest(files.get('mlstore.json')!)
-      const cid = await host.store.addVersion(files)
-      const genesis = manifest.genesis ?? cid
-      const registries = await list(context, host, manifest, cid)
-      await host.announce({ cid, genesis })
+      await untilListable(context, host)
+      const { cid, genesis, manifest, registries } = await addListed(context, host, files)
       const { name, version } = manifest
       const bytes = [...files.values()].reduce((sum, file) => sum + file.length, 0)
       print.answer({
@@ -50,7 +41,7 @@ export const publish: CommandSpec = {
         text: cid,
       })
       print.note(
-        `published ${name}@${version}, ${sizeText(bytes)}, listed by ${registries.length} registries`,
+        `published ${name}@${version}, ${sizeText(bytes)}, listed by ${registriesText(registries.length)}`,
       )
       if (options.replicas !== undefined)
         await untilReplicas(context, host, cid, options.replicas as number)
@@ -58,34 +49,4 @@ export const publish: CommandSpec = {
       else print.note(`nobody else holds it yet: keep it reachable with mlstore seed ${name}`)
     })
   },
-}
-
-/**
- * Signs a listing and puts it on every registry in reach; gives those that took it. A peer that stays to serve
- * answers the listing protocol itself, and needs no other.
- */
-async function list(
-  context: Context,
-  host: Host,
-  manifest: Manifest,
-  cid: string,
-): Promise<string[]> {
-  const { options, print, signal } = context
-  const { listVersion } = await import('../list.ts')
-  const timeoutMs = (options.timeout as number | undefined) ?? LIST_LIMIT_MS
-  const known =
-    ((options.join as string[] | undefined) ?? []).length + host.home.config.peers.length
-  if (known === 0 && options.serve !== true && options.replicas === undefined) {
-    throw new Fault({
-      kind: 'usage',
-      type: 'nobody-to-list',
-      message:
-        'no bootstrap or peer is known that could list this, expected --join with the address of one',
-      hint: 'give --join, or --serve to answer for it yourself',
-    })
-  }
-  if (known > 0)
-    await print.waiting('a bootstrap or a peer to list it with', host.online(timeoutMs, signal))
-  const { accepted } = await listVersion(host, manifest, cid, signal)
-  return accepted
 }

@@ -5,7 +5,7 @@
 import type { Libp2p } from '@libp2p/interface'
 import { Fault } from '../errors.ts'
 import type { Listing } from '../listing.ts'
-import { swarmOf } from '../manifest.ts'
+import { compareVersions, swarmOf } from '../manifest.ts'
 import type { Card } from '../message.ts'
 import { parseAddress } from './libp2p.ts'
 import { plain } from './plain.ts'
@@ -347,16 +347,6 @@ async function keptOf({ name, cid, at }: Reference, host: Finder): Promise<Resol
   if (!isOne || (at !== undefined && at !== 'latest')) return undefined
   const [newest] = kept.toSorted((a, b) => compareVersions(b.version, a.version))
   return { cid: newest!.cid, genesis: newest!.genesis, providers: [] }
-}
-
-/** Orders versions by their three numbers; a pre-release comes before its release. */
-export function compareVersions(a: string, b: string): number {
-  const [partsA, partsB] = [a, b].map((text) => text.split('-')[0]!.split('.').map(Number)) as [
-    number[],
-    number[],
-  ]
-  for (let i = 0; i < 3; i++) if (partsA[i] !== partsB[i]) return partsA[i]! - partsB[i]!
-  return Number(b.includes('-')) - Number(a.includes('-'))
 }
 
 function notListed(model: string, registries: number): Fault {

@@ -133,7 +133,7 @@ async function publish(dir: string, address: string) {
   )
   const cid = await host.store.addVersion(files)
   const manifest = readManifest(files.get('mlstore.json')!)
-  await listVersion(host, manifest, cid)
+  await listVersion(host, manifest, cid, { alone: true })
   await host.announce({ cid, genesis: cid })
   return { host, manifest, cid: String(cid) }
 }

@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Fault } from '../../protocol/errors.ts'
 import {
+  compareVersions,
   MAX_MANIFEST_BYTES,
   type Manifest,
   manifestSchema,
@@ -189,3 +190,10 @@ function faultOf(work: () => unknown): Fault {
   }
   throw new Error('expected a Fault, got none')
 }
+
+test('versions are ordered by their numbers, and pre-releases come before their release', () => {
+  const ordered = ['0.9.9', '1.2.0', '1.10.0', '2.0.0-rc.2', '2.0.0-rc.10', '2.0.0']
+  const shuffled = [2, 5, 0, 4, 1, 3].map((i) => ordered[i]!)
+  expect(shuffled.toSorted(compareVersions)).toEqual(ordered)
+  expect(compareVersions('1.2.0', '1.2.0')).toBe(0)
+})

@@ -18,6 +18,7 @@ export async function runHere(
   spec: CommandSpec,
   args: (string | string[])[],
   options: Record<string, unknown> = {},
+  { signal }: { signal: AbortSignal } = new AbortController(),
 ): Promise<Outcome> {
   const said = { stdout: '', stderr: '' }
   const spies = (['stdout', 'stderr'] as const).map((name) =>
@@ -26,7 +27,6 @@ export async function runHere(
       return true
     }),
   )
-  const { signal } = new AbortController()
   const print = createPrint({ json: true, quiet: true })
   let code: number
   try {

@@ -30,7 +30,7 @@ export async function startMeeting(
   const draft = { manifest: { ...tableDraft, ...change }, ...tableModel(), extra: new Map() }
   const files = await makeVersion(draft, owner, noLimits)
   const cid = await host.store.addVersion(files)
-  await listVersion(host, readManifest(files.get('mlstore.json')!), cid)
+  await listVersion(host, readManifest(files.get('mlstore.json')!), cid, { alone: true })
   await host.announce({ cid, genesis: cid })
   return { host, cid, address: host.libp2p.getMultiaddrs()[0]!.toString() }
 }

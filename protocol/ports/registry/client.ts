@@ -38,7 +38,7 @@ export interface RegistryClient<C extends CardLike> {
    * its owner are dropped where two keys claim the same genesis.
    */
   list(query: ListingQuery, options?: ListOptions): Promise<FoundListings>
-  /** Puts signed listings on every registry. Throws Fault `no-registry` when none answers. */
+  /** Puts signed listings on every registry, and where one took them all into our own book. Throws Fault `no-registry` when none answers. */
   put(listings: Uint8Array | readonly Uint8Array[], options?: CallOptions): Promise<PutReport>
   /** Asks each registry which of these it lacks, and puts those. Never throws: what failed is tried next time. */
   replenish(listings: readonly Uint8Array[], options?: CallOptions): Promise<void>
@@ -197,7 +197,6 @@ export async function registryClient<C extends CardLike>(
 
     async put(given, { signal } = {}) {
       const listings = given instanceof Uint8Array ? [given] : given
-      for (const bytes of listings) await book?.put(bytes, now())
       const told = await askAll((peer, late) => putOn(peer, listings, late), signal)
       const report: PutReport = { accepted: [], refused: [] }
       const unreachable: FoundListings['unreachable'] = []
@@ -207,6 +206,8 @@ export async function registryClient<C extends CardLike>(
         else report.refused.push(...value.map((reason) => ({ registry, ...reason })))
       }
       if (report.accepted.length + report.refused.length === 0) throw noRegistry(unreachable)
+      // Ours last: a listing that nobody took would be passed on from here to whoever comes into reach.
+      if (report.accepted.length > 0) for (const bytes of listings) await book?.put(bytes, now())
       return report
     },
 
