@@ -588,7 +588,7 @@ function reported(run: RunState, report: Report, at: number): Partial<RunState> 
   }
   if (report.ev === 'failed') {
     const { type = 'unexpected', message, hint } = report
-    return { phase: 'failed', fault: { kind: 'unexpected', type, message, ...(hint && { hint }) } }
+    return { phase: 'failed', fault: { kind: 'unexpected', type, message, hint } }
   }
   return {}
 }

@@ -474,8 +474,8 @@ const english = {
       'too-much-memory': 'close other tabs and programs, or train a smaller model',
       'no-backend': 'reload this page, or open it in another browser; what is kept stays',
       'thread-lost': 'start again: the checkpoint goes on from its last minute',
+      unexpected: 'try again, or reload the page; what is kept in this browser stays',
     } as Record<string, string>,
-    anyHint: 'try again, or reload the page; what is kept in this browser stays',
   },
   unknown: { title: 'There is no such page', back: 'To the models' },
 }

@@ -51,7 +51,10 @@ export function failureOf({ detail: { message, hint, kind } }: Fault): Omit<Chec
     state: 'fail',
     text: message,
     kind,
-    fix: hint ?? 'run mlstore doctor again with DEBUG=libp2p:* and look at what it says',
+    fix:
+      kind === 'unexpected'
+        ? 'run mlstore doctor again with DEBUG=libp2p:* and look at what it says'
+        : hint,
   }
 }
 

@@ -244,6 +244,7 @@ export function readDuration(text: string, flag: string): number {
     kind: 'usage',
     type: 'wrong-duration',
     message: `${flag} got ${JSON.stringify(text)}, expected a time such as 90s, 10m or 2h`,
+    hint: 'the units are ms, s, m, h and d; a bare number is seconds',
   })
 }
 
@@ -263,6 +264,7 @@ export function readCount(
       kind: 'usage',
       type: 'wrong-number',
       message: `${flag} got ${JSON.stringify(text)}, expected a whole number ${range}`,
+      hint: `write it in digits alone, such as ${flag} ${least}`,
     })
   }
 }
@@ -278,6 +280,7 @@ export function readChoice<const T extends string>(
       kind: 'usage',
       type: 'wrong-choice',
       message: `${flag} got ${JSON.stringify(text)}, expected one of ${choices.join(', ')}`,
+      hint: `write one of them as it stands here, such as ${choices[0]}`,
     })
   }
 }

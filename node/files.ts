@@ -31,6 +31,7 @@ export async function filesIn(dir: string): Promise<VersionFiles> {
           kind: 'not-found',
           type: 'file-not-found',
           message: `no file ${path} in ${dir}`,
+          hint: 'put it there, and run mlstore check again',
         })
       return readFile(join(root, path))
     },
@@ -97,6 +98,7 @@ async function listFiles(root: string): Promise<Map<string, number>> {
           kind: 'not-found',
           type: 'directory-not-found',
           message: `${root} is no directory, expected one with model.json and mlstore.json`,
+          hint: 'check the path, or get a version with mlstore pull MODEL -o DIR',
         },
         error,
       )

@@ -80,8 +80,8 @@ export function createPrint({ json, quiet }: { json: boolean; quiet: boolean }):
     },
     failed(fault) {
       const { message, hint, type } = fault.detail
-      print.event({ ev: 'failed', code: fault.exitCode, type, message, hint: hint ?? '' })
-      err(`${styled('red', 'mlstore:')} ${message}${hint === undefined ? '' : `; ${hint}`}`)
+      print.event({ ev: 'failed', code: fault.exitCode, type, message, hint })
+      err(`${styled('red', 'mlstore:')} ${message}; ${hint}`)
     },
     async waiting(text, work) {
       const startedAt = performance.now()

@@ -27,8 +27,8 @@ export interface FaultDetail {
   type: string
   /** What came and what was expected, with numbers; one line, no full stop at its end. */
   message: string
-  /** What to do next; one line. */
-  hint?: string
+  /** What to do next; one line, and never left out. */
+  hint: string
   /** The facts of the message, for programs. */
   [fact: string]: unknown
 }
@@ -63,7 +63,9 @@ export function invariant(condition: unknown, claim: string): asserts condition 
 export function faultFrom(thrown: unknown): Fault {
   if (thrown instanceof Fault) return thrown
   const message = thrown instanceof Error ? thrown.message : String(thrown)
-  return new Fault({ kind: 'unexpected', type: 'unexpected', message: oneLine(message) }, thrown)
+  const hint = 'nothing foresaw this: run it again, and if it stays report it with these words'
+  const detail = { type: 'unexpected', message: oneLine(message), hint }
+  return new Fault({ kind: 'unexpected', ...detail }, thrown)
 }
 
 function oneLine(text: string): string {

@@ -102,7 +102,7 @@ const reports = [
     /** The fault's stable name: `artifact-not-found`. */
     type: v.optional(text),
     message: text,
-    hint: v.optional(text),
+    hint: text,
   }),
 ] as const
 

@@ -124,6 +124,7 @@ function notFound(path: string): Fault {
     type: 'file-not-found',
     path,
     message: `nothing is at ${path}, expected a key as mlstore key export writes it`,
+    hint: 'check the path, or write that file first with mlstore key export in the home that has the key',
   })
 }
 

@@ -81,6 +81,10 @@ export function failed(
     kind: 'unexpected',
     type: 'step-failed',
     message: `${name} ended with code ${code}: ${why.trim().replace(/\s+/g, ' ')}`,
+    hint:
+      typeof last.hint === 'string' && last.hint !== ''
+        ? last.hint
+        : 'run it again; npm start begins with an empty folder each time',
   })
 }
 

@@ -500,6 +500,7 @@ async function readLeaves(
       kind: 'not-found',
       type: 'file-not-found',
       message: `no file ${path} in this version`,
+      hint: `its files are those that ${MANIFEST_FILE} lists`,
     })
   const blocks: Uint8Array[] = []
   for (const leaf of leaves) blocks.push(await getLeaf(leaf, get))
@@ -673,6 +674,7 @@ function parseCid(text: string): CID {
         kind: 'usage',
         type: 'wrong-cid',
         message: `got ${JSON.stringify(text)}, expected a CID such as bafybei...`,
+        hint: 'copy the whole of it, as mlstore ls --json prints it',
       },
       error,
     )

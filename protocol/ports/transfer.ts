@@ -227,6 +227,7 @@ export function openChannel(
         kind: 'network',
         type: 'stream-ended',
         message: 'the stream ended during a transfer',
+        hint: 'nothing of it counts; the next swap is with another peer, or with this one again',
       })
     unacknowledged += bytes
     credit.inFlight += bytes

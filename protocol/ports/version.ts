@@ -530,7 +530,8 @@ export function concat(parts: Uint8Array[]): Uint8Array {
 }
 
 function missing(path: string): never {
-  throw new Fault({ kind: 'not-found', type: 'file-not-found', message: `no file ${path}` })
+  const hint = 'add it, and run mlstore check again'
+  throw new Fault({ kind: 'not-found', type: 'file-not-found', message: `no file ${path}`, hint })
 }
 
 function wrongPath(path: string): Fault {

@@ -93,6 +93,8 @@ async function fails(
   const last = JSON.parse(stdout.at(-1)!)
   expect(last).toMatchObject({ ev: 'failed', code: expected.code, type: expected.type })
   expect(last.message.length).toBeGreaterThan(10)
+  expect(last.hint.length).toBeGreaterThan(10)
+  expect(stderr[0]).toContain(`; ${last.hint}`)
   expect(Date.parse(last.t)).toBeGreaterThan(0)
   expect(code).toBe(expected.code)
   expect(await contentsOf(out)).toEqual({})

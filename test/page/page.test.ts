@@ -15,7 +15,8 @@ import { digits } from './manifests.ts'
 
 const version = { cid: 'bafyversion', genesis: 'bafygenesis', manifest: digits } as OpenVersion
 const settings = { theme: 'auto', rounds: 0, intensity: 1, megabytes: 0, shortcuts: true } as const
-const fault = () => new Fault({ kind: 'network', type: 'unreachable', message: 'nobody answered' })
+const fault = () =>
+  new Fault({ kind: 'network', type: 'unreachable', message: 'nobody answered', hint: 'wait' })
 const drawing = { label: 1, pixels: new Uint8Array(784) }
 
 /** A page whose services are these, and refuse the rest. */

@@ -41,7 +41,9 @@ const reports = (...all: Report[]): Action[] =>
   all.map((report, i) => ({ type: 'reported', report, at: 1000 * i }))
 const started: Action = { type: 'started', version, examples: 4, resumes: false }
 const joined: Action = { type: 'joined', view: {} as RunView }
-const fault = { kind: 'network', type: 'unreachable', message: 'nobody answered' } as const
+const fault = {
+  ...({ kind: 'network', type: 'unreachable', message: 'nobody answered', hint: 'wait' } as const),
+}
 
 const part = (labels: number[]): Examples => ({
   size: labels.length,

@@ -17,18 +17,19 @@ test('every kind of fault has its exit code, as DESIGN.md section 6 lists them',
 test('a fault carries its facts, its cause and its exit code', () => {
   const cause = new Error('ENOSPC')
   const fault = new Fault(
-    { kind: 'resource', type: 'disk-full', message: 'no room', bytes: 12 },
+    { kind: 'resource', type: 'disk-full', message: 'no room', hint: 'make room', bytes: 12 },
     cause,
   )
   expect(fault).toMatchObject({ message: 'no room', cause, exitCode: 8, detail: { bytes: 12 } })
 })
 
 test('a thrown fault stays itself; anything else is unexpected, on one line', () => {
-  const fault = new Fault({ kind: 'usage', type: 'wrong', message: 'wrong' })
+  const fault = new Fault({ kind: 'usage', type: 'wrong', message: 'wrong', hint: 'try again' })
   expect(faultFrom(fault)).toBe(fault)
   expect(faultFrom(new Error('two\n  lines'))).toMatchObject({ message: 'two lines', exitCode: 1 })
   expect(faultFrom('text').message).toBe('text')
   expect(faultFrom(undefined).exitCode).toBe(1)
+  expect(faultFrom('text').detail.hint).toMatch(/run it again/)
 })
 
 test('an invariant stops us with its claim, and is no fault of the world', () => {

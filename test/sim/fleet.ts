@@ -3,7 +3,7 @@ import { adoptMomentum, startRound, stepped, weightOf } from '../../protocol/agg
 import { aggregators } from '../../protocol/aggregate/table.ts'
 import type { CodecName } from '../../protocol/codec/codec.ts'
 import { codecs } from '../../protocol/codec/table.ts'
-import { Fault } from '../../protocol/errors.ts'
+import { invariant } from '../../protocol/errors.ts'
 import type { Card } from '../../protocol/message.ts'
 import type { TensorSpec } from '../../protocol/params.ts'
 import {
@@ -547,12 +547,7 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
 
   function adopt(member: Member, nonce: string, steps: number): void {
     const bytes = member.received.get(nonce)
-    if (!bytes)
-      throw new Fault({
-        kind: 'unexpected',
-        type: 'no-state',
-        message: 'adopts a state it does not hold',
-      })
+    invariant(bytes, 'a peer adopts a state that it has received')
     const values = new Float32Array(bytes.slice().buffer)
     member.state.params.set(values.subarray(0, options.params))
     adoptMomentum(member.state, values.subarray(options.params))

@@ -86,5 +86,6 @@ export function quoted(value: unknown): string {
 
 export function wrong(field: string, came: unknown, expected: string, cause?: unknown): Fault {
   const message = `model.json: ${field} is ${came}, expected ${expected}`
-  return new Fault({ kind: 'verification', type: 'wrong-model', message, field }, cause)
+  const hint = 'fetch it again from its owner; if it is yours, correct it and run mlstore check'
+  return new Fault({ kind: 'verification', type: 'wrong-model', message, hint, field }, cause)
 }

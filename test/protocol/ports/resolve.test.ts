@@ -77,7 +77,8 @@ async function worldOf({ isHeld = false } = {}) {
       fetchVersion: async () => ({ cid: child, manifest, genesis: isHeld ? first : undefined }),
       async fetchManifest() {
         if (isHeld) return first
-        throw new Fault({ kind: 'not-found', type: 'artifact-not-found', message: 'nobody has it' })
+        const detail = { type: 'artifact-not-found', message: 'nobody has it', hint: 'wait' }
+        throw new Fault({ kind: 'not-found', ...detail })
       },
     },
     registry: { list: mergeOf(books), cards: async () => [] },
