@@ -1,7 +1,15 @@
-import { del, get, set } from 'idb-keyval'
+import { del, get, update } from 'idb-keyval'
 import { Fault } from '../protocol/errors.ts'
 import type { Traffic } from './quota.ts'
-import { type Drawing, intensities, type Part, type Settings, themes, type Work } from './state.ts'
+import {
+  type Drawing,
+  intensities,
+  isSame,
+  type Part,
+  type Settings,
+  themes,
+  type Work,
+} from './state.ts'
 
 /** What a person asked this browser to remember: settings, and their data if they said so. A browser that keeps nothing is fine. */
 
@@ -55,23 +63,97 @@ export async function loadBrought(
   }
 }
 
-/** Keeps these kinds of it; undefined forgets them. Throws Fault `disk-full` or `no-storage`. */
-export async function saveBrought(
-  genesis: string,
-  brought: Partial<Brought> | undefined,
-): Promise<void> {
-  try {
-    for (const kind of kinds) {
-      const list = brought?.[kind]
-      if (list !== undefined && list.length > 0) await set(`${kind}/${genesis}`, [...list])
-      else if (list !== undefined || brought === undefined) await forget(`${kind}/${genesis}`)
+/** What one page keeps of what was brought to a model. Calls may overlap; each writes after the one before. */
+export interface Keeper {
+  /** Adds to what is kept, and takes one away. Throws Fault `disk-full` or `no-storage`; the next call tries what failed again. */
+  change(change: Change): Promise<void>
+  /** Forgets all of it, whichever page kept it. Throws as `change` does. */
+  forget(): Promise<void>
+}
+
+export interface Change {
+  added?: Partial<Brought>
+  removed?: Drawing | Part
+}
+
+/** Every page of a profile keeps in one place: each adds and takes away its own there, and overwrites nobody's. */
+export function keeperOf(genesis: string): Keeper {
+  let waiting: Change[] = []
+  let last = Promise.resolve()
+  const inTurn = (work: () => Promise<void>) => {
+    const mine = last.then(work).catch((error: Error) => {
+      throw notKept(error)
+    })
+    last = mine.catch(() => {})
+    return mine
+  }
+  /** Of each kind alone, because files may be large. */
+  const write = async () => {
+    const changes = waiting
+    waiting = []
+    for (const [i, kind] of kinds.entries()) {
+      const ours = changes.filter((change) => kindsOf(change).includes(kind))
+      if (ours.length === 0) continue
+      try {
+        await update(`${kind}/${genesis}`, (kept) =>
+          ours.reduce((list, change) => changed(list, change, kind), listIn(kept)),
+        )
+      } catch (error) {
+        waiting = [...kinds.slice(i).flatMap((rest) => changes.map(only(rest))), ...waiting]
+        throw error
+      }
     }
-  } catch (error) {
-    throw notKept(error as Error)
+  }
+  return {
+    change(change) {
+      waiting.push(change)
+      return inTurn(write)
+    },
+    forget() {
+      waiting = []
+      return inTurn(async () => {
+        for (const kind of kinds) await forget(`${kind}/${genesis}`)
+      })
+    },
   }
 }
 
+function kindsOf({ added, removed }: Change): Kind[] {
+  return kinds.filter(
+    (kind) => (added?.[kind]?.length ?? 0) > 0 || (removed && kindOf(removed) === kind),
+  )
+}
+
+function kindOf(one: Drawing | Part): Kind {
+  return 'pixels' in one ? 'drawings' : 'parts'
+}
+
+function changed(list: unknown[], { added, removed }: Change, kind: Kind): unknown[] {
+  const at =
+    removed && kindOf(removed) === kind
+      ? list.findLastIndex((one) => one instanceof Object && isSame(removed, one as Drawing | Part))
+      : -1
+  return [...(at < 0 ? list : list.toSpliced(at, 1)), ...(added?.[kind] ?? [])]
+}
+
+/** The part of a change that is of this kind. */
+function only(kind: Kind): (change: Change) => Change {
+  return ({ added, removed }) => ({
+    ...(added?.[kind] && { added: { [kind]: added[kind] } }),
+    ...(removed && kindOf(removed) === kind && { removed }),
+  })
+}
+
+/** Calls back when another page of this profile forgot what was kept for a model; gives a function that tells them of ours. */
+export function openForgetting(forgotten: (genesis: string) => void): (genesis: string) => void {
+  if (!isLocalKept() || typeof BroadcastChannel === 'undefined') return () => {}
+  const channel = new BroadcastChannel('mlstore-forgotten')
+  channel.onmessage = ({ data }) => forgotten(String(data))
+  return (genesis) => channel.postMessage(genesis)
+}
+
 const kinds = ['drawings', 'parts'] as const
+type Kind = (typeof kinds)[number]
 
 function listIn(kept: unknown): unknown[] {
   return Array.isArray(kept) ? kept : []

@@ -3,10 +3,14 @@ import { type Fault, faultFrom, invariant } from '../protocol/errors.ts'
 import { phaseReport } from '../protocol/report.ts'
 import { type FoundFile, type ReadOptions, readFiles, widthOf } from './data.ts'
 import {
+  type Brought,
+  type Change,
   isLocalKept,
+  type Keeper,
+  keeperOf,
   loadBrought,
   loadTraffic,
-  saveBrought,
+  openForgetting,
   saveSettings,
   saveTraffic,
 } from './keep.ts'
@@ -108,6 +112,13 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
   let alone: ReturnType<typeof setTimeout> | undefined
   let wake: ReturnType<typeof setTimeout> | undefined
   const predictors = new Map<string, Promise<Predictor>>()
+  const keepers = new Map<string, Keeper>()
+  /** Resolves when what was kept of a model is back on the page. */
+  const restoring = new Map<string, Promise<void>>()
+  /** What another tab made this browser forget is on this page alone now: its box says so, and closing it is asked about. */
+  const tellForgotten = openForgetting((genesis) => {
+    if (workOf(state.value, genesis).keep) dispatch({ type: 'keeping', genesis, keep: false })
+  })
 
   services.then(
     (ready) =>
@@ -136,18 +147,52 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     }
   }
 
-  /** Keeps what a person wants kept: of these kinds alone, because files may be large. */
-  const save = async ({ genesis }: OpenVersion, ...kinds: ('drawings' | 'parts')[]) => {
-    const work = workOf(state.value, genesis)
-    const { keep, unkept } = work
-    const changed = Object.fromEntries(kinds.map((kind) => [kind, work[kind]]))
-    await attempt(
+  const keeperFor = (genesis: string): Keeper => {
+    const keeper = keepers.get(genesis) ?? keeperOf(genesis)
+    keepers.set(genesis, keeper)
+    return keeper
+  }
+
+  const onKept = (genesis: string, write: (keeper: Keeper) => Promise<void>) =>
+    attempt(
       async () => {
-        await saveBrought(genesis, keep ? changed : undefined)
-        if (unkept) dispatch({ type: 'unkept', genesis, fault: undefined })
+        await write(keeperFor(genesis))
+        if (workOf(state.value, genesis).unkept)
+          dispatch({ type: 'unkept', genesis, fault: undefined })
       },
       (fault) => ({ type: 'unkept', genesis, fault }),
     )
+
+  /** Keeps a change where a person wants theirs kept; elsewhere what is kept is none of this page's. */
+  const save = async (genesis: string, change: Change) => {
+    if (!workOf(state.value, genesis).keep) return
+    await onKept(genesis, (keeper) => keeper.change(change))
+  }
+
+  /** Puts what is kept before what was brought since, and keeps that too. */
+  const share = async (genesis: string, kept: Brought) => {
+    dispatch({ type: 'restored', genesis, ...kept })
+    const { drawings, parts } = workOf(state.value, genesis)
+    const added = {
+      drawings: drawings.slice(kept.drawings.length),
+      parts: parts.slice(kept.parts.length),
+    }
+    await save(genesis, { added })
+  }
+
+  const saveLast = async ({ genesis }: OpenVersion) => {
+    const part = workOf(state.value, genesis).parts.at(-1)
+    if (part) await save(genesis, { added: { parts: [part] } })
+  }
+
+  const keptOf = async ({ genesis, manifest }: OpenVersion): Promise<Brought> =>
+    isLocalKept()
+      ? loadBrought(genesis, widthOf(manifest), manifest.output.labels.length)
+      : { drawings: [], parts: [] }
+
+  const forget = async (genesis: string) => {
+    await onKept(genesis, (keeper) => keeper.forget())
+    tellForgotten(genesis)
   }
 
   const attempt = async (what: () => Promise<void>, failed: (fault: Fault['detail']) => Action) => {
@@ -308,38 +353,48 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       )
     },
 
-    async draw(version, drawing) {
-      dispatch({ type: 'drawn', genesis: version.genesis, drawing })
-      await save(version, 'drawings')
+    async draw({ genesis }, drawing) {
+      dispatch({ type: 'drawn', genesis, drawing })
+      await save(genesis, { added: { drawings: [drawing] } })
     },
 
-    async undo(version) {
-      dispatch({ type: 'undrawn', genesis: version.genesis })
-      await save(version, 'drawings')
+    async undo({ genesis }) {
+      const removed = workOf(state.value, genesis).drawings.at(-1)
+      dispatch({ type: 'undrawn', genesis })
+      if (removed) await save(genesis, { removed })
     },
 
-    async remove(version, part) {
-      dispatch({ type: 'removed', genesis: version.genesis, part })
-      await save(version, 'parts')
+    async remove({ genesis }, part) {
+      const removed = workOf(state.value, genesis).parts.find(({ id }) => id === part)
+      dispatch({ type: 'removed', genesis, part })
+      if (removed) await save(genesis, { removed })
     },
 
     async keep(version, keep) {
-      dispatch({ type: 'keeping', genesis: version.genesis, keep })
-      await save(version, 'drawings', 'parts')
+      const { genesis } = version
+      await restoring.get(genesis)
+      if (keep === workOf(state.value, genesis).keep) return
+      if (keep) return share(genesis, await keptOf(version))
+      dispatch({ type: 'keeping', genesis, keep })
+      await forget(genesis)
     },
 
-    async empty(version) {
-      dispatch({ type: 'emptied', genesis: version.genesis })
-      await save(version, 'drawings', 'parts')
+    async empty({ genesis }) {
+      await restoring.get(genesis)
+      dispatch({ type: 'emptied', genesis })
+      if (workOf(state.value, genesis).keep) await forget(genesis)
     },
 
-    async restore(version) {
-      const { genesis, manifest } = version
-      if (state.value.works[genesis] || !isLocalKept()) return
-      const labels = manifest.output.labels.length
-      const { drawings, parts } = await loadBrought(genesis, widthOf(manifest), labels)
-      if (drawings.length + parts.length > 0)
-        dispatch({ type: 'restored', genesis, drawings, parts })
+    restore(version) {
+      const { genesis } = version
+      const before = restoring.get(genesis)
+      if (before && sizeOfWork(workOf(state.value, genesis)) > 0) return before
+      const now = (before ?? Promise.resolve()).then(async () => {
+        const kept = await keptOf(version)
+        if (kept.drawings.length + kept.parts.length > 0) await share(genesis, kept)
+      })
+      restoring.set(genesis, now)
+      return now
     },
 
     useSample(version) {
@@ -361,7 +416,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
             skips: { list: [], count: 0 },
           },
         })
-        await save(version, 'parts')
+        await saveLast(version)
       })
     },
 
@@ -380,7 +435,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
         })
         const source = format === 'csv' ? 'csv' : 'imagefolder'
         dispatch({ type: 'read', genesis, part: { source, name, examples, skips } })
-        await save(version, 'parts')
+        await saveLast(version)
       })
     },
 

@@ -285,8 +285,8 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
     onWork(state, genesis, (work) => ({ drawings: work.drawings.slice(0, -1) })),
   restored: (state, { genesis, drawings, parts }) =>
     onWork(state, genesis, (work) => ({
-      drawings: [...drawings, ...work.drawings],
-      parts: [...parts, ...work.parts].map((part, i) => ({ ...part, id: i + 1 })),
+      drawings: [...drawings, ...newAmong(work.drawings, drawings)],
+      parts: [...parts, ...newAmong(work.parts, parts)].map((part, i) => ({ ...part, id: i + 1 })),
       keep: true,
     })),
   keeping: (state, { genesis, keep }) => onWork(state, genesis, () => ({ keep })),
@@ -350,6 +350,19 @@ const emptyWork: Work = {
   reading: undefined,
   fault: undefined,
   unkept: undefined,
+}
+
+/** Those that are not there already. */
+function newAmong<T extends Drawing | Part>(some: readonly T[], there: readonly T[]): T[] {
+  return some.filter((one) => !there.some((other) => isSame(other, one)))
+}
+
+/** Whether two drawings, or two parts, hold the same. */
+export function isSame(a: Drawing | Part, b: Drawing | Part): boolean {
+  if ('pixels' in a) return 'pixels' in b && a.label === b.label && isEqual(a.pixels, b.pixels)
+  if ('pixels' in b || a.source !== b.source || a.name !== b.name) return false
+  const [ours, theirs] = [a.examples, b.examples]
+  return isEqual(ours.labels, theirs.labels) && isEqual(ours.inputs, theirs.inputs)
 }
 
 /** A version may bring data to begin with: a sample, or else what it is measured on. */
@@ -420,8 +433,9 @@ function hashOf(values: ArrayLike<number>): number {
 }
 
 function isEqual(a: ArrayLike<number>, b: ArrayLike<number>): boolean {
+  if (a.length !== b.length) return false
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
-  return a.length === b.length
+  return true
 }
 
 /** What all parts left out, together. */
