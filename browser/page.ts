@@ -492,6 +492,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     finish() {
       clearTimeout(wake)
       wish = 'finish'
+      run?.resume() // a paused round ends no sooner than it goes on
       dispatch({ type: 'ending' })
       run?.finish()
     },

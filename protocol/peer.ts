@@ -164,6 +164,8 @@ function react(state: State, event: PeerEvent, now: number): PeerEffect[] {
       return []
     case 'finish':
       state.finishing = true
+      state.paused = false // who is to end goes on first, and settles with the others
+      noticeAbsence(state, now)
       return []
     case 'leave':
       return leave(state, event.reason, now)

@@ -217,6 +217,27 @@ test('a stop that comes before the swarm is joined leaves it as soon as it is', 
   expect(asked).toEqual(['leave'])
 })
 
+test('a pause of an hour ends by itself, and a finish ends any pause', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const HOUR_MS = 3_600_000
+  const { run, asked } = runOf()
+  const page = pageWith({ train: async () => run })
+  await page.start(version, { resume: false })
+  page.pause(HOUR_MS)
+  expect(page.state.value.run?.pausedUntil).toBe(Date.now() + HOUR_MS)
+  vi.advanceTimersByTime(HOUR_MS - 1)
+  expect(asked).toEqual(['pause'])
+  vi.advanceTimersByTime(1)
+  expect(asked).toEqual(['pause', 'resume'])
+  expect(page.state.value.run?.pausedUntil).toBeUndefined()
+  page.pause(HOUR_MS)
+  page.finish()
+  await expect.poll(() => page.state.value.run?.type).toBe('ended')
+  vi.advanceTimersByTime(HOUR_MS)
+  expect(asked).toEqual(['pause', 'resume', 'pause', 'resume', 'finish'])
+})
+
 test('a run that cannot start says why, and the drawings are still there', async () => {
   const page = pageWith({
     train: async () => {

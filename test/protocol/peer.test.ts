@@ -257,6 +257,15 @@ describe('settling', () => {
     expect(bench.peer.view.stage).toBe('settling')
   })
 
+  test('finish ends a pause: a paused peer goes on, and settles', () => {
+    const bench = trainingPeer()
+    bench.tell({ type: 'pause' })
+    bench.endRound()
+    expect(bench.peer.view.stage).toBe('training')
+    bench.tell({ type: 'finish' })
+    expect(bench.peer.view.stage).toBe('settling')
+  })
+
   test('a resumed run trains what is left of its budget', () => {
     const resumed = { steps: 30, rounds: 3, outcomes: [], adopt: false }
     const bench = trainingPeer({ rounds: 4, resumed }, [])
