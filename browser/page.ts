@@ -139,6 +139,17 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     return made
   }
 
+  /** One that fails once, its worker gone, is made anew by the next question. */
+  const predictBy = async (name: string, version: OpenVersion, inputs: Float32Array, n: number) => {
+    const predictor = predictorOf(name, version)
+    try {
+      return await (await predictor).predict(inputs, n)
+    } catch (error) {
+      forgetPredictors((other) => other === name && predictors.get(name) === predictor)
+      throw error
+    }
+  }
+
   const forgetPredictors = (wanted: (name: string) => boolean) => {
     for (const [name, predictor] of predictors) {
       if (!wanted(name)) continue
@@ -508,7 +519,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     },
 
     async predict(version, inputs, size) {
-      const published = await (await predictorOf(version.cid, version)).predict(inputs, size)
+      const published = await predictBy(version.cid, version, inputs, size)
       if (run && state.value.run?.genesis === version.genesis) {
         return { published, mine: await run.predict(inputs, size) }
       }
@@ -516,8 +527,8 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       const params = await ownOf(version).catch(() => undefined)
       if (!params) return { published, mine: undefined }
       const trained = { ...version, params }
-      const mine = await predictorOf(`own ${version.cid}`, trained)
-      return { published, mine: await mine.predict(inputs, size) }
+      const mine = await predictBy(`own ${version.cid}`, trained, inputs, size)
+      return { published, mine }
     },
 
     async ownParams(version) {

@@ -127,7 +127,10 @@ async function join(
     async predict(inputs, size) {
       const running = await predictor.get()
       running.load(await learner.params())
-      return running.predict(inputs, size)
+      return running.predict(inputs, size).catch((error: unknown) => {
+        predictor.drop(running)
+        throw error
+      })
     },
     params: learner.params,
   }
@@ -155,13 +158,27 @@ async function keepRelease(host: Host, cid: string, listing: Uint8Array): Promis
     .catch(() => undefined) // who asks for it next tries again, and hears why not
 }
 
-/** Made at the first use. */
-function lazy<T>(make: () => Promise<T>): { get(): Promise<T>; made(): Promise<T> | undefined } {
+/** Made at the first use, and made anew at the next once it is dropped or could not be made. */
+function lazy<T extends { close(): void }>(make: () => Promise<T>) {
   let made: Promise<T> | undefined
+  let current: T | undefined
   return {
-    get() {
-      made ??= make()
+    get(): Promise<T> {
+      made ??= make().then(
+        (one) => {
+          current = one
+          return one
+        },
+        (error: unknown) => {
+          made = undefined
+          throw error
+        },
+      )
       return made
+    },
+    drop(one: T) {
+      one.close()
+      if (one === current) made = undefined
     },
     made: () => made,
   }

@@ -238,6 +238,28 @@ test('a pause of an hour ends by itself, and a finish ends any pause', async () 
   expect(asked).toEqual(['pause', 'resume', 'pause', 'resume', 'finish'])
 })
 
+test('a model whose worker died is asked anew by the next try', async () => {
+  const closed: number[] = []
+  let made = 0
+  const page = pageWith({
+    predictor: async () => {
+      const id = ++made
+      return {
+        predict: async () => {
+          if (id === 1) throw fault()
+          return Float32Array.of(id)
+        },
+        close: () => void closed.push(id),
+      }
+    },
+  })
+  const guess = () => page.predict(version, new Float32Array(784), 1)
+  await expect(guess()).rejects.toThrow('nobody answered')
+  expect((await guess()).published).toEqual(Float32Array.of(2))
+  expect((await guess()).published).toEqual(Float32Array.of(2))
+  expect(closed).toEqual([1])
+})
+
 test('a run that cannot start says why, and the drawings are still there', async () => {
   const page = pageWith({
     train: async () => {
