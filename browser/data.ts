@@ -68,7 +68,7 @@ export async function readFiles(
   return readPictures(visible, manifest, options)
 }
 
-/** The files below what was dropped: folders are walked. */
+/** The files below what was dropped: folders are walked. Throws Fault `unreadable`. */
 export async function filesOfDrop(transfer: DataTransfer): Promise<FoundFile[]> {
   // All entries first: after the first wait, the browser has forgotten them.
   const entries = [...transfer.items].flatMap((item) => item.webkitGetAsEntry() ?? [])
@@ -211,14 +211,13 @@ async function parseCsv(
   columns: Readonly<Record<string, string>>,
 ): Promise<Examples> {
   const { default: Papa } = await import('papaparse')
-  const ours = new Map(Object.entries(columns).map(([name, theirs]) => [theirs, name]))
   let isHeader = true
   return new Promise((resolve, reject) => {
     Papa.parse<string[]>(file, {
       skipEmptyLines: 'greedy',
       step: ({ data }, parser) => {
         try {
-          reader.row(isHeader ? data.map((cell) => ours.get(cell.trim()) ?? cell) : data)
+          reader.row(isHeader ? asCalled(data, columns) : data)
           isHeader = false
         } catch (error) {
           reject(error) // first: aborting calls complete
@@ -232,21 +231,34 @@ async function parseCsv(
           reject(error)
         }
       },
-      error: ({ message }) =>
-        reject(
-          wrong(
-            'unreadable',
-            `${file.name} cannot be read: ${message}`,
-            'check that the file is still there, and choose it again',
-          ),
-        ),
+      error: ({ message }) => reject(unreadableFile(file.name, message)),
     })
   })
 }
 
+/**
+ * A header with the model's names for its columns; `columns` says what the model calls one → what the file does. Where another
+ * was chosen in the place of a column, that column has no name any more: the first of a name is read.
+ */
+export function asCalled(
+  header: readonly string[],
+  columns: Readonly<Record<string, string>>,
+): string[] {
+  const ours = new Map(Object.entries(columns).map(([name, theirs]) => [theirs, name]))
+  return header.map((cell) => {
+    const name = cell.trim()
+    return ours.get(name) ?? (Object.hasOwn(columns, name) ? '' : name)
+  })
+}
+
 async function walkInto(found: FoundFile[], entry: FileSystemEntry, path: string): Promise<void> {
+  const unreadable = (error: Error) => {
+    throw unreadableFile(path, error.message)
+  }
   if (isFile(entry)) {
-    const file = await new Promise<File>((resolve, reject) => entry.file(resolve, reject))
+    const file = await new Promise<File>((resolve, reject) => entry.file(resolve, reject)).catch(
+      unreadable,
+    )
     found.push({ path, file })
     return
   }
@@ -255,7 +267,7 @@ async function walkInto(found: FoundFile[], entry: FileSystemEntry, path: string
   for (;;) {
     const entries = await new Promise<FileSystemEntry[]>((resolve, reject) =>
       reader.readEntries(resolve, reject),
-    )
+    ).catch(unreadable)
     if (entries.length === 0) return
     for (const inner of entries) await walkInto(found, inner, `${path}/${inner.name}`)
   }
@@ -302,6 +314,14 @@ function nameOf(files: readonly FoundFile[]): string {
 
 function isCsv(path: string): boolean {
   return /\.(csv|tsv|txt)$/i.test(path)
+}
+
+function unreadableFile(name: string, why: string): Fault {
+  return wrong(
+    'unreadable',
+    `${name} cannot be read: ${why.replace(/[.\s]+$/, '')}`,
+    'check that it is still there and that this browser may read it, and choose it again',
+  )
 }
 
 function wrong(type: string, message: string, hint: string): Fault {

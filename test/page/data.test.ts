@@ -1,5 +1,13 @@
 import { expect, test } from 'vitest'
-import { type FoundFile, filesOfList, readFiles, scaled, single } from '../../browser/data.ts'
+import {
+  asCalled,
+  type FoundFile,
+  filesOfDrop,
+  filesOfList,
+  readFiles,
+  scaled,
+  single,
+} from '../../browser/data.ts'
 import type { Pixels } from '../../protocol/ports/preprocess.ts'
 import { digits, flowers } from './manifests.ts'
 
@@ -74,6 +82,48 @@ test('a picture for a table model, and a CSV file among pictures, are refused wi
   await expect(
     readFiles([found('1/a.png'), found('rows.csv')], digits, { decode }),
   ).rejects.toMatchObject({ detail: { type: 'several-files' } })
+})
+
+test('a column chosen in the place of another is the only one of that name', () => {
+  const chosen = { label: 'kind', length: 'length', width: 'w2' }
+  expect(asCalled(['width', 'length', ' w2', 'kind'], chosen)).toEqual([
+    '',
+    'length',
+    'width',
+    'label',
+  ])
+  expect(asCalled(['width', 'length', 'label'], {})).toEqual(['width', 'length', 'label'])
+  const swapped = { length: 'width', width: 'length' }
+  expect(asCalled(['width', 'length'], swapped)).toEqual(['length', 'width'])
+})
+
+/** An entry of a drop: a file that opens or does not, or a folder of entries. */
+function entry(name: string, inner?: object[]) {
+  return {
+    isFile: !inner,
+    name,
+    file: (resolve: (file: File) => void, reject: (error: Error) => void) =>
+      name.startsWith('locked') ? reject(new Error('No permission.')) : resolve(new File([], name)),
+    createReader: () => {
+      const waiting = [inner, []]
+      return { readEntries: (resolve: (some: unknown) => void) => resolve(waiting.shift()) }
+    },
+  }
+}
+
+test('a dropped folder is walked, and one that cannot be read says which and what to do', async () => {
+  const drop = (...entries: object[]) =>
+    filesOfDrop({
+      items: entries.map((one) => ({ webkitGetAsEntry: () => one })),
+    } as unknown as DataTransfer)
+  const files = await drop(entry('mine', [entry('1', [entry('a.png')]), entry('b.png')]))
+  expect(files.map(({ path }) => path)).toEqual(['mine/1/a.png', 'mine/b.png'])
+  await expect(drop(entry('mine', [entry('locked.png')]))).rejects.toMatchObject({
+    detail: {
+      ...{ kind: 'data', type: 'unreadable' },
+      message: 'mine/locked.png cannot be read: No permission',
+    },
+  })
 })
 
 test('a chosen folder gives its paths', () => {

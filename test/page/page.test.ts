@@ -309,6 +309,18 @@ test('a version without sample data says so', async () => {
   expect(workOf(page.state.value, version.genesis).fault?.type).toBe('no-sample')
 })
 
+test('a drop that is still looked through says so, and one that cannot be read says why', async () => {
+  const page = pageWith({})
+  const { promise, reject } = Promise.withResolvers<never>()
+  const adding = page.addFiles(version, promise)
+  expect(workOf(page.state.value, version.genesis).reading).toBe(text.data.lookingAtFiles)
+  reject(fault())
+  await adding
+  expect(workOf(page.state.value, version.genesis)).toMatchObject({
+    ...{ reading: undefined, fault: { type: 'unreachable' } },
+  })
+})
+
 test('a run starts at the intensity that is set, and follows when it is changed', async () => {
   const { run, asked } = runOf()
   const given: unknown[] = []
