@@ -131,7 +131,8 @@ export interface RunPoint {
 
 export interface RunPeer {
   peer: string
-  path: Path
+  /** Of the last swap; undefined before the first. */
+  path: Path | undefined
   swaps: number
   bytesUp: number
   bytesDown: number
@@ -629,7 +630,7 @@ function withPeer(
 function newPeer(peer: string): RunPeer {
   return {
     peer,
-    path: 'webrtc',
+    path: undefined,
     swaps: 0,
     bytesUp: 0,
     bytesDown: 0,
@@ -690,11 +691,17 @@ export function someOf(
   return [...drawn, ...rows].slice(0, most)
 }
 
-/** Who we swapped with, or tried to, the latest first. Others that are linked may train something else, or nothing. */
+/**
+ * Who we swapped with, or tried to, the latest first, by the best path there is now, or else that of the last swap. Others that
+ * are linked may train something else, or nothing.
+ */
 export function peersOf({ run, network }: AppState): (RunPeer & { rttMs: number | undefined })[] {
-  const rtts = new Map(network.peers.map(({ peer, rttMs }) => [peer, rttMs]))
+  const linked = new Map(network.peers.map((link) => [link.peer, link]))
   return Object.values(run?.peers ?? {})
-    .map((row) => ({ ...row, rttMs: rtts.get(row.peer) }))
+    .map((row) => {
+      const link = linked.get(row.peer)
+      return { ...row, path: link?.path ?? row.path, rttMs: link?.rttMs }
+    })
     .sort((a, b) => b.lastAt - a.lastAt)
 }
 

@@ -205,6 +205,7 @@ test('one row a peer of this run, who swapped last first; who is only linked has
       started,
       ...reports(
         { ev: 'swap-failed', round: 1, with: 'bob', reason: 'busy' },
+        { ev: 'swap-failed', round: 1, with: 'dan', reason: 'busy' },
         {
           ev: 'swap',
           round: 1,
@@ -220,14 +221,18 @@ test('one row a peer of this run, who swapped last first; who is only linked has
       ...first.network,
       peers: [
         { peer: 'cia', path: 'webrtc', rttMs: 9 },
-        { peer: 'ana', path: 'ws', rttMs: 5 },
+        { peer: 'ana', path: 'webrtc-direct', rttMs: 5 },
+        { peer: 'dan', path: 'ws', rttMs: 7 },
       ],
     },
   }
-  expect(peersOf(state).map(({ peer, rttMs }) => [peer, rttMs])).toEqual([
-    ['ana', 5],
-    ['bob', undefined],
+  expect(peersOf(state).map(({ peer, path, rttMs }) => [peer, path, rttMs])).toEqual([
+    ['ana', 'webrtc-direct', 5],
+    ['bob', undefined, undefined],
+    ['dan', 'ws', 7],
   ])
+  const gone = { ...state, network: first.network }
+  expect(peersOf(gone).map(({ path }) => path)).toEqual(['ws', undefined, undefined])
 })
 
 test('models are found by every word, and sorted by peers, freshness or name', () => {
