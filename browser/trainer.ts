@@ -8,10 +8,10 @@ import { bestBackend } from './abilities.ts'
 import { gpus } from './gpu.ts'
 import { memoryLimit } from './memory.ts'
 import { startHelper } from './threads.ts'
-import { engineBinaries, tfjsWasmPlaces } from './wasm.ts'
+import { engineBinary, tfjsWasmPlaces } from './wasm.ts'
 
 const forPredictions: TrainerHost = {
-  binaries: engineBinaries,
+  binary: engineBinary,
   startHelper: globalThis.crossOriginIsolated ? startHelper : undefined,
   cores: globalThis.crossOriginIsolated ? navigator.hardwareConcurrency : 1,
   memoryBytes: memoryLimit,

@@ -1,14 +1,15 @@
 import { Fault } from '../protocol/errors.ts'
-import type { Binaries } from '../protocol/ports/trainer/engine.ts'
+import type { Simd } from '../protocol/ports/trainer/engine.ts'
 import type { WasmPlaces } from '../protocol/ports/trainer/tfjs.ts'
 
-/** The two builds of the engine's kernels, from where the page came from. */
-export async function engineBinaries(): Promise<Binaries> {
-  const [plain, relaxed] = await Promise.all([
-    bytesAt(new URL('../protocol/engine/binaries/plain.wasm', import.meta.url)),
-    bytesAt(new URL('../protocol/engine/binaries/relaxed.wasm', import.meta.url)),
-  ])
-  return { plain, relaxed }
+const engineAt: Record<Simd, URL> = {
+  plain: new URL('../protocol/engine/binaries/plain.wasm', import.meta.url),
+  relaxed: new URL('../protocol/engine/binaries/relaxed.wasm', import.meta.url),
+}
+
+/** A build of the engine's kernels, from where the page came from. */
+export async function engineBinary(simd: Simd): Promise<ArrayBuffer> {
+  return bytesAt(engineAt[simd])
 }
 
 /** TensorFlow.js' own, for the models that it trains; one is fetched when it is needed. */

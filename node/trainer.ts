@@ -10,7 +10,7 @@ import {
 import type { Trainer } from '../protocol/ports/trainer/trainer.ts'
 import { memoryLimit } from './memory.ts'
 import { startHelper } from './threads.ts'
-import { engineBinaries, tfjsWasmFolder } from './wasm.ts'
+import { engineBinary, tfjsWasmFolder } from './wasm.ts'
 
 const beside = createRequire(import.meta.url)
 const TFJS_NODE = '@tensorflow/tfjs-node'
@@ -21,7 +21,7 @@ export function createTrainer(modelJson: string, options: TrainerOptions): Promi
 }
 
 const thisMachine: TrainerHost = {
-  binaries: engineBinaries,
+  binary: engineBinary,
   startHelper,
   cores: availableParallelism(),
   memoryBytes: memoryLimit,

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import type { Binaries } from '../protocol/ports/trainer/engine.ts'
+import type { Simd } from '../protocol/ports/trainer/engine.ts'
 
 /**
  * Where the WebAssembly binaries of our libraries lie: in node_modules, or beside the bundle, whose build rewrites these
@@ -14,13 +14,14 @@ export const tfjsWasmFolder = (): string =>
     ),
   )
 
-/** The two builds of the engine's kernels. */
-export async function engineBinaries(): Promise<Binaries> {
-  const [plain, relaxed] = await Promise.all([
-    readFile(new URL('../protocol/engine/binaries/plain.wasm', import.meta.url)),
-    readFile(new URL('../protocol/engine/binaries/relaxed.wasm', import.meta.url)),
-  ])
-  return { plain, relaxed }
+const engineAt: Record<Simd, URL> = {
+  plain: new URL('../protocol/engine/binaries/plain.wasm', import.meta.url),
+  relaxed: new URL('../protocol/engine/binaries/relaxed.wasm', import.meta.url),
+}
+
+/** A build of the engine's kernels. */
+export function engineBinary(simd: Simd): Promise<Buffer<ArrayBuffer>> {
+  return readFile(engineAt[simd])
 }
 
 export const pngWasm = (): Promise<WebAssembly.Module> =>

@@ -13,15 +13,14 @@ import {
 } from './plan.ts'
 import { type Address, FLOAT_BYTES, type KernelName } from './planner.ts'
 
-/** The two builds of the kernels, as bytes. */
-export interface Binaries {
-  /** SIMD alone: the same bits everywhere. */
-  plain: BufferSource
-  /** With fused multiply-add where the machine has it: faster, and its last bits may differ between machines. */
-  relaxed: BufferSource
-}
+/**
+ * The builds of the kernels: `plain` has SIMD alone and gives the same bits everywhere; `relaxed` has a fused multiply-add where
+ * the machine has it: faster, and its last bits may differ between machines.
+ */
+export type Simd = 'plain' | 'relaxed'
 
-export type Simd = keyof Binaries
+/** Their bytes, of those that are here. */
+export type Binaries = Readonly<Partial<Record<Simd, BufferSource>>>
 
 /** One instance of the kernels and the one memory that all of a model's training happens in. */
 export interface Engine {
@@ -106,14 +105,16 @@ const PAGE_BYTES = 65_536
 
 /** Instantiates the kernels with a memory of the size that the model's plan takes: it never grows, so views stay valid. */
 export async function createEngine(graph: Graph, options: EngineOptions): Promise<Engine> {
-  const simd = chosen(options)
+  const simd = options.simd === 'auto' ? bestSimd() : options.simd
+  const binary = options.binaries[simd]
+  invariant(binary, `the ${simd} build is here`)
   const size = sizeOf(graph.tensors)
   const { batch, room, space } = options
   const { arraysAt, frozenAt, base, end, bytes } = planMemory(graph, batch, room, space)
   const compiled = (settings: ProgramSettings) =>
     compile(graph, { ...settings, frozen: frozenAt, base, control: CONTROL_AT })
   const memory = memoryOf(bytes / PAGE_BYTES)
-  const { instance } = await WebAssembly.instantiate(options.binaries[simd], { env: { memory } })
+  const { instance } = await WebAssembly.instantiate(binary, { env: { memory } })
   const kernels = instance.exports as Record<string, Kernel>
 
   const control = new DataView(memory.buffer, CONTROL_AT, LABELS_AT)
@@ -218,14 +219,16 @@ export interface PlanMemory {
   nodeBytes: readonly number[]
 }
 
-/** Whether this machine runs the relaxed build. */
-export function runsRelaxed({ relaxed }: Binaries): boolean {
-  return WebAssembly.validate(relaxed)
+/** Relaxed where this machine runs it, asked before either build is fetched. */
+export function bestSimd(): Simd {
+  return WebAssembly.validate(relaxedModule) ? 'relaxed' : 'plain'
 }
 
-function chosen({ simd, binaries }: EngineOptions): Simd {
-  return simd === 'auto' ? (runsRelaxed(binaries) ? 'relaxed' : 'plain') : simd
-}
+/** A module with one relaxed instruction, a swizzle. Source: wasm-feature-detect. */
+const relaxedModule = Uint8Array.of(
+  ...[0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0],
+  ...[10, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253, 128, 2, 11],
+)
 
 /** Throws Fault `out-of-memory` where there is no room: pages that nothing touches take address space alone. */
 function memoryOf(pages: number): WebAssembly.Memory {

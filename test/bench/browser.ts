@@ -1,5 +1,5 @@
 import { startHelper } from '../../node/threads.ts'
-import { engineBinaries } from '../../node/wasm.ts'
+import { engineBinary } from '../../node/wasm.ts'
 import type { Simd } from '../../protocol/engine/engine.ts'
 import type { Ask } from '../browser/chromium.ts'
 import { type Asked, speed } from '../browser/engine/train.ts'
@@ -67,7 +67,8 @@ async function run({ quick, say }: BenchOptions): Promise<BrowserResult> {
 }
 
 async function compare(asked: Asked, ask: Ask, seconds: number, quick: boolean): Promise<Run> {
-  const host = { binaries: await engineBinaries(), startHelper }
+  const binaries = { [asked.simd]: await engineBinary(asked.simd) }
+  const host = { binaries, startHelper }
   const inPage = async () => {
     const answer = await ask({ type: 'speed', asked, seconds })
     if (answer.type === 'speed') return answer.stepsPerSecond

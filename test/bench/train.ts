@@ -1,5 +1,5 @@
 import { startHelper } from '../../node/threads.ts'
-import { engineBinaries, tfjsWasmFolder } from '../../node/wasm.ts'
+import { engineBinary, tfjsWasmFolder } from '../../node/wasm.ts'
 import { createEngine, type Simd } from '../../protocol/engine/engine.ts'
 import { createGraphTrainer } from '../../protocol/ports/trainer/engine.ts'
 import { createTfjsGraphTrainer } from '../../protocol/ports/trainer/tfjs.ts'
@@ -188,13 +188,13 @@ async function trainerOf(
   simd: Simd,
   options: { threads: number } | { cores: number },
 ): Promise<Trainer> {
-  const binaries = await engineBinaries()
+  const binaries = { [simd]: await engineBinary(simd) }
   const all = { batchSize: BATCH, simd, binaries, startHelper, ...options }
   return createGraphTrainer(graphIn(model), all)
 }
 
 async function packOf(model: TrainModel): Promise<Trainer> {
-  const { plain: kernels } = await engineBinaries()
+  const kernels = await engineBinary('plain')
   const options = { backend: 'wasm', wasmPlaces: tfjsWasmFolder(), kernels }
   return createTfjsGraphTrainer(graphIn(model), options)
 }
@@ -222,7 +222,7 @@ async function peakOf(simd: 'plain' | 'relaxed'): Promise<() => void> {
     ...{ className: 'InputLayer', name: 'input', config: {}, inputs: [], weights: {} },
     ...{ inputShapes: [], outputShape: [1] },
   }
-  const binaries = await engineBinaries()
+  const binaries = { [simd]: await engineBinary(simd) }
   const engine = await createEngine({ ...graph, nodes: [node] }, { batch: 1, simd, binaries })
   return () => void engine.kernel('peak')(PEAK_TURNS, 0.999, 0.001)
 }

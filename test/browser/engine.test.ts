@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startHelper } from '../../node/threads.ts'
 import { createTrainer } from '../../node/trainer.ts'
-import { engineBinaries } from '../../node/wasm.ts'
+import { engineBinary } from '../../node/wasm.ts'
 import { branchingJson, denseJson, kinds } from '../support/models.ts'
 import { type EnginePages, executablePath, openEnginePages, requireChromium } from './chromium.ts'
 import { choose } from './engine/choice.ts'
@@ -116,5 +116,6 @@ describe.runIf(executablePath)('in Chromium', () => {
 })
 
 async function inNode(asked: Asked): Promise<Trained> {
-  return train(asked, { binaries: await engineBinaries(), startHelper }, STEPS)
+  const binaries = { [asked.simd]: await engineBinary(asked.simd) }
+  return train(asked, { binaries, startHelper }, STEPS)
 }

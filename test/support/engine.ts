@@ -22,7 +22,10 @@ export { graphOf, type LayerSpec } from './graph.ts'
 
 const read = (name: string) => readFileSync(join(root, 'protocol/engine/binaries', name))
 
-export const binaries: Binaries = { plain: read('plain.wasm'), relaxed: read('relaxed.wasm') }
+export const binaries = {
+  plain: read('plain.wasm'),
+  relaxed: read('relaxed.wasm'),
+} satisfies Binaries
 export const bothSimd: readonly Simd[] = ['plain', 'relaxed']
 
 export interface CheckOptions {

@@ -1,6 +1,7 @@
 import { type Cut, cutOf, START_BATCH } from '../../engine/cut.ts'
 import {
   type Binaries,
+  bestSimd,
   createEngine,
   type Engine,
   type Room,
@@ -17,7 +18,7 @@ import { invariant } from '../../errors.ts'
 import { graphOf, type Topology } from './topology.ts'
 import type { Batch, Trainer } from './trainer.ts'
 
-export type { Binaries }
+export { type Binaries, bestSimd, type Simd }
 
 export interface EngineTrainerOptions {
   /** The largest batch a step takes; predictions are cut into batches of it. */

@@ -1,7 +1,7 @@
 import { sizeOf } from '../../params.ts'
 import { type Candidate, startTrainer, trainsByEngine } from './choose.ts'
 import type { BackendName } from './commands.ts'
-import { type Binaries, createEngineTrainer } from './engine.ts'
+import { bestSimd, createEngineTrainer, type Simd } from './engine.ts'
 import { floatsFrom } from './learner.ts'
 import type { WasmPlaces } from './tfjs.ts'
 import type { StartHelper } from './threads.ts'
@@ -10,7 +10,8 @@ import type { Trainer } from './trainer.ts'
 
 /** What a host brings so that models train on it. */
 export interface TrainerHost {
-  binaries(): Promise<Binaries>
+  /** A build of the engine's kernels: the one that a model needs is asked for, alone. */
+  binary(simd: Simd): Promise<BufferSource>
   /** How it starts another thread; without it there is one. */
   startHelper: StartHelper | undefined
   cores: number
@@ -48,22 +49,27 @@ export async function createTrainerOn(
   const helped = trainsByEngine(backend) ? threads : undefined
   const topology = readTopology(modelJson, { memoryBytes, batchSize, threads: helped })
   const spareBytes = memoryBytes - topology.demand.memoryBytes
-  const binaries = await host.binaries()
   const held = floatsFrom(frozen, sizeOf(topology.frozen))
+  const asked: Partial<Record<Simd, Promise<BufferSource>>> = {}
+  const binaryOf = (simd: Simd) => (asked[simd] ??= host.binary(simd))
   const startTfjs: StartTfjs = async (topology, backend) => {
     const { createTfjsTrainer } = await import('./tfjs.ts')
-    const options = { wasmPlaces: host.wasmPlaces(), kernels: binaries.plain, frozen: held }
+    const kernels = await binaryOf('plain')
+    const options = { wasmPlaces: host.wasmPlaces(), kernels, frozen: held }
     return createTfjsTrainer(topology, { backend, ...options })
   }
   return startTrainer(
     topology,
     { backend, batchSize },
     {
-      engine: (topology, simd) =>
-        createEngineTrainer(topology, {
+      async engine(topology, wanted) {
+        const simd = wanted === 'auto' ? bestSimd() : wanted
+        const binaries = { [simd]: await binaryOf(simd) }
+        return createEngineTrainer(topology, {
           ...{ batchSize, simd, binaries, threads, cores, spareBytes, frozen: held },
           ...(startHelper && { startHelper }),
-        }),
+        })
+      },
       tfjs: startTfjs,
       others: host.others?.(startTfjs, { topology, backend }) ?? [],
       now: () => performance.now(),

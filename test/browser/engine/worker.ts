@@ -1,6 +1,6 @@
 import { startHelper } from '../../../browser/threads.ts'
 import { createTrainer } from '../../../browser/trainer.ts'
-import { engineBinaries } from '../../../browser/wasm.ts'
+import { engineBinary } from '../../../browser/wasm.ts'
 import { faultFrom } from '../../../protocol/errors.ts'
 import { type Choosing, type Chosen, choose } from './choice.ts'
 import { type Asked, speed, type Trained, train } from './train.ts'
@@ -24,8 +24,9 @@ async function answer(request: Request): Promise<Answer> {
   try {
     if (request.type === 'choose')
       return { type: 'chosen', ...(await choose(request.choosing, createTrainer)) }
-    const host = { binaries: await engineBinaries(), startHelper }
     const { asked } = request
+    const binaries = { [asked.simd]: await engineBinary(asked.simd) }
+    const host = { binaries, startHelper }
     if (request.type === 'speed')
       return { type: 'speed', stepsPerSecond: await speed(asked, host, request.seconds) }
     const trained = await train(asked, host, request.steps)
