@@ -5,7 +5,7 @@ import type { CodecName } from './codec/codec.ts'
 import { codecs } from './codec/table.ts'
 import { Fault, type Rejection } from './errors.ts'
 import { type Listing, readListing } from './listing.ts'
-import type { Manifest } from './manifest.ts'
+import { compareVersions, type Manifest } from './manifest.ts'
 import {
   type Card,
   isRejection,
@@ -73,7 +73,7 @@ export interface Introductions {
 export interface SwarmOptions {
   manifest: Manifest
   genesis: string
-  /** CID of the version we hold. */
+  /** CID of the version we hold; releases that are kept follow it. */
   version: string
   libp2p: Node
   introductions: Introductions
@@ -110,8 +110,13 @@ export interface SwarmOptions {
   swapsPerRound?: number | undefined
   /** Rounds end exactly after the recipe's H steps, whatever the manifest says. */
   strict?: boolean
-  /** A release of this model was announced, signed by its owner. */
-  onRelease?: (listing: Listing, bytes: Uint8Array) => void
+  /** Sequence of the owner's newest listing that the host knows: what is announced counts as a release above it alone. */
+  released?: number | undefined
+  /**
+   * A release of this model was announced, signed by its owner. True says that it is kept and served here from now on, and
+   * our card names it.
+   */
+  onRelease?: (listing: Listing, bytes: Uint8Array) => undefined | Promise<boolean>
 }
 
 export type Ready = Extract<WorkerEvent, { type: 'ready' }>
@@ -141,7 +146,10 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
   const events: PeerEvent[] = []
   let isPumping = true // until there is a Peer to handle them
   let sequence = Math.round(clock.date())
-  let released = -1
+  let released = options.released ?? -1
+  let newest = manifest.version
+  let held = options.version
+  let said: Extract<PeerEffect, { type: 'publish' }> | undefined
   let callOff = () => {}
   let stopReason: string | undefined
   let over = false
@@ -391,9 +399,13 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     return swarm === genesis && (sequences.get(from) ?? -1) < said
   }
 
-  /** The owner's word about this model, newer than the last. Anything else would let one listing be said for ever. */
-  function isRelease({ genesis: model, owner, sequence: said }: Listing): boolean {
-    return model === genesis && owner === manifest.owner && said > released
+  /**
+   * The owner's word about this model, newer than the last, of a version above ours. Anything else would let one listing be
+   * said for ever: old ones are at hand for everybody.
+   */
+  function isRelease({ genesis: model, owner, sequence: said, manifestVersion }: Listing): boolean {
+    const isOwners = model === genesis && owner === manifest.owner
+    return isOwners && said > released && compareVersions(manifestVersion, newest) > 0
   }
 
   async function onAnnounced(bytes: Uint8Array): Promise<void> {
@@ -405,8 +417,11 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     const listing = await readListing(bytes, clock.date())
     if (isRejection(listing) || !isRelease(listing)) return
     released = listing.sequence
+    newest = listing.manifestVersion
     queue.push({ ev: 'release', version: listing.manifestVersion, cid: listing.version })
-    options.onRelease?.(listing, bytes)
+    if (!(await options.onRelease?.(listing, bytes)) || closing.signal.aborted) return
+    held = listing.version
+    if (said) void publish(said)
   }
 
   function hear(card: Card): void {
@@ -417,17 +432,16 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     network.admit(card.peer)
   }
 
-  async function publish({
-    card: state,
-    livesMs,
-  }: Extract<PeerEffect, { type: 'publish' }>): Promise<void> {
+  async function publish(effect: Extract<PeerEffect, { type: 'publish' }>): Promise<void> {
+    said = effect
+    const { card: state, livesMs } = effect
     // Above what this peer said before the run, in another role.
     sequence = Math.max(sequence + 1, Math.round(clock.date()))
     const card: Card = {
       ...state,
       peer: self,
       genesis,
-      version: options.version,
+      version: held,
       codecs: Object.keys(codecs),
       addresses: (options.addresses?.() ?? libp2p.getMultiaddrs().map(String)).slice(
         0,

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { Fault } from '../../protocol/errors.ts'
 import type { Learner, Ready, Swarm } from '../../protocol/index.ts'
-import type { Manifest } from '../../protocol/manifest.ts'
+import type { Listing } from '../../protocol/listing.ts'
+import { type Manifest, swarmOf } from '../../protocol/manifest.ts'
 import type { StoredVersion } from '../../protocol/ports/store.ts'
 import {
   type BackendName,
@@ -257,7 +258,8 @@ async function swarmOn({ args, options, signal }: Context, host: Host, run: Run,
     adopt: ({ msPerStep }) =>
       run.awayMs > ROUNDS_AWAY * Math.max(ROUND_MS, roundMsOf(manifest, msPerStep)),
     swapsPerRound: options.swapsPerRound as number | undefined,
-    onRelease: (listing, bytes) => void keepRelease(host, listing, bytes, screen.note),
+    released: newestKnown(host, run.version),
+    onRelease: (listing, bytes) => keepRelease(host, listing, bytes, screen.note),
   })
   const onSignal = () => void swarm.leave('interrupted')
   if (signal.aborted) onSignal()
@@ -307,19 +309,31 @@ function listenToWords(swarm: Swarm): { close(): void } {
   }
 }
 
+/** Sequence of the owner's newest listing that we know. */
+function newestKnown(host: Host, { manifest, cid }: StoredVersion): number | undefined {
+  const query = { genesis: swarmOf(manifest, cid), owner: manifest.owner }
+  return host.book.search(query, Date.now()).entries[0]?.listing.sequence
+}
+
 /** A release by the model's owner: peers who train keep it and serve it, and pass its listing on. */
 async function keepRelease(
   host: Host,
-  listing: { version: string },
+  listing: Listing,
   bytes: Uint8Array,
   note: (text: string) => void,
-) {
+): Promise<boolean> {
+  const { fetchResolved, holdersOf } = await import('../../protocol/ports/resolve.ts')
+  const { version: cid, genesis } = listing
+  const signal = AbortSignal.timeout(READY_MS)
   try {
     await host.book.put(bytes, Date.now())
-    await host.store.fetchVersion(listing.version, { signal: AbortSignal.timeout(READY_MS) })
-    note(`keeps and serves the release ${listing.version}`)
+    const providers = await holdersOf(host, [cid, genesis], signal)
+    await fetchResolved(host, { cid, genesis, listing, providers }, { signal })
+    note(`keeps and serves the release ${cid}`)
+    return true
   } catch (error) {
-    note(`could not fetch the release ${listing.version}: ${(error as Error).message}`)
+    note(`could not fetch the release ${cid}: ${(error as Error).message}`)
+    return false
   }
 }
 

@@ -29,18 +29,29 @@ const home = (name: string) => [
   '/ip4/127.0.0.1/tcp/0',
 ]
 
-test('a release is measured the same by its swarm, by its owner and by a machine that never trained', {
+test('a release is measured the same by its swarm, by its owner and by a machine that never trained, and stays when its owner is gone', {
   timeout: LIMIT_MS,
 }, async () => {
   const draft = await mlstore.draft('draft', { data: { accept: ['csv'], eval: 'eval/rows.csv' } })
   await mkdir(`${draft}/eval`)
   await writeFile(`${draft}/eval/rows.csv`, rows(120, 2))
   await writeFile(mlstore.path('own.csv'), rows(80, 3))
-  const published = await mlstore.run('publish', draft, ...shared, ...home('owner'))
-  expect(published.code).toBe(0)
+  const publisher = mlstore.start('publish', draft, '--replicas', '1', ...shared, ...home('owner'))
+  await said(publisher)
+  const data = ['--data', mlstore.path('own.csv')]
+  const trainer = mlstore.start('train', 'tiny', ...data, ...shared, ...home('trainer'))
+  const published = await publisher.ended
+  expect(published.code, published.stderr).toBe(0)
 
-  const data = ['--data', mlstore.path('own.csv'), '--rounds', '3']
-  const trained = await mlstore.run('train', 'tiny', ...data, ...shared, ...home('owner'))
+  const rounds = ['--rounds', '3', '--no-swap']
+  const trained = await mlstore.run(
+    'train',
+    'tiny',
+    ...data,
+    ...rounds,
+    ...shared,
+    ...home('owner'),
+  )
   expect(trained.code).toBe(0)
   const evaluations = objects(trained.stdout).filter(({ ev }) => ev === 'eval')
   const last = evaluations.at(-1) as unknown as { metrics: Metrics; examples: number }
@@ -51,6 +62,12 @@ test('a release is measured the same by its swarm, by its owner and by a machine
     version: '1.1.0',
     metrics: { ...last.metrics, examples: last.examples },
   })
+
+  const told = await trainer.until('stdout', /"ev":"release".*\n/)
+  expect(objects(told).filter(({ ev }) => ev === 'release')).toMatchObject([
+    { version: '1.1.0', cid: released.cid },
+  ])
+  await trainer.until('stderr', /keeps and serves the release/)
 
   const measured = await mlstore.run(
     'eval',
@@ -72,6 +89,13 @@ test('a release is measured the same by its swarm, by its owner and by a machine
   })
   owner.child.kill('SIGINT')
   expect((await owner.ended).code).toBe(130)
+
+  const late = ['eval', 'tiny', ...shared, '--home', mlstore.path('late-home')]
+  const fetched = await mlstore.run(...late)
+  expect(fetched.code, fetched.stderr).toBe(0)
+  expect(objects(fetched.stdout).at(-1)).toMatchObject({ model: released.cid, examples: 120 })
+  trainer.child.kill('SIGINT')
+  expect((await trainer.ended).code).toBe(130)
 })
 
 test('who does not hold the owner key cannot release, and is told so', {
