@@ -218,6 +218,11 @@ export const shared = {
     text: 'how long to wait for the network',
     read: readDuration,
   },
+  maxMemory: {
+    flags: '--max-memory <MB>',
+    text: 'refuse a model that takes more in training (default: half of what is free)',
+    read: readCount(1),
+  },
   threads: {
     flags: '--threads <n>',
     text: 'cores to compute on (default: all but one, where the model gains by them)',

@@ -6,6 +6,7 @@ import { type BackendName, backendNames } from '../protocol/ports/trainer/comman
 import type { Metrics, Trainer } from '../protocol/ports/trainer/trainer.ts'
 import type { CheckedVersion } from '../protocol/ports/version.ts'
 import { type Context, type OptionSpec, readChoice, shared } from './command.ts'
+import { memoryLimitOf, raisable } from './memory.ts'
 
 /** What `mlstore eval` and `mlstore predict` do alike: a version from the network or a folder, and a trainer for it. */
 export interface Opened {
@@ -23,6 +24,7 @@ export const measureOptions: OptionSpec[] = [
     read: readChoice([...backendNames]),
     default: 'auto',
   },
+  shared.maxMemory,
   shared.join,
   shared.home,
   shared.timeout,
@@ -30,13 +32,14 @@ export const measureOptions: OptionSpec[] = [
 
 /** A folder with a manifest is read as it is, without any network; everything else is a model's name. */
 export async function openVersion(context: Context, text: string): Promise<Opened> {
-  if (await isVersionFolder(text)) return openFolder(text)
+  const memoryBytes = memoryLimitOf(context.options)
+  if (await isVersionFolder(text)) return raisable(memoryBytes, openFolder(text, memoryBytes))
   const [{ fetchModel, withHost }, { dataFilesOf }] = await Promise.all([
     import('./open.ts'),
     import('../protocol/ports/version.ts'),
   ])
   return withHost(context, async (host) => {
-    const { version } = await fetchModel(context, host, text)
+    const { version } = await fetchModel(context, host, text, { memoryBytes })
     return {
       model: version.cid,
       checked: version.checked,
@@ -57,7 +60,10 @@ export async function openTrainer(
   const backend = options.backend as BackendName
   const { batchSize } = manifest.train
   const threads = options.threads as number | undefined
-  const trainer = await createTrainer(modelJson, { backend, batchSize, threads, frozen })
+  const memoryBytes = Number.POSITIVE_INFINITY // looked at before the version was fetched
+  const trainer = await createTrainer(modelJson, {
+    ...{ backend, batchSize, threads, frozen, memoryBytes },
+  })
   for (const remark of trainer.remarks ?? []) print.note(remark)
   return { trainer, params: floatsOf(params) }
 }
@@ -88,14 +94,13 @@ export async function measureParams(
   }
 }
 
-async function openFolder(dir: string): Promise<Opened> {
-  const [{ filesIn }, { checkVersion, dataFilesOf }, { memoryLimit }] = await Promise.all([
+async function openFolder(dir: string, memoryBytes: number): Promise<Opened> {
+  const [{ filesIn }, { checkVersion, dataFilesOf }] = await Promise.all([
     import('./files.ts'),
     import('../protocol/ports/version.ts'),
-    import('./memory.ts'),
   ])
   const files = await filesIn(dir)
-  const checked = await checkVersion(files, { memoryBytes: memoryLimit(), batchSize: 1 })
+  const checked = await checkVersion(files, { memoryBytes, batchSize: 1 })
   const { name, version } = checked.manifest
   return {
     model: `${name}@${version}`,

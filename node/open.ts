@@ -4,7 +4,7 @@ import type { Resolved } from '../protocol/ports/resolve.ts'
 import type { FetchProgress, StoredVersion } from '../protocol/ports/store.ts'
 import type { Context } from './command.ts'
 import type { Host } from './host.ts'
-import { memoryLimit } from './memory.ts'
+import { raisable } from './memory.ts'
 
 /** Runs `work` with a node in the home of `--home`, joined to `--join`, and closes both whatever happens. */
 export async function withHost<T>(context: Context, work: (host: Host) => Promise<T>): Promise<T> {
@@ -31,13 +31,13 @@ export async function withHost<T>(context: Context, work: (host: Host) => Promis
   }
 }
 
-/** Finds a model and fetches it, saying how far it is. */
+/** Finds a model and fetches it, saying how far it is; refused where it is to train within `memoryBytes` and takes more. */
 export async function fetchModel(
   context: Context,
   host: Host,
   text: string,
   {
-    memoryBytes,
+    memoryBytes = Number.POSITIVE_INFINITY,
     onProgress,
   }: { memoryBytes?: number; onProgress?: (progress: FetchProgress) => void } = {},
 ): Promise<Resolved & { version: StoredVersion }> {
@@ -46,14 +46,17 @@ export async function fetchModel(
   const resolved = await findModel(context, host, text)
   const version = await print.waiting(
     () => `${resolved.cid} from ${host.libp2p.getPeers().length} peers`,
-    fetchResolved(host, resolved, {
-      signal: limited(context),
-      memoryBytes: memoryBytes ?? memoryLimit(),
-      onProgress(progress) {
-        print.progress('fetching', progress.bytes, progress.total)
-        onProgress?.(progress)
-      },
-    }).catch((error: unknown) => {
+    raisable(
+      memoryBytes,
+      fetchResolved(host, resolved, {
+        signal: limited(context),
+        memoryBytes,
+        onProgress(progress) {
+          print.progress('fetching', progress.bytes, progress.total)
+          onProgress?.(progress)
+        },
+      }),
+    ).catch((error: unknown) => {
       signal.throwIfAborted()
       throw error
     }),

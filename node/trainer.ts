@@ -15,7 +15,7 @@ import { engineBinary, tfjsWasmFolder } from './wasm.ts'
 const beside = createRequire(import.meta.url)
 const TFJS_NODE = '@tensorflow/tfjs-node'
 
-/** A trainer for a version's model.json within half of the memory that is free now. See createTrainerOn. */
+/** A trainer for a version's model.json, within half of the memory that is free now unless told. See createTrainerOn. */
 export function createTrainer(modelJson: string, options: TrainerOptions): Promise<Trainer> {
   return createTrainerOn(thisMachine, modelJson, options)
 }

@@ -16,9 +16,9 @@ invariant(port, 'this file runs in a worker_thread')
 port.once('message', (init: WorkerInit) => {
   const learner = runLearner(init, {
     createTrainer: ({ modelJson, manifest, ...init }) => {
-      const { backend, threads, frozen } = init
+      const { backend, threads, frozen, memoryBytes } = init
       const { batchSize } = manifest.train
-      return createTrainer(modelJson, { backend, batchSize, threads, frozen })
+      return createTrainer(modelJson, { backend, batchSize, threads, frozen, memoryBytes })
     },
     loadData,
     checkpoints: checkpointFile(init.checkpointPath),

@@ -28,7 +28,7 @@ export const check: CommandSpec = {
     const { sizeOf } = await import('../../protocol/params.ts')
     const { memoryLimit } = await import('../memory.ts')
     const dir = args[0] as string
-    const limits = { memoryBytes: memoryLimit(), batchSize: 1 }
+    const limits = { memoryBytes: Number.POSITIVE_INFINITY, batchSize: 1 }
     const given = await filesIn(dir)
     const isVersion = await hasFiles(given.read, MANIFEST_FILE)
     const files = isVersion
@@ -42,13 +42,17 @@ export const check: CommandSpec = {
     const layers = await layersOf(topology)
     const frozen = sizeOf(topology.frozen)
     const beside = frozen > 0 ? ` and ${frozen.toLocaleString('en')} frozen` : ''
-    const ok = `ok: ${kind} ${name}@${version}, ${params.toLocaleString('en')} params${beside}, ${sizeText(bytesOf(manifest))}, trains in about ${sizeText(memoryBytes)}`
+    const trains = memoryBytes <= memoryLimit()
+    const tooMuch = trains ? '' : ', more than half of what is free here: see train --max-memory'
+    const ok = `ok: ${kind} ${name}@${version}, ${params.toLocaleString('en')} params${beside}, ${sizeText(bytesOf(manifest))}, trains in about ${sizeText(memoryBytes)}${tooMuch}`
     const step = `a step on ${train.batchSize} examples takes ${countText(multiplyAdds)} multiply-adds; ${trainerText(layers)}`
     print.answer({
       id: 'ok',
       object: {
         ...{ ok: true, kind, name, version, params, frozen, memoryBytes, multiplyAdds },
         bytes: bytesOf(manifest),
+        /** Within half of what is free here. */
+        trains,
         layers,
       },
       text: [ok, step, '', layerTable(layers)].join('\n'),

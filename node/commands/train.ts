@@ -59,11 +59,7 @@ export const train: CommandSpec = {
       text: 'share of the time that training takes: it rests between steps (default: 100)',
       read: readCount(1, 100),
     },
-    {
-      flags: '--max-memory <MB>',
-      text: 'refuse a model that needs more (default: half of what is free)',
-      read: readCount(1),
-    },
+    shared.maxMemory,
     {
       flags: '--seed <n>',
       text: 'seed of the order of your data (default: at random)',
@@ -132,7 +128,9 @@ async function trainOn(
   screen: Screen,
 ): Promise<void> {
   const { options, signal } = context
-  const version = await fetchVersion(context, host, screen)
+  const { memoryLimitOf } = await import('../memory.ts')
+  const memoryBytes = memoryLimitOf(options)
+  const version = await fetchVersion(context, host, memoryBytes, screen)
   const { manifest, checked, cid } = version
   const genesis = manifest.genesis ?? cid
   const checkpointPath = join(host.home.checkpoints, genesis)
@@ -153,6 +151,7 @@ async function trainOn(
     resume: options.fresh !== true,
     backend: options.backend as BackendName,
     threads: options.threads as number | undefined,
+    memoryBytes,
   })
   const [found] = await Promise.all([device, import('../../protocol/index.ts')])
   showDevice(found, manifest, screen)
@@ -338,14 +337,19 @@ async function keepRelease(
 }
 
 /** Finds and fetches the version, as reports; what it is goes to the person. */
-async function fetchVersion(context: Context, host: Host, screen: Screen): Promise<StoredVersion> {
-  const { args, options } = context
+async function fetchVersion(
+  context: Context,
+  host: Host,
+  memoryBytes: number,
+  screen: Screen,
+): Promise<StoredVersion> {
+  const { args } = context
   const { fetchModel } = await import('../open.ts')
   const { plain } = await import('../../protocol/ports/plain.ts')
   screen.show(phaseReport('fetching'))
   let said = -1
   const { version } = await fetchModel(context, host, String(args[0]), {
-    ...(options.maxMemory !== undefined && { memoryBytes: Number(options.maxMemory) * 2 ** 20 }),
+    memoryBytes,
     onProgress({ bytes, total, providers }) {
       if (bytes === said) return
       said = bytes

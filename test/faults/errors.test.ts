@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { unixfs } from '@helia/unixfs'
 import { lpStream } from '@libp2p/utils'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { CommandSpec } from '../../node/command.ts'
+import { check } from '../../node/commands/check.ts'
 import { evaluate } from '../../node/commands/eval.ts'
 import { ls } from '../../node/commands/ls.ts'
 import { publish } from '../../node/commands/publish.ts'
@@ -193,11 +194,36 @@ describe('a version that a stranger serves', () => {
       const cid = await stranger.store.addVersion(await tableVersion({}, { hidden: 20_000 }))
       const says = /training this model takes about \d+ MB, expected at most 1 MB; .*--max-memory/
       const data = await table('x,y,z,label', '1,2,3,no')
-      await fails({ code: 7, type: 'too-much-memory', says }, train, [cid], {
-        home: join(dir, 'small'),
-        data,
-        maxMemory: 1,
-      })
+      const options = { home: join(dir, 'small'), data }
+      const expected = { code: 7, type: 'too-much-memory', says }
+      await fails(expected, train, [cid], { ...options, maxMemory: 1 })
+    },
+    LIMIT_MS,
+  )
+
+  test(
+    'more memory than half of what is free is refused where it trains or is measured, unless raised',
+    async () => {
+      const cid = await stranger.store.addVersion(await tableVersion({}, { hidden: 20_000 }))
+      const says = /training this model takes about \d+ MB, expected at most 1 MB; .*--max-memory/
+      const expected = { code: 7, type: 'too-much-memory', says }
+      const [out, data] = [join(dir, 'hungry'), await table('x,y,z,label', '1,2,3,no', '1,2,4,no')]
+      const free = vi.spyOn(process, 'availableMemory').mockReturnValue(2.5e6)
+      try {
+        const home = join(dir, 'hungry-home')
+        for (const spec of [train, evaluate]) await fails(expected, spec, [cid], { home, data })
+        // Who only holds it, or passes it on, does not train it.
+        expect(await user(pull, [cid], { home, out })).toMatchObject({ code: 0, stderr: [] })
+        await fails(expected, evaluate, [out], { data })
+        const raised = await user(evaluate, [out], { data, maxMemory: 100 })
+        expect(raised).toMatchObject({ code: 0, stderr: [] })
+        const checked = JSON.parse((await user(check, [out])).stdout[0]!)
+        expect(checked).toMatchObject({ ok: true, trains: false })
+        const options = { home, data, rounds: 1, swap: false, maxMemory: 100 }
+        expect(await user(train, [cid], options)).toMatchObject({ code: 0, stderr: [] })
+      } finally {
+        free.mockRestore()
+      }
     },
     LIMIT_MS,
   )

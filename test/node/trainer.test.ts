@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { createTrainer } from '../../node/trainer.ts'
 import type { BackendName } from '../../protocol/ports/trainer/commands.ts'
 import { denseJson } from '../support/models.ts'
@@ -12,4 +12,19 @@ test.each<[BackendName, string]>([
   const trainer = await createTrainer(denseJson([4, 3, 2]), { backend, batchSize: 2 })
   expect(trainer.backend).toBe(got)
   trainer.close()
+})
+
+test('half of what is free is the limit of a model, unless another is given', async () => {
+  const model = denseJson([4, 300, 2])
+  const options = { backend: 'engine', batchSize: 2 } as const
+  const free = vi.spyOn(process, 'availableMemory').mockReturnValue(20_000)
+  try {
+    await expect(createTrainer(model, options)).rejects.toMatchObject({
+      detail: { type: 'too-much-memory', limitBytes: 10_000 },
+    })
+    const trainer = await createTrainer(model, { ...options, memoryBytes: 2 ** 20 })
+    trainer.close()
+  } finally {
+    free.mockRestore()
+  }
 })

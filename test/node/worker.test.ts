@@ -135,6 +135,13 @@ test('a fault in the worker arrives as failed, and the thread ends', async () =>
   await worker.ended
 })
 
+test('the limit that a worker is given is the one that it keeps to', async () => {
+  const worker = start('one', { memoryBytes: 10_000 })
+  const { detail } = await worker.take('failed')
+  expect(detail).toMatchObject({ type: 'too-much-memory', limitBytes: 10_000 })
+  await worker.ended
+})
+
 test('two threads train, to the same bits each time, and end with their worker', async () => {
   const paramsOf = async () => {
     const worker = start('one', { threads: 2 })

@@ -142,11 +142,11 @@ function sumOf(figures: readonly number[]): number {
 function tooMuchMemory(memoryBytes: number, limitBytes: number, layer: string, threads = 1): Fault {
   const isShared = threads > 1
   const how = isShared ? `on ${threads} threads ` : ''
-  const help = isShared ? 'train on fewer threads' : 'raise it with --max-memory'
+  const help = isShared ? 'train on fewer threads' : 'train it on a device with more memory'
   return tooMuch('too-much-memory', {
     ...{ took: `training this model ${how}takes about ${megabytes(memoryBytes)}` },
     ...{ limit: `${Math.round(limitBytes / 1e6)} MB`, layer },
-    hint: `half of what is free is the limit; close other programs, or ${help}`,
+    hint: `close other programs, or ${help}`,
     facts: { memoryBytes, limitBytes },
   })
 }

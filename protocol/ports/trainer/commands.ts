@@ -145,5 +145,7 @@ export interface WorkerInit {
   backend: BackendName
   /** Threads on one batch; unless given, as many as the model gains by, and one core less than there are at most. */
   threads?: number | undefined
+  /** What the model may take, bytes; what the host says unless given. */
+  memoryBytes?: number | undefined
   noMomentum?: boolean
 }

@@ -31,6 +31,8 @@ export interface TrainerOptions {
   batchSize: number
   /** Unless given, as many as the model gains by, and one core less than there are at most. */
   threads?: number | undefined
+  /** What the model may take, bytes; what the host says unless given. */
+  memoryBytes?: number | undefined
   /** The version's frozen weights, float32 little-endian; none unless given. */
   frozen?: Uint8Array | undefined
 }
@@ -42,10 +44,11 @@ export interface TrainerOptions {
 export async function createTrainerOn(
   host: TrainerHost,
   modelJson: string,
-  { backend, batchSize, threads, frozen = new Uint8Array(0) }: TrainerOptions,
+  options: TrainerOptions,
 ): Promise<Trainer> {
   const { startHelper, cores } = host
-  const memoryBytes = host.memoryBytes()
+  const { backend, batchSize, threads, frozen = new Uint8Array(0) } = options
+  const memoryBytes = options.memoryBytes ?? host.memoryBytes()
   const helped = trainsByEngine(backend) ? threads : undefined
   const topology = readTopology(modelJson, { memoryBytes, batchSize, threads: helped })
   const spareBytes = memoryBytes - topology.demand.memoryBytes
