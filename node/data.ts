@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs'
-import { opendir, readFile, stat } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { basename, extname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import Papa from 'papaparse'
@@ -21,6 +21,7 @@ import type { WorkerInit } from '../protocol/ports/trainer/commands.ts'
 import type { LearnerData } from '../protocol/ports/trainer/learner.ts'
 import { randomFrom } from '../protocol/random.ts'
 import { decodeImage, MAX_IMAGE_BYTES } from './image.ts'
+import { kindOf, unreadable } from './place.ts'
 
 /**
  * Files → examples. A folder is an ImageFolder (one folder per label, PNG and JPEG inside), a file is CSV with a header.
@@ -159,19 +160,25 @@ async function readFolder(path: string, manifest: Manifest): Promise<ReadData> {
  */
 async function namesIn(root: string, skips: Skips, folder: string): Promise<string[]> {
   const names: string[] = []
-  for await (const entry of await opendir(join(root, folder))) {
-    if (entry.name.startsWith('.')) continue
-    const isFolder =
-      (await kindOf(join(root, folder, entry.name)).catch(() => undefined)) === 'folder'
-    if (isFolder === (folder === '')) names.push(entry.name)
+  for (const entry of await entriesOf(join(root, folder))) {
+    if (entry.startsWith('.')) continue
+    const isFolder = (await kindOf(join(root, folder, entry)).catch(() => undefined)) === 'folder'
+    if (isFolder === (folder === '')) names.push(entry)
     else
       skip(
         skips,
-        join(folder, entry.name),
+        join(folder, entry),
         isFolder ? 'is a folder inside a label' : 'is not in a folder named for its label',
       )
   }
   return names.sort()
+}
+
+/** Left out in silence, a label that may not be opened would be one that the model never learns. */
+async function entriesOf(path: string): Promise<string[]> {
+  return readdir(path).catch((error: Error) => {
+    throw unreadable(path, error)
+  })
 }
 
 /** The image as the model takes it, or undefined when it cannot be read; throws Fault when it does not fit. */
@@ -194,20 +201,6 @@ export async function readPixels(path: string) {
   if (size > MAX_IMAGE_BYTES)
     throw new Error(`has ${size} bytes, expected at most ${MAX_IMAGE_BYTES}`)
   return decodeImage(await readFile(path))
-}
-
-async function kindOf(path: string): Promise<'folder' | 'file'> {
-  try {
-    return (await stat(path)).isDirectory() ? 'folder' : 'file'
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw unreadable(path, error as Error)
-    throw wrong(
-      'no-such-data',
-      `${path} does not exist, expected a folder of images or a CSV file`,
-      'check --data',
-      error,
-    )
-  }
 }
 
 function checkEnough({ size }: Examples, manifest: Manifest, path: string): void {
@@ -236,15 +229,6 @@ function emptyFolder(path: string, { list, count }: Skips): Fault {
     'no-examples',
     `${path} holds ${came}, expected PNG or JPEG files in one folder per label`,
     'put each image into a folder named for its label',
-  )
-}
-
-function unreadable(name: string, error: Error): Fault {
-  return wrong(
-    'unreadable',
-    `${name} cannot be read: ${error.message}`,
-    'check the file and its permissions',
-    error,
   )
 }
 

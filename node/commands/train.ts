@@ -25,6 +25,7 @@ import {
 } from '../command.ts'
 import { deviceText, timeText } from '../device.ts'
 import type { Host } from '../host.ts'
+import { kindOf } from '../place.ts'
 
 /** `mlstore train`: one peer of a swarm, from the model's name to the last checkpoint. */
 export const train: CommandSpec = {
@@ -78,7 +79,8 @@ export const train: CommandSpec = {
   ],
   async run(context) {
     const { options, print } = context
-    const data = await existing(String(options.data))
+    const data = String(options.data)
+    await kindOf(data)
     // The thread loads its libraries while we load ours and start the network.
     const worker = await openWorker((event) => screen.show(phaseReport('preparing', event)))
     const { createLive } = await import('../live.ts')
@@ -443,22 +445,4 @@ async function ageOf(path: string): Promise<number> {
   )
   const newest = Math.max(...times)
   return newest === 0 ? 0 : Date.now() - newest
-}
-
-async function existing(path: string): Promise<string> {
-  try {
-    await stat(path)
-    return path
-  } catch (error) {
-    throw new Fault(
-      {
-        kind: 'data',
-        type: 'data-not-found',
-        path,
-        message: `--data got ${JSON.stringify(path)}, where nothing is; expected a folder with one folder per label, or a CSV file`,
-        hint: 'check the path',
-      },
-      error,
-    )
-  }
 }

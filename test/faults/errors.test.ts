@@ -399,7 +399,7 @@ describe('data that does not fit', () => {
       'sound',
       async () => join(dir, 'nowhere.csv'),
       'no-such-data',
-      /nowhere\.csv does not exist, expected a folder of images or a CSV file/,
+      /nowhere\.csv does not exist, expected a folder with one folder per label, or a CSV file/,
     ],
     [
       'a path that cannot be read',
@@ -420,6 +420,10 @@ describe('data that does not fit', () => {
       await fails({ code: 5, type: 'missing-column', says }, train, [sound], {
         data: await table('x,y,label', '1,2,no'),
       })
+      const circled = { code: 5, type: 'unreadable', says: /circle\.csv cannot be read: ELOOP/ }
+      await fails(circled, train, [sound], { data: join(dir, 'circle.csv') })
+      const missing = { code: 5, type: 'no-such-data', says: /nowhere\.csv does not exist/ }
+      await fails(missing, train, [sound], { data: join(dir, 'nowhere.csv') })
     },
     LIMIT_MS,
   )

@@ -1,8 +1,8 @@
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { deflateSync } from 'node:zlib'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { loadData, readData, readEvalFiles } from '../../node/data.ts'
 import { decodeImage } from '../../node/image.ts'
 import { Fault } from '../../protocol/errors.ts'
@@ -13,6 +13,11 @@ import { allRows } from '../../protocol/ports/trainer/evaluate.ts'
 import { randomFrom } from '../../protocol/random.ts'
 import { testInit } from '../support/learners.ts'
 import { denseJson, imageManifest, tableManifest } from '../support/models.ts'
+
+vi.mock('node:fs/promises', async (load) => {
+  const real = await load<typeof import('node:fs/promises')>()
+  return { ...real, readdir: vi.fn(real.readdir) }
+})
 
 let root = ''
 let count = 0
@@ -225,6 +230,19 @@ describe('a folder of images', () => {
     const path = await csv('x0,x1,label\n1,2,a\n')
     await chmod(path, 0)
     if (process.getuid?.() !== 0) expect((await faultOf(path, table)).type).toBe('unreadable')
+  })
+})
+
+test('a label that may not be opened is a data fault, and no label left out', async () => {
+  const path = await folder({ 'a/x.png': small, 'b/y.png': small })
+  const label = join(path, 'a')
+  const message = `EACCES: permission denied, scandir '${label}'`
+  const refused = Object.assign(new Error(message), { code: 'EACCES' })
+  vi.mocked(readdir).mockResolvedValueOnce(['a', 'b'] as never)
+  vi.mocked(readdir).mockRejectedValueOnce(refused)
+  expect(await faultOf(path, image)).toEqual({
+    type: 'unreadable',
+    message: `${label} cannot be read: ${message}`,
   })
 })
 
