@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
+import { constants } from 'node:os'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -15,7 +16,16 @@ import {
 } from './samples/digits.ts'
 import { block, fold, line, newRow, type PeerRow, percent } from './start/block.ts'
 import { buildPage, type ServedPage, servePage } from './start/page.ts'
-import { failed, killAll, type Program, run, start } from './start/processes.ts'
+import {
+  failed,
+  killAll,
+  limited,
+  type Program,
+  run,
+  start,
+  stop,
+  talking,
+} from './start/processes.ts'
 
 /**
  * `npm start`: a whole swarm on this machine, of real processes. A bootstrap, three peers that hold only some of the
@@ -34,7 +44,8 @@ They train the sample model "digits" together, and a release is made of what the
   --home DIR   where their homes and data are put (default: .mlstore/demo, emptied first)
   --help       this text
 
-Ctrl-C ends the training, makes the release and prints its CID; once more stops at once.
+Ctrl-C ends the training, makes the release and prints its CID; once more, or before there is
+anything trained, it stops at once.
 `
 
 const PEERS = 3
@@ -45,8 +56,6 @@ const LINE_EVERY_MS = 5000
 const DRAW_EVERY_MS = 200
 /** Programs dial the first, pages the second. */
 const LISTEN = ['--listen', '/ip4/127.0.0.1/tcp/0', '--listen', '/ip4/127.0.0.1/tcp/0/ws']
-/** Any single step but training: start, publish, release, evaluate. */
-const STEP_MS = 120_000
 
 interface Options {
   rounds: number | undefined
@@ -65,7 +74,17 @@ interface Demo extends Options {
   startedAt: number
 }
 
+/** Of a model, on digits that no peer trained on; `alone` where it was measured what each reaches alone. */
+interface Accuracy {
+  alone: number | null
+  local: number
+  released: number
+}
+
+/** Aborts when the training is to end, with a release of what there is. */
 const stopping = new AbortController()
+/** Whether there is something trained that a release could be made of. */
+let isTraining = false
 
 async function main(): Promise<void> {
   const options = readOptions()
@@ -74,14 +93,15 @@ async function main(): Promise<void> {
   try {
     const accuracy = await trainAll(demo, options.swap)
     const seconds = (performance.now() - demo.startedAt) / 1000
-    const release = await releaseAndMeasure(demo)
-    const alone = options.swap && options.rounds !== undefined ? await measureAlone(demo) : accuracy
-    tellResult(demo, { alone, local: accuracy, released: release.accuracy }, seconds, release.cid)
+    const releaser = release(demo)
+    const cid = String((await firstLine(releaser)).cid)
+    const released = await measure(demo, cid)
+    const alone = options.swap ? await measureAlone(demo) : accuracy
+    await stop(releaser)
+    tellResult(demo, { alone, local: accuracy, released }, seconds, cid)
   } finally {
     demo.page.close()
-    demo.bootstrap.interrupt()
-    await demo.bootstrap.ended
-    killAll()
+    await stop(demo.bootstrap)
   }
 }
 
@@ -129,11 +149,11 @@ async function prepare(options: Options): Promise<Demo> {
     ...['--home', join(home, 'bootstrap')],
   ])
   const { tcp: address, ws } = await addressesOf(bootstrap)
-  const published = await run('mlstore publish', 'mlstore', [
-    ...['publish', join(home, 'draft'), '--json', '--join', address],
+  const publisher = start('mlstore publish', 'mlstore', [
+    ...['publish', join(home, 'draft'), '--serve', '--json', '--join', address],
     ...['--home', join(home, 'peer-1'), ...LISTEN],
   ])
-  const genesis = String(published.cid)
+  const genesis = String((await firstLine(publisher)).cid)
   say(`published the model digits:\n  ${genesis}`)
   const rows = dealt.map((digits, index) => newRow(`peer-${index + 1}`, labelsOf(digits).join('')))
   await building
@@ -148,15 +168,22 @@ async function prepare(options: Options): Promise<Demo> {
     startedAt: performance.now(),
   }
   await spread(demo)
+  await stop(publisher)
   return demo
 }
 
 /** The other peers fetch the model from its publisher before any trains, so that all start together. */
-async function spread(demo: Demo): Promise<void> {
-  const seeders = demo.shares.map((_, index) => startSeed(demo, index + 1))
+async function spread({ address, genesis, home, rows }: Demo): Promise<void> {
+  const seeders = rows
+    .slice(1)
+    .map(({ name }) =>
+      start('mlstore seed', 'mlstore', [
+        ...['seed', genesis, '--json', '--join', address],
+        ...['--home', join(home, name), ...LISTEN],
+      ]),
+    )
   await Promise.all(seeders.map(firstLine))
-  for (const seeder of seeders) seeder.interrupt()
-  await Promise.all(seeders.map(({ ended }) => ended))
+  await Promise.all(seeders.map(stop))
 }
 
 /** The demonstration's own folder; anything else is left alone. */
@@ -176,16 +203,18 @@ async function emptied(home: string): Promise<void> {
 
 /** Where the bootstrap is reached by programs, and by pages. */
 async function addressesOf(bootstrap: Program): Promise<{ tcp: string; ws: string }> {
-  const timer = setTimeout(() => bootstrap.kill(), STEP_MS)
-  for await (const said of bootstrap.lines) {
-    clearTimeout(timer)
-    const addresses = (said.addresses as string[] | undefined) ?? []
-    const tcp = addresses.find((address) => /\/ip4\/127\.0\.0\.1\/tcp\/\d+\/p2p\//.test(address))
-    const ws = addresses.find((address) => /\/ip4\/127\.0\.0\.1\/tcp\/\d+\/ws\/p2p\//.test(address))
-    if (tcp && ws) return { tcp, ws }
+  const read = async () => {
+    for await (const said of bootstrap.lines) {
+      const addresses = (said.addresses as string[] | undefined) ?? []
+      const tcp = addresses.find((address) => /\/ip4\/127\.0\.0\.1\/tcp\/\d+\/p2p\//.test(address))
+      const ws = addresses.find((address) =>
+        /\/ip4\/127\.0\.0\.1\/tcp\/\d+\/ws\/p2p\//.test(address),
+      )
+      if (tcp && ws) return { tcp, ws }
+    }
+    throw failed(bootstrap, await bootstrap.ended)
   }
-  clearTimeout(timer)
-  throw failed(bootstrap, await bootstrap.ended)
+  return limited(bootstrap, read())
 }
 
 // Training -------------------------------------------------------------------------------------------------------------
@@ -194,6 +223,7 @@ async function addressesOf(bootstrap: Program): Promise<{ tcp: string; ws: strin
 async function trainAll(demo: Demo, swap: boolean): Promise<number> {
   const { json, rows, rounds } = demo
   if (swap) tellGuest(demo)
+  isTraining = true
   demo.startedAt = performance.now()
   const peers = demo.shares.map((_, index) => startPeer(demo, index, swap, ''))
   // All stop training at one moment: whoever trained on alone would drag the others to its own digits.
@@ -251,7 +281,7 @@ function startPeer(
 async function follow(peer: Program, take: (report: Report) => void): Promise<number> {
   let accuracy: number | undefined
   let last: Record<string, unknown> = {}
-  for await (const said of peer.lines) {
+  for await (const said of talking(peer)) {
     const report = said as unknown as Report
     take(report)
     if (report.ev === 'eval') accuracy = report.metrics.accuracy
@@ -263,85 +293,64 @@ async function follow(peer: Program, take: (report: Report) => void): Promise<nu
   return accuracy
 }
 
-function meanRound(rows: readonly PeerRow[]): number {
-  return rows.reduce((sum, { round }) => sum + round, 0) / rows.length
-}
-
 async function meanOf(values: Promise<number>[]): Promise<number> {
   const all = await Promise.all(values)
   return all.reduce((sum, value) => sum + value, 0) / all.length
 }
 
-/** The control: the same peers with the same data, seeds and rounds, each in a process that never averages. */
-async function measureAlone(demo: Demo): Promise<number> {
+/**
+ * The control: the same peers with the same data, seeds and rounds, each in a process that never averages; they fetch
+ * the model from its owner. Nothing when nobody said how many rounds, or when it was called off.
+ */
+async function measureAlone(demo: Demo): Promise<number | null> {
+  const { signal } = stopping
+  if (demo.rounds === undefined || signal.aborted) return null
   say('what would each have reached alone? training the same peers without a swarm ...')
-  // They fetch the model from a peer that holds it, since the first one's home is no longer open.
-  const seeder = startSeed(demo, 2)
-  await firstLine(seeder)
+  const peers = demo.shares.map((_, index) => startPeer(demo, index, false, '-alone'))
+  const giveUp = () => {
+    for (const peer of peers) peer.kill()
+  }
+  if (signal.aborted) giveUp()
+  signal.addEventListener('abort', giveUp)
   try {
-    return await meanOf(
-      demo.shares.map((_, index) => follow(startPeer(demo, index, false, '-alone'), () => {})),
-    )
+    return await meanOf(peers.map((peer) => follow(peer, () => {})))
+  } catch (error) {
+    if (signal.aborted) return null
+    throw error
   } finally {
-    seeder.interrupt()
-    await seeder.ended
+    signal.removeEventListener('abort', giveUp)
   }
 }
 
 // Releasing --------------------------------------------------------------------------------------------------------------
 
-/** The owner releases; another peer holds it too; a fourth process that never trained measures what it fetched. */
-async function releaseAndMeasure(demo: Demo): Promise<{ cid: string; accuracy: number }> {
+/** The owner releases what it has, and serves it. */
+function release({ address, home }: Demo): Program {
   say('releasing ...')
-  const { address, home } = demo
-  const seeder = start('mlstore release', 'mlstore', [
-    ...[
-      'release',
-      'digits',
-      '--json',
-      '--serve',
-      '--join',
-      address,
-      '--home',
-      join(home, 'peer-1'),
-      ...LISTEN,
-    ],
+  return start('mlstore release', 'mlstore', [
+    ...['release', 'digits', '--serve', '--json', '--join', address],
+    ...['--home', join(home, 'peer-1'), ...LISTEN],
   ])
-  try {
-    const { cid } = await firstLine(seeder)
-    const holder = startSeed(demo, 2, String(cid))
-    await firstLine(holder)
-    holder.interrupt()
-    await holder.ended
-    const measured = await run('mlstore eval', 'mlstore', [
-      ...['eval', String(cid), '--json', '--join', address, '--home', join(home, 'visitor')],
-    ])
-    return { cid: String(cid), accuracy: (measured.metrics as { accuracy: number }).accuracy }
-  } finally {
-    seeder.interrupt()
-    await seeder.ended
-  }
 }
 
-function startSeed({ address, home, genesis }: Demo, peer: number, cid = genesis): Program {
-  return start('mlstore seed', 'mlstore', [
-    ...['seed', cid, '--json', '--join', address],
-    ...['--home', join(home, `peer-${peer}`), ...LISTEN],
+/** A process that never trained fetches the release, and says how good it is. */
+async function measure({ address, home }: Demo, cid: string): Promise<number> {
+  const measured = await run('mlstore eval', 'mlstore', [
+    ...['eval', cid, '--json', '--join', address, '--home', join(home, 'visitor')],
   ])
+  return (measured.metrics as { accuracy: number }).accuracy
 }
 
 /** The first thing a program says that is no progress. */
 async function firstLine(program: Program): Promise<Record<string, unknown>> {
-  const timer = setTimeout(() => program.kill(), STEP_MS)
-  try {
+  const read = async () => {
     for await (const said of program.lines) {
       if (said.ev === 'failed') throw failed(program, Number(said.code), said)
       if (typeof said.cid === 'string') return said
     }
     throw failed(program, await program.ended)
-  } finally {
-    clearTimeout(timer)
   }
+  return limited(program, read())
 }
 
 // Telling ----------------------------------------------------------------------------------------------------------------
@@ -354,33 +363,35 @@ function tellGuest({ address, home, page, genesis }: Demo): void {
   say(`  npx mlstore train digits --data ${data} \\\n    --home ${own} --join \\\n    ${address}\n`)
 }
 
-function tellResult(
-  demo: Demo,
-  accuracy: { alone: number; local: number; released: number },
-  seconds: number,
-  release: string,
-): void {
+function tellResult(demo: Demo, accuracy: Accuracy, seconds: number, release: string): void {
+  const { alone, local, released } = accuracy
   const bytesUp = demo.rows.reduce((sum, { up }) => sum + up, 0) / demo.rows.length
-  const rounds = demo.rounds ?? Math.round(meanRound(demo.rows))
   const rounded = (value: number) => Number(value.toFixed(4))
   say(`\naccuracy on 500 digits that no peer trained on:`)
-  if (demo.swap && demo.rounds !== undefined) say(`  each alone         ${percent(accuracy.alone)}`)
-  say(`  ${demo.swap ? 'each in the swarm ' : 'each alone        '} ${percent(accuracy.local)}`)
-  say(`  the release        ${percent(accuracy.released)}   ${release}`)
+  if (demo.swap && alone !== null) say(`  each alone         ${percent(alone)}`)
+  say(`  ${demo.swap ? 'each in the swarm ' : 'each alone        '} ${percent(local)}`)
+  say(`  the release        ${percent(released)}   ${release}`)
   if (!demo.json) return
   const result = {
     peers: PEERS,
-    rounds,
+    rounds: roundsOf(demo),
     accuracy: {
-      alone: rounded(accuracy.alone),
-      local: rounded(accuracy.local),
-      released: rounded(accuracy.released),
+      alone: alone === null ? null : rounded(alone),
+      local: rounded(local),
+      released: rounded(released),
     },
     bytesUpPerPeer: Math.round(bytesUp),
     seconds: Number(seconds.toFixed(1)),
     release,
   }
   process.stdout.write(`${JSON.stringify(result)}\n`)
+}
+
+/** Those that were asked for, where every peer did them; else what they did, on average. */
+function roundsOf({ rows, rounds: asked }: Demo): number {
+  const done = rows.map(({ round }) => round)
+  if (asked !== undefined && Math.min(...done) >= asked) return asked
+  return Math.round(done.reduce((sum, round) => sum + round, 0) / done.length)
 }
 
 function say(text: string): void {
@@ -396,12 +407,10 @@ function usage(message: string): Fault {
   })
 }
 
-function onSignal(): void {
-  if (stopping.signal.aborted) {
-    killAll()
-    process.exit(130)
-  }
-  say('\nstopping: the peers agree on what they have (Ctrl-C once more stops now)')
+function onSignal(name: 'SIGINT' | 'SIGTERM'): void {
+  if (!isTraining) say('\nstopped before anything was trained')
+  if (!isTraining || stopping.signal.aborted) process.exit(128 + constants.signals[name])
+  say('\nstopping, with a release of what there is (Ctrl-C once more stops now)')
   stopping.abort()
 }
 
@@ -415,5 +424,6 @@ try {
   const fault =
     thrown instanceof TypeError && 'code' in thrown ? usage(thrown.message) : faultFrom(thrown)
   say(`npm start: ${fault.message}${fault.detail.hint ? `; ${fault.detail.hint}` : ''}`)
-  process.exitCode = fault.exitCode
+  // Nobody else ends the programs and the page's server that are still there, and they would keep us.
+  process.exit(fault.exitCode)
 }

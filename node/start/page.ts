@@ -1,11 +1,11 @@
-import { spawn } from 'node:child_process'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { createServer as createSecureServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { extname, join, normalize } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { Fault } from '../../protocol/errors.ts'
+import { Fault, faultFrom } from '../../protocol/errors.ts'
+import { run } from './processes.ts'
 
 /** The web page beside the swarm: built where it is older than its sources, and served to this machine. */
 
@@ -36,37 +36,20 @@ export async function buildPage(): Promise<void> {
   const builtAt = await timeOf(join(pageFolder, 'index.html'))
   const changed = await Promise.all(SOURCES.map((name) => newestIn(join(root, name))))
   if (Math.max(...changed) < builtAt) return
-  const vite = fileURLToPath(import.meta.resolve('vite/package.json')).replace(/package\.json$/, '')
-  const child = spawn(
-    process.execPath,
-    [
-      join(vite, 'bin/vite.js'),
-      'build',
-      '--config',
-      'browser/vite.config.ts',
-      '--logLevel',
-      'warn',
-    ],
-    { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] },
-  )
-  let said = ''
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding('utf8')
-    stream.on('data', (text: string) => {
-      said += text
-    })
+  const config = join(root, 'browser/vite.config.ts')
+  try {
+    await run('vite', 'vite', ['build', '--config', config, '--logLevel', 'warn'])
+  } catch (error) {
+    throw new Fault(
+      {
+        kind: 'unexpected',
+        type: 'page-not-built',
+        message: `the page could not be built: ${faultFrom(error).message}`,
+        hint: 'npm run build shows the whole of it',
+      },
+      error,
+    )
   }
-  const code = await new Promise<number | null>((resolve, reject) => {
-    child.once('error', reject)
-    child.once('close', resolve)
-  })
-  if (code === 0) return
-  throw new Fault({
-    kind: 'unexpected',
-    type: 'page-not-built',
-    message: `the page could not be built: vite ended with code ${code}: ${said.trim().slice(-500)}`,
-    hint: 'npm run build shows the whole of it',
-  })
 }
 
 /** Serves the built page on loopback; `peers` are the addresses that it joins by. */

@@ -68,7 +68,7 @@ export async function commandLine() {
   }
 }
 
-function running(child: ChildProcess): Running {
+export function running(child: ChildProcess): Running {
   const said = { stdout: '', stderr: '' }
   const watchers = new Set<() => void>()
   for (const stream of ['stdout', 'stderr'] as const) {
