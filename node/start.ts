@@ -14,7 +14,7 @@ import {
   writeDigitsCsv,
   writeDigitsDraft,
 } from './samples/digits.ts'
-import { block, fold, line, newRow, type PeerRow, percent } from './start/block.ts'
+import { block, fold, lines, newRow, type PeerRow, percent } from './start/block.ts'
 import { buildPage, type ServedPage, servePage } from './start/page.ts'
 import {
   failed,
@@ -51,7 +51,7 @@ anything trained, it stops at once.
 const PEERS = 3
 /** Digits kept for a fourth peer who joins from another terminal. */
 const GUEST_DIGITS = 800
-/** Off a terminal a line is said this often. */
+/** Off a terminal it is said this often how far they are. */
 const LINE_EVERY_MS = 5000
 const DRAW_EVERY_MS = 200
 /** Programs dial the first, pages the second. */
@@ -244,7 +244,7 @@ async function trainAll(demo: Demo, swap: boolean): Promise<number> {
   const seconds = () => (performance.now() - demo.startedAt) / 1000
   const draw = () => {
     if (isLive) logUpdate(block(rows, seconds()))
-    else say(line(rows, seconds()))
+    else say(lines(rows, seconds()))
   }
   const timer = setInterval(draw, isLive ? DRAW_EVERY_MS : LINE_EVERY_MS)
   try {

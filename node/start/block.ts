@@ -69,45 +69,38 @@ export function fold(row: PeerRow, report: Report): void {
 
 /** The block, at most 79 columns wide: a row a peer, then what most of them do. */
 export function block(rows: readonly PeerRow[], seconds: number): string {
-  const names = new Map(rows.map(({ peer, name }) => [peer, name]))
-  const head = cells([
-    'peer',
-    'holds',
-    'round',
-    'loss',
-    'own → averaged',
-    'swaps',
-    'traffic',
-    'paths',
-  ])
+  const names = namesOf(rows)
+  const head = cells(columns.map(({ name }) => name))
   const lines = rows.map((row) =>
     cells([
-      row.name,
+      shortName(row.name),
       row.labels,
       String(row.round),
       row.loss === undefined ? '–' : row.loss.toFixed(3),
       `${percent(row.trained, '')} → ${percent(row.averaged)}`,
       String(row.swaps),
-      sizeText(row.up + row.down),
+      megabytes(row.up),
+      megabytes(row.down),
       shorten(pathsOf(row, names)),
     ]),
   )
   return [dim(head), ...lines, `${phaseOf(rows)} ${dim(`· ${Math.round(seconds)} s`)}`].join('\n')
 }
 
-/** Widths of the columns; numbers stand to the right. */
+/** Numbers stand to the right. */
 const columns = [
-  { width: 6 },
-  { width: 5 },
-  { width: 5, right: true },
-  { width: 6, right: true },
-  { width: 14, right: true },
-  { width: 5, right: true },
-  { width: 7, right: true },
-  { width: 0 },
+  { name: 'peer', width: 4 },
+  { name: 'holds', width: 5 },
+  { name: 'round', width: 5, right: true },
+  { name: 'loss', width: 5, right: true },
+  { name: 'own → averaged', width: 15, right: true },
+  { name: 'swaps', width: 5, right: true },
+  { name: '↑ MB', width: 5, right: true },
+  { name: '↓ MB', width: 5, right: true },
+  { name: 'paths', width: 0 },
 ]
 /** What the columns before it leave of 79. */
-const PATHS_WIDTH = 17
+const PATHS_WIDTH = 14
 
 /** A line that a terminal wraps cannot be drawn over: what has no room is left out, and said to be. */
 function shorten(text: string): string {
@@ -123,12 +116,37 @@ function cells(texts: readonly string[]): string {
     .join('  ')
 }
 
-/** One line for logs. */
-export function line(rows: readonly PeerRow[], seconds: number): string {
-  const peers = rows.map(({ name, round, trained, averaged }) => {
-    return `${name} round ${round} ${percent(trained)} → ${percent(averaged)}`
+/** Five columns, up to 99 GB. */
+function megabytes(bytes: number): string {
+  const value = bytes / 1e6
+  return value.toFixed(value < 999.95 ? 1 : 0)
+}
+
+/** For logs, as much as the block: a line for all, then one a peer. */
+export function lines(rows: readonly PeerRow[], seconds: number): string {
+  const names = namesOf(rows)
+  const peers = rows.map((row) => {
+    const parts = [
+      `round ${row.round}`,
+      row.loss === undefined ? '' : `loss ${row.loss.toFixed(3)}`,
+      `${percent(row.trained)} → ${percent(row.averaged)} averaged`,
+      `swaps ${row.swaps}`,
+      `sent ${sizeText(row.up)}, received ${sizeText(row.down)}`,
+      pathsOf(row, names),
+    ]
+    return `  ${row.name} · ${parts.filter(Boolean).join(' · ')}`
   })
-  return `${Math.round(seconds)} s  ${peers.join('   ')}`
+  return [`${Math.round(seconds)} s · ${phaseOf(rows)}`, ...peers].join('\n')
+}
+
+/** Names of the peers of this terminal, by their peer ids. */
+function namesOf(rows: readonly PeerRow[]): Map<string, string> {
+  return new Map(rows.map(({ peer, name }) => [peer, shortName(name)]))
+}
+
+/** `2` for `peer-2`. */
+function shortName(name: string): string {
+  return name.replace('peer-', '')
 }
 
 /** `tcp 2 3 +1`: the path, the peers it leads to, and how many who came from outside. */
@@ -136,7 +154,7 @@ function pathsOf({ paths }: PeerRow, names: ReadonlyMap<string, string>): string
   const byPath = new Map<string, { ours: string[]; guests: number }>()
   for (const [peer, path] of paths) {
     const group = byPath.get(path) ?? { ours: [], guests: 0 }
-    const name = names.get(peer)?.replace('peer-', '')
+    const name = names.get(peer)
     if (name) group.ours.push(name)
     else group.guests += 1
     byPath.set(path, group)

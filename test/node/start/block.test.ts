@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from 'node:util'
 import { expect, test } from 'vitest'
-import { block, fold, newRow, type PeerRow } from '../../../node/start/block.ts'
+import { block, fold, lines, newRow, type PeerRow } from '../../../node/start/block.ts'
 
 /** A row of a peer with long figures that met the others by TCP and `guests` pages by WebSocket. */
 function rowOf(name: string, guests: number): PeerRow {
@@ -33,4 +33,18 @@ test.each([0, 1, 3, 120])(
 test('guests by another path stand beside the peers of this terminal', () => {
   const rows = ['peer-1', 'peer-2', 'peer-3'].map((name) => rowOf(name, 1))
   expect(stripVTControlCharacters(block(rows, 1))).toContain('tcp 2 3, ws +1')
+})
+
+test('bytes sent and received stand apart, on a terminal and in a log, where phase, loss and path are said too', () => {
+  const rows = [rowOf('peer-1', 0), rowOf('peer-2', 0)]
+  fold(rows[0]!, { ev: 'phase', phase: 'training', text: '' })
+  fold(rows[0]!, { ev: 'stopped', reason: '', rounds: 1, bytesUp: 5_100_000, bytesDown: 62_000 })
+  const [head, first] = stripVTControlCharacters(block(rows, 1)).split('\n')
+  expect(head).toMatch(/↑ MB +↓ MB/)
+  expect(first).toMatch(/ 5\.1 +0\.1 +tcp/)
+  const [all, log] = lines(rows.slice(0, 1), 25).split('\n')
+  expect(all).toBe('25 s · Training with the swarm')
+  expect(log).toBe(
+    '  peer-1 · round 12345 · loss 1.234 · 100.0 % → 100.0 % averaged · swaps 2 · sent 5.10 MB, received 62.0 kB · tcp +2',
+  )
 })
