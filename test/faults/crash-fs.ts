@@ -3,14 +3,16 @@ import { syncBuiltinESMExports } from 'node:module'
 
 /**
  * Loaded with --import into a program, its worker threads included: kills the process before the n-th call of the file
- * system about a checkpoint, or in the middle of it where it writes. $MLSTORE_CRASH is n, counted from 1.
+ * system about a checkpoint, or in the middle of it where it writes. $MLSTORE_CRASH is n, counted from 1 in each thread;
+ * $MLSTORE_CRASH_BY is another signal than SIGKILL, which the process may live through.
  */
 const crashAt = Number(process.env.MLSTORE_CRASH)
+const signal = process.env.MLSTORE_CRASH_BY ?? 'SIGKILL'
 let calls = 0
 
 function crash(): void {
   calls++
-  if (calls === crashAt) process.kill(process.pid, 'SIGKILL')
+  if (calls === crashAt) process.kill(process.pid, signal)
 }
 
 function isCheckpoint(path: unknown): boolean {
@@ -40,9 +42,10 @@ function watched(file: FileHandle): FileHandle {
   file.write = (async (bytes: Uint8Array, at: number) => {
     calls++
     if (calls !== crashAt) return write(bytes, at)
-    // Half of it is out, the rest never comes.
-    await write(bytes, at, Math.ceil((bytes.length - at) / 2))
-    process.kill(process.pid, 'SIGKILL')
+    // Half of it is out; after a SIGKILL the rest never comes.
+    const half = await write(bytes, at, Math.ceil((bytes.length - at) / 2))
+    process.kill(process.pid, signal)
+    return half
   }) as typeof file.write
   file.sync = () => {
     crash()

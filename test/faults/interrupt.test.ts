@@ -13,12 +13,15 @@ import { type Trainer, trainers } from './trainers.ts'
  * seed, over and over in one home: each start goes on at most 20 swaps behind, and never from a torn state.
  */
 const LIMIT_MS = isFull ? 20 * 60_000 : 180_000
-/** In each of two homes. */
-const ENDS = isFull ? 25 : 4
+/** In each of two homes: so many ends, or, when full, as many as it takes for 50 interrupts in both. */
+const ENDS = 4
+const FULL_INTERRUPTS = 25
 const SWAPS_BEHIND = 20
 /** Lines until the end comes: from its start to some seconds of training. */
 const LINES = 25
+/** The first of them makes the home's own folder, too, before anything is trained. */
 const CALLS_OF_A_WRITE = 13
+const load = new URL('./crash-fs.ts', import.meta.url).pathname
 
 const all = await trainers()
 const { cid } = all
@@ -40,8 +43,34 @@ test.concurrent.each([
   async (name, seed) => {
     const random = randomFrom(seed)
     let memory: Memory = { rounds: 0, since: [] }
-    for (let i = 0; i < ENDS; i++) memory = await endOnce(name, random, memory)
+    const ends: End[] = []
+    const isEnough = () =>
+      isFull
+        ? ends.filter((end) => end === 'interrupted').length === FULL_INTERRUPTS
+        : ends.length === ENDS
+    while (!isEnough()) {
+      const end = drawEnd(random)
+      memory = await endOnce(name, end, random, memory)
+      ends.push(end)
+    }
     remembers(await trainsOn(name), memory)
+  },
+  LIMIT_MS,
+)
+
+/** Calls of a checkpoint's write: the worker's first, after 20 swaps or 10 s. */
+const calls = Array.from({ length: CALLS_OF_A_WRITE - 1 }, (_, i) => i + 2)
+
+test.concurrent.each(isFull ? calls : [4])(
+  'a SIGINT in the midst of saving, at call %i, ends it in order, and the checkpoint is whole',
+  async (call) => {
+    const name = `saves-${call}`
+    const env = { MLSTORE_CRASH: String(call), MLSTORE_CRASH_BY: 'SIGINT' }
+    const trainer = all.train(name, { load, env })
+    expect(await trainer.ended, trainer.complaints()).toBe(130)
+    await savedAsItSaid(trainer)
+    const [{ rounds }] = only(trainer.heard, 'stopped') as [Line & { rounds: number }]
+    remembers(await trainsOn(name), { rounds, since: [] })
   },
   LIMIT_MS,
 )
@@ -56,12 +85,15 @@ async function trainsOn(name: string): Promise<Trainer> {
   return trainer
 }
 
-async function endOnce(name: string, random: Random, memory: Memory): Promise<Memory> {
+type End = 'interrupted' | 'killed' | 'crashes while saving'
+
+function drawEnd(random: Random): End {
   const draw = random()
-  const how = draw < 0.5 ? 'interrupted' : draw < 0.75 ? 'killed' : 'crashes while saving'
-  // The first call of all makes the home's own folder, before anything is trained.
+  return draw < 0.5 ? 'interrupted' : draw < 0.75 ? 'killed' : 'crashes while saving'
+}
+
+async function endOnce(name: string, how: End, random: Random, memory: Memory): Promise<Memory> {
   const env = { MLSTORE_CRASH: String(2 + Math.floor(random() * (CALLS_OF_A_WRITE - 1))) }
-  const load = new URL('./crash-fs.ts', import.meta.url).pathname
   const trainer = all.train(name, how === 'crashes while saving' ? { load, env } : {})
   await trainer.saysLines(1 + Math.floor(random() * LINES))
   trainer.child.kill(how === 'killed' ? 'SIGKILL' : 'SIGINT')
