@@ -6,7 +6,7 @@ import type { Stream } from '@libp2p/interface'
 import { CID } from 'multiformats/cid'
 import * as raw from 'multiformats/codecs/raw'
 import { sha256 } from 'multiformats/hashes/sha2'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { openHome } from '../../node/home.ts'
 import { type Host, startHost } from '../../node/host.ts'
 import { FRAME_HEADER_BYTES, frameKinds } from '../../protocol/message.ts'
@@ -18,13 +18,18 @@ import type { Report } from '../../protocol/report.ts'
 import { joinSwarm, type Swarm } from '../../protocol/swarm.ts'
 import { memoryCheckpoints } from '../support/learners.ts'
 import { anyPort, nodes } from '../support/libp2p.ts'
-import { driftManifest, startDrifter } from './drift.ts'
+import { driftManifest, PARAMS, startDrifter } from './drift.ts'
 
 /**
  * Garbage, truncation and excess on every protocol that a Node peer answers. It strikes who sent it and goes on: its
- * neighbour swaps with it, asks it for listings and gets its blocks, after each of them.
+ * neighbour swaps with it, asks it for listings and gets its blocks, after each of them; and what both hold together is
+ * what they began with, to the last swap.
  */
 const LIMIT_MS = 60_000
+/** What float32 sums of 100,000 params lose over a run. */
+const ROUNDING = 100
+/** From the end of a swap to its half of the difference in the params, on a busy machine. */
+const SETTLE_MS = 10_000
 const genesis = 'bafygarbage'
 const strangers = nodes()
 let dir: string
@@ -34,14 +39,16 @@ let neighbour: Peer
 interface Peer {
   host: Host
   swarm: Swarm
+  /** Sum of its params, without what its own steps added. */
+  ledger(): number
   /** Resolves at its next swap; rejects when its swarm ends. */
   nextSwap(): Promise<void>
 }
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'mlstore-garbage-'))
-  victim = await startPeer('victim', [])
-  neighbour = await startPeer('neighbour', [addressOf(victim.host)])
+  victim = await startPeer('victim', 2, [])
+  neighbour = await startPeer('neighbour', -1, [addressOf(victim.host)])
   await victim.nextSwap()
 }, LIMIT_MS)
 afterAll(async () => {
@@ -52,13 +59,27 @@ afterAll(async () => {
   await rm(dir, { recursive: true, force: true, maxRetries: 5 })
 })
 
+/** While both are paused, nothing is under way once it is no longer; a learner settles soon after. */
+afterEach(async () => {
+  const both = [victim, neighbour]
+  for (const { swarm } of both) swarm.pause()
+  const isBusy = () => both.some(({ swarm: { view } }) => view.isSwapping || view.inDoubt > 0)
+  await expect.poll(isBusy, { timeout: LIMIT_MS }).toBe(false)
+  // 2 - 1 a param when they began.
+  const lost = () => Math.abs(both.reduce((total, { ledger }) => total + ledger(), 0) - PARAMS)
+  await expect.poll(lost, { timeout: SETTLE_MS }).toBeLessThan(ROUNDING)
+  for (const { swarm } of both) swarm.resume()
+}, LIMIT_MS)
+
 const addressOf = ({ libp2p }: Host) => libp2p.getMultiaddrs()[0]!.toString()
 
-async function startPeer(name: string, addresses: string[]): Promise<Peer> {
+/** `start` is each of its params at the start. */
+async function startPeer(name: string, start: number, addresses: string[]): Promise<Peer> {
   const home = await openHome(join(dir, name))
   const host = await startHost({ home, join: addresses, listen: [anyPort] })
-  const settings = { genesis, start: 0, drift: 1, stepMs: 1, resume: false }
-  const { learner, ready } = await startDrifter({ ...settings, checkpoints: memoryCheckpoints() })
+  const settings = { genesis, start, drift: 1, stepMs: 1, resume: false }
+  const drifter = await startDrifter({ ...settings, checkpoints: memoryCheckpoints() })
+  const { learner, ready, ledger } = drifter
   const swarm = await joinSwarm({
     manifest: driftManifest,
     genesis,
@@ -76,7 +97,7 @@ async function startPeer(name: string, addresses: string[]): Promise<Peer> {
     freshNonce: () => randomBytes(16).toString('hex'),
     key: home.peerKey,
   })
-  return { host, swarm, nextSwap: swapsOf(swarm.reports) }
+  return { host, swarm, ledger, nextSwap: swapsOf(swarm.reports) }
 }
 
 function swapsOf(reports: AsyncIterable<Report>): Peer['nextSwap'] {
