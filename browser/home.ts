@@ -35,6 +35,9 @@ export interface Home {
   saveConfig(config: HomeConfig): Promise<void>
   readListings(): Promise<Uint8Array | undefined>
   saveListings(snapshot: Uint8Array): Promise<void>
+  /** When somebody last told them, milliseconds since 1970. */
+  readListedAt(): Promise<number | undefined>
+  saveListedAt(at: number): Promise<void>
 }
 
 export interface HomeConfig {
@@ -74,12 +77,15 @@ async function openKept(): Promise<Home | undefined> {
     },
     readListings: () => get('listings', store),
     saveListings: (snapshot) => set('listings', snapshot, store),
+    readListedAt: () => get('listedAt', store),
+    saveListedAt: (at) => set('listedAt', at, store),
   }
   return home
 }
 
 async function openForgetful(): Promise<Home> {
   let listings: Uint8Array | undefined
+  let listedAt: number | undefined
   let owner: Promise<Ed25519PrivateKey> | undefined
   const home: Home = {
     peerKey: await generateKeyPair('Ed25519'),
@@ -101,6 +107,10 @@ async function openForgetful(): Promise<Home> {
     readListings: async () => listings,
     async saveListings(snapshot) {
       listings = snapshot
+    },
+    readListedAt: async () => listedAt,
+    async saveListedAt(at) {
+      listedAt = at
     },
   }
   return home

@@ -5,26 +5,22 @@ import { sizeOf } from '../protocol/params.ts'
 import type { Examples } from '../protocol/ports/examples.ts'
 import { openOwnerKey, sealOwnerKey } from '../protocol/ports/owner-key.ts'
 import { fetchResolved, resolveModel } from '../protocol/ports/resolve.ts'
-import type { KeptVersion, StoredVersion } from '../protocol/ports/store.ts'
+import type { StoredVersion } from '../protocol/ports/store.ts'
 import { dataFilesOf, README_FILE } from '../protocol/ports/version.ts'
 import { abilities } from './abilities.ts'
 import { forgetCheckpoint, keptParams, listCheckpoints } from './checkpoint.ts'
 import { readFiles } from './data.ts'
 import { openHome } from './home.ts'
 import { type Host, startHost } from './host.ts'
+import { listModels } from './list.ts'
 import { memoryLimit } from './memory.ts'
 import { startPredictor } from './predictor.ts'
 import { readRoute } from './route.ts'
-import type { ListedModel, ModelList, OpenVersion, Services } from './services.ts'
+import type { OpenVersion, Services } from './services.ts'
 import { startRun } from './training.ts'
 
-/** How long a model is looked for, and how long a list waits for the first peer when nothing is kept here. */
+/** How long a model is looked for. */
 const NETWORK_LIMIT_MS = 30_000
-const LIST_WAIT_MS = 10_000
-const LIST_WAIT_KEPT_MS = 2_000
-/** Models whose peers are counted, and how long that may take. */
-const COUNTED = 24
-const COUNT_MS = 4_000
 /** A sample that lies outside its version. */
 const SAMPLE_BYTES = 64 * 2 ** 20
 /** More of a key file is not read: it is none then. */
@@ -51,7 +47,7 @@ export async function createServices(): Promise<Services> {
   return {
     onNetwork: host.watch,
     join: host.dial,
-    listModels: (signal) => listModels(host, signal),
+    listModels: (asked, signal) => listModels(host, asked, signal),
 
     async openVersion(reference, via, { onProgress, signal }) {
       const link = via.map((address) => `via=${encodeURIComponent(address)}`).join('&')
@@ -137,81 +133,6 @@ async function sampleOf(
     file: new File([bytes as BlobPart], path.split('/').at(-1)!),
   }))
   return (await readFiles(found, manifest)).examples
-}
-
-/** What registries in reach list, then what is kept here and nobody lists. Throws when there is neither. */
-async function listModels(host: Host, signal?: AbortSignal): Promise<ModelList> {
-  const kept = await host.store.versions()
-  const known = kept.length > 0 || host.book.all(Date.now()).length > 0
-  const outer = signal && { signal }
-  await host
-    .online(known ? LIST_WAIT_KEPT_MS : LIST_WAIT_MS, signal)
-    .catch(() => signal?.throwIfAborted())
-  const found = await host.registry.list({}, { ...outer }).catch((error: unknown) => {
-    signal?.throwIfAborted()
-    if (!known) throw error
-    return undefined
-  })
-  const isKept = new Set(kept.map(({ cid }) => cid))
-  const listed = (found?.listings ?? []).map(
-    ({ listing }): ListedModel => ({
-      listing,
-      name: listing.name,
-      title: listing.title,
-      task: listing.task,
-      tags: listing.tags ?? [],
-      labels: listing.labels ?? [],
-      genesis: listing.genesis,
-      version: listing.version,
-      manifestVersion: listing.manifestVersion,
-      bytes: listing.bytes,
-      peers: undefined,
-      kept: isKept.has(listing.version),
-      issuedAt: listing.issuedAt,
-    }),
-  )
-  const isListed = new Set(listed.map(({ genesis }) => genesis))
-  const unlisted = await keptModels(
-    host,
-    kept.filter(({ genesis }) => !isListed.has(genesis)),
-  )
-  const answered = found?.answered.length ?? 0
-  if (answered > 0) await countPeers(host, listed.slice(0, COUNTED))
-  return { models: [...listed, ...unlisted], answered, at: Date.now() }
-}
-
-/** The newest version of each model that is here. */
-async function keptModels(host: Host, kept: readonly KeptVersion[]): Promise<ListedModel[]> {
-  const newest = new Map<string, KeptVersion>()
-  for (const version of kept.toSorted((a, b) => compareVersions(a.version, b.version)))
-    newest.set(version.genesis, version)
-  return Promise.all(
-    [...newest.values()].map(async ({ cid, genesis, bytes }): Promise<ListedModel> => {
-      const manifest = await host.store.fetchManifest(cid)
-      const { name, title, task, tags, output, version } = manifest
-      return {
-        listing: undefined,
-        ...{ name, title, task, genesis, bytes },
-        tags: tags ?? [],
-        labels: output.labels,
-        version: cid,
-        manifestVersion: version,
-        peers: undefined,
-        kept: true,
-        issuedAt: undefined,
-      }
-    }),
-  )
-}
-
-async function countPeers(host: Host, models: ListedModel[]): Promise<void> {
-  const signal = AbortSignal.timeout(COUNT_MS)
-  await Promise.all(
-    models.map(async (model) => {
-      const found = await host.registry.cards(model.genesis, { signal }).catch(() => undefined)
-      model.peers = found?.cards.filter(({ card }) => card.phase !== 'leaving').length
-    }),
-  )
 }
 
 /** Peers that whoever serves this page names beside it, in peers.json; a plain static host names none. */

@@ -15,7 +15,7 @@ import {
   saveTraffic,
 } from './keep.ts'
 import { countOn, isSpent, type Traffic } from './quota.ts'
-import type { OpenVersion, Predictor, Run, Services } from './services.ts'
+import type { Asked, OpenVersion, Predictor, Run, Services } from './services.ts'
 import {
   type Action,
   type AppState,
@@ -40,7 +40,8 @@ import { text } from './text.ts'
 export interface Page {
   readonly state: ShallowRef<AppState>
   readonly dispatch: (action: Action) => void
-  listModels(): Promise<void>
+  /** All, or what these filters ask for. */
+  listModels(asked?: Asked): Promise<void>
   open(reference: string, via: readonly string[], options?: { again: boolean }): Promise<void>
   join(address: string): Promise<void>
   draw(version: OpenVersion, drawing: Drawing): Promise<void>
@@ -94,6 +95,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     state.value = reduce(state.value, action)
   }
   let opening: AbortController | undefined
+  let listing: AbortController | undefined
   let run: Run | undefined
   /** Resolves when the run of now has ended and been told. */
   let following: Promise<void> | undefined
@@ -125,7 +127,8 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       ready.onNetwork((network) => {
         const { network: before, models } = state.value
         dispatch({ type: 'networked', network })
-        if (network.registries > before.registries && models.type !== 'loading') void listModels()
+        if (network.registries > before.registries && models.type !== 'loading')
+          void listModels(models.list?.asked)
       }),
     (error) => dispatch({ type: 'networkFailed', fault: detailOf(error) }),
   )
@@ -303,12 +306,18 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     return limited
   }
 
-  const listModels = () => {
+  /** Who asks anew wants no answer to the question before. */
+  const listModels = async (asked: Asked = { query: '', task: '' }) => {
+    listing?.abort()
+    const now = new AbortController()
+    listing = now
     dispatch({ type: 'listing' })
-    return attempt(
-      async () => dispatch({ type: 'listed', list: await (await services).listModels() }),
-      (fault) => ({ type: 'listFailed', fault }),
-    )
+    try {
+      const list = await (await services).listModels(asked, now.signal)
+      if (!now.signal.aborted) dispatch({ type: 'listed', list })
+    } catch (error) {
+      if (!now.signal.aborted) dispatch({ type: 'listFailed', fault: detailOf(error) })
+    }
   }
 
   const loadRuns = () =>

@@ -16,8 +16,8 @@ export interface Services {
   onNetwork(listener: (network: NetworkView) => void): () => void
   /** Dials an address that the person gave. Throws Fault `wrong-address`. */
   join(address: string): Promise<void>
-  /** What registries in reach list, and what is kept here; `offline` tells that nobody answered and how old this is. */
-  listModels(signal?: AbortSignal): Promise<ModelList>
+  /** What registries in reach list, and what is kept here; `answered` tells whether anybody did, `at` how old it is. */
+  listModels(asked: Asked, signal?: AbortSignal): Promise<ModelList>
   /** Fetches a version by CID or by a listing's name, from `via` too; from the cache where it is there already. */
   openVersion(reference: string, via: readonly string[], options: OpenOptions): Promise<OpenVersion>
   /** Data that came with a version (its `sample`, or else its `eval` data), as examples. */
@@ -63,11 +63,22 @@ export interface NetworkView {
 }
 
 export interface ModelList {
+  /** Those that are listed first, then what is kept here beside them. */
   models: ListedModel[]
+  /** How many of them are listed for what was asked, and how many there are in all. */
+  listed: number
+  total: number
+  asked: Asked
   /** Registries that answered; 0: what is kept here alone. */
   answered: number
-  /** When that was, milliseconds since 1970. */
-  at: number
+  /** When somebody last answered, milliseconds since 1970; undefined when nobody ever did. */
+  at: number | undefined
+}
+
+/** What registries are asked for: words, and a task. '' is all. */
+export interface Asked {
+  query: string
+  task: string
 }
 
 export interface ListedModel {

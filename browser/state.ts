@@ -12,6 +12,7 @@ import {
 import type { Stroke } from './drawing.ts'
 import { type Filters, type Route, readRoute } from './route.ts'
 import type {
+  Asked,
   KeptRun,
   ListedModel,
   ModelList,
@@ -646,7 +647,8 @@ export function listed(models: readonly ListedModel[], filters: Filters): Listed
   return models
     .filter(({ task }) => filters.task === '' || task === filters.task)
     .filter((model) => {
-      const text = [model.name, model.title, model.version, ...model.tags, ...model.labels]
+      const { name, title, version, task, tags, labels } = model
+      const text = [name, title, version, task, ...tags, ...labels]
       return words.every((word) => text.some((part) => part.toLowerCase().includes(word)))
     })
     .sort(orders[filters.sort])
@@ -656,7 +658,14 @@ const byName = (a: ListedModel, b: ListedModel) => a.title.localeCompare(b.title
 const orders: Record<Filters['sort'], (a: ListedModel, b: ListedModel) => number> = {
   name: byName,
   fresh: (a, b) => (b.issuedAt ?? 0) - (a.issuedAt ?? 0) || byName(a, b),
-  peers: (a, b) => (b.peers ?? 0) - (a.peers ?? 0) || byName(a, b),
+  peers: (a, b) => (b.peers ?? -1) - (a.peers ?? -1) || byName(a, b),
+}
+
+/** Whether there may be models for these filters that this list lacks: it is a part of them, or an answer to another question. */
+export function isPartial({ asked, listed, total }: ModelList, { query, task }: Asked): boolean {
+  const isAll = asked.query === '' && asked.task === ''
+  const isSame = asked.query === query && asked.task === task
+  return !isSame && (!isAll || listed < total)
 }
 
 export function tasksOf(models: readonly ListedModel[]): string[] {

@@ -29,8 +29,10 @@ const english = {
     kept: 'kept here',
     answered: (count: number) => `Listed by ${plural(count, 'peer', 'peers')}.`,
     version: (version: string) => `version ${version}`,
-    unanswered: (age: string) =>
-      `Nobody who lists models answers now. This is what is kept here, from ${age}.`,
+    unanswered: (age: string | undefined) =>
+      `Nobody who lists models answers now. This is what is kept here${age ? `, from ${age}` : ''}.`,
+    cut: (listed: number, total: number) =>
+      `${listed.toLocaleString('en')} of ${total.toLocaleString('en')} models; a search finds the others.`,
     refresh: 'Refresh',
     noMatch: 'No model matches.',
     clear: 'Clear the filters',

@@ -34,12 +34,13 @@ export async function createServices(): Promise<Services> {
     async join(address) {
       if (!address.startsWith('/')) throw wrongAddress(address)
     },
-    async listModels() {
+    async listModels(asked) {
       if (odd === 'slow') await new Promise(() => {})
       if (odd === 'failing') throw unreachable()
       const listed = odd === 'empty' ? [] : models
       return {
         models: odd === 'offline' ? listed.map((model) => ({ ...model, kept: true })) : listed,
+        ...{ asked, listed: listed.length, total: listed.length },
         answered: odd === 'offline' ? 0 : 3,
         at: Date.now() - (odd === 'offline' ? 7_200_000 : 0),
       }

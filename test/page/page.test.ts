@@ -1,6 +1,7 @@
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { createPage, type Page } from '../../browser/page.ts'
 import type {
+  ModelList,
   NetworkView,
   OpenVersion,
   Run,
@@ -23,6 +24,11 @@ const drawing = { label: 1, pixels: new Uint8Array(784) }
 function pageWith(some: Partial<Services>): Page {
   const services = { onNetwork: () => () => {}, runs: async () => [], ...some } as Services
   return createPage(Promise.resolve(services), '#/', settings)
+}
+
+const all = { query: '', task: '' }
+const listOf = (answered: number, asked = all): ModelList => {
+  return { models: [], listed: 0, total: 0, asked, answered, at: 0 }
 }
 
 /** A run that says what it is told to say, and ends when left or finished. */
@@ -67,7 +73,7 @@ function runOf() {
 
 test('a list that fails says so, and one that comes later is shown', async () => {
   let works = false
-  const list = { models: [], answered: 1, at: 0 }
+  const list = listOf(1)
   const page = pageWith({
     listModels: async () => {
       if (!works) throw fault()
@@ -81,6 +87,24 @@ test('a list that fails says so, and one that comes later is shown', async () =>
   expect(page.state.value.models).toEqual({ type: 'listed', list, fault: undefined })
 })
 
+test('a search that is typed on is answered by its last question alone', async () => {
+  const answers: (() => void)[] = []
+  const page = pageWith({
+    listModels: (asked, signal) =>
+      new Promise((resolve, reject) => {
+        answers.push(() => (asked.query === 'fail' ? reject(fault()) : resolve(listOf(1, asked))))
+        signal!.addEventListener('abort', () => reject(fault()))
+      }),
+  })
+  const asked = ['d', 'fail', 'digits'].map((query) => page.listModels({ query, task: '' }))
+  await expect.poll(() => answers.length).toBe(3)
+  for (const answer of answers.toReversed()) answer()
+  await Promise.all(asked)
+  expect(page.state.value.models).toMatchObject({
+    ...{ type: 'listed', fault: undefined, list: { asked: { query: 'digits' } } },
+  })
+})
+
 test('models are asked for again when somebody who lists them comes into reach', async () => {
   let tell: (network: NetworkView) => void = () => {}
   let answered = 0
@@ -89,7 +113,7 @@ test('models are asked for again when somebody who lists them comes into reach',
       tell = listener
       return () => {}
     },
-    listModels: async () => ({ models: [], answered, at: 0 }),
+    listModels: async () => listOf(answered),
   })
   await page.listModels()
   answered = 2

@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import type { ListedModel, NetworkView, OpenVersion, RunView } from '../../browser/services.ts'
+import type {
+  ListedModel,
+  ModelList,
+  NetworkView,
+  OpenVersion,
+  RunView,
+} from '../../browser/services.ts'
 import {
   type Action,
   type AppState,
@@ -9,6 +15,7 @@ import {
   imbalanceOf,
   initialState,
   isLive,
+  isPartial,
   latest,
   listed,
   newerOf,
@@ -77,8 +84,23 @@ test('an answer for a model that is no longer asked for changes nothing', () => 
   expect(state.opened).toEqual({ type: 'fetching', reference: 'b', progress: undefined })
 })
 
+const all = { query: '', task: '' }
+const listOf = (change: Partial<ModelList> = {}): ModelList => ({
+  ...{ models: [], listed: 50, total: 50, asked: all, answered: 2, at: 1 },
+  ...change,
+})
+
+test('a search asks registries where the list is a part, or answers another question', () => {
+  const digits = { query: 'digits', task: '' }
+  expect(isPartial(listOf(), digits)).toBe(false)
+  expect(isPartial(listOf({ total: 60 }), digits)).toBe(true)
+  expect(isPartial(listOf({ total: 60 }), all)).toBe(false)
+  expect(isPartial(listOf({ asked: digits }), all)).toBe(true)
+  expect(isPartial(listOf({ asked: digits, total: 60 }), digits)).toBe(false)
+})
+
 test('a list that cannot be refreshed stays on the screen beside its fault', () => {
-  const list = { models: [], answered: 2, at: 1 }
+  const list = listOf()
   const state = after({ type: 'listed', list }, { type: 'listing' }, { type: 'listFailed', fault })
   expect(state.models).toEqual({ type: 'failed', list, fault })
 })
