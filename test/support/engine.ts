@@ -35,8 +35,10 @@ export interface CheckOptions {
   training?: boolean
   /** ‖a − b‖ / ‖b‖ that a tensor may differ by. */
   tolerance?: number
-  /** What a value may differ by all the same, for sums that cancel to nothing; 1e-6 unless given. */
-  floor?: number
+  /** Names tensors whose true gradient is 0: what is left of it is rounding, measured by the terms of all gradients. */
+  vanishes?: RegExp
+  /** A random value of the output's gradient; standard normal unless given. */
+  weight?: (random: Random) => number
   /** A random input value; standard normal unless given. Embeddings want whole numbers. */
   input?: (random: Random) => number
   /** A random param; normal of spread 0.5 unless given, variances 0.5 to 1.5. */
@@ -49,17 +51,26 @@ export interface CheckOptions {
  */
 export async function expectAgreement(graph: Graph, options: CheckOptions): Promise<void> {
   const problem = problemOf(graph, options)
-  const wanted = referenceOf(graph, problem, options)
+  const { values, terms } = referenceOf(graph, problem, options)
+  const { tolerance, vanishes } = options
+  const all = lengthOf(Object.values(terms).flatMap((sizes) => Array.from(sizes)))
   for (const simd of bothSimd) {
     const got = await runEngine(graph, problem, options, simd)
-    for (const [name, values] of Object.entries(wanted)) {
-      for (const found of [name, name + ALONE]) {
-        if (got[found])
-          expectNear(`${simd} ${found}`, got[found], values, options.tolerance, options.floor)
-      }
+    for (const [name, wanted] of Object.entries(values)) {
+      const floor = ROUNDING * (vanishes?.test(name) ? all : lengthOf(terms[name] ?? []))
+      for (const found of [name, name + ALONE])
+        if (got[found]) expectNear(`${simd} ${found}`, got[found], wanted, tolerance, floor)
     }
   }
 }
+
+/** ‖a − b‖ / ‖b‖ of float32 kernels and a Float64 reference. */
+const TOLERANCE = 1e-5
+/** What float32 loses of each term of a sum: all that is left of one whose terms cancel. */
+const ROUNDING = 2 ** -23
+
+const lengthOf = (values: ArrayLike<number>): number =>
+  Math.sqrt(Array.from(values).reduce((sum, x) => sum + x * x, 0))
 
 /** What a little graph is run with. */
 export interface Problem {
@@ -71,7 +82,8 @@ export interface Problem {
   seed: number
 }
 
-function problemOf(graph: Graph, { batch, seed = 1, input, param }: CheckOptions): Problem {
+function problemOf(graph: Graph, options: CheckOptions): Problem {
+  const { batch, seed = 1, input, param, weight } = options
   const random = randomFrom(seed)
   const size = graph.inputShape.reduce((a, b) => a * b, batch)
   const drawn = (tensors: readonly TensorSpec[]) => {
@@ -89,7 +101,10 @@ function problemOf(graph: Graph, { batch, seed = 1, input, param }: CheckOptions
     params: drawn(graph.tensors),
     frozen: drawn(graph.frozen ?? []),
     input: Float32Array.from({ length: size }, () => input?.(random) ?? normal(random)),
-    weights: Float32Array.from({ length: batch * graph.outputUnits }, () => normal(random)),
+    weights: Float32Array.from(
+      { length: batch * graph.outputUnits },
+      () => weight?.(random) ?? normal(random),
+    ),
     seed: seed % 2 ** 31,
   }
 }
@@ -97,7 +112,12 @@ function problemOf(graph: Graph, { batch, seed = 1, input, param }: CheckOptions
 /** By name: `output`, `gradient of input`, `gradient of layer1/kernel` ... */
 export type Results = Record<string, ArrayLike<number>>
 
-export function referenceOf(graph: Graph, problem: Problem, options: CheckOptions): Results {
+/** What the tape finds; of each gradient also the sizes of the terms that it is the sum of. */
+export function referenceOf(
+  graph: Graph,
+  problem: Problem,
+  options: CheckOptions,
+): { values: Results; terms: Results } {
   const { batch, training = true } = options
   const tape = createTape()
   const placesOf = (values: ArrayLike<number>) => Array.from(values, tape.constant)
@@ -110,26 +130,29 @@ export function referenceOf(graph: Graph, problem: Problem, options: CheckOption
   push(graph.tensors, params)
   push(graph.frozen ?? [], placesOf(problem.frozen))
   const input: Values = { shape: [batch, ...graph.inputShape], at: placesOf(problem.input) }
-  const values: Values[] = []
+  const outputs: Values[] = []
   for (const [salt, node] of graph.nodes.entries()) {
     const weight = (name: string) => tensors[node.weights[name] ?? -1]
     const learns = training && !isFrozen(graph, node)
     const context = { tape, weight, training: learns, seed: problem.seed, salt }
-    const inputs = salt === 0 ? [input] : node.inputs.map((i) => values[i]!)
-    values.push(layers[node.className]!.reference!(node, inputs, context))
+    const inputs = salt === 0 ? [input] : node.inputs.map((i) => outputs[i]!)
+    outputs.push(layers[node.className]!.reference!(node, inputs, context))
   }
-  const output = values.at(-1)!.at
-  const results: Results = { output: Array.from(output, tape.valueOf) }
-  if (!training) return results
-  const gradient = tape.gradient(tape.weighted(output, problem.weights), [
-    ...params,
-    ...Array.from(input.at),
-  ])
-  results['gradient of input'] = gradient.subarray(params.length)
+  const output = outputs.at(-1)!.at
+  const values: Results = { output: Array.from(output, tape.valueOf) }
+  const terms: Results = {}
+  if (!training) return { values, terms }
+  const places = [...params, ...Array.from(input.at)]
+  const found = tape.gradient(tape.weighted(output, problem.weights), places)
+  const keep = (name: string, start: number, end?: number) => {
+    values[`gradient of ${name}`] = found.gradient.subarray(start, end)
+    terms[`gradient of ${name}`] = found.terms.subarray(start, end)
+  }
+  keep('input', params.length)
   forEachTensor(graph.tensors, ({ name, role }, start, end) => {
-    if (role === 'trainable') results[`gradient of ${name}`] = gradient.subarray(start, end)
+    if (role === 'trainable') keep(name, start, end)
   })
-  return results
+  return { values, terms }
 }
 
 /**
@@ -220,13 +243,13 @@ export function engineFor(graph: Graph, batch: number, simd: Simd): Promise<Engi
   return createEngine(graph, { batch, binaries, simd, room: 'input' })
 }
 
-/** ‖got − wanted‖ ≤ tolerance · ‖wanted‖ + floor · √length */
+/** ‖got − wanted‖ ≤ tolerance · ‖wanted‖ + floor */
 export function expectNear(
   name: string,
   got: ArrayLike<number>,
   wanted: ArrayLike<number>,
-  tolerance = 1e-5,
-  floor = 1e-6,
+  tolerance = TOLERANCE,
+  floor = 0,
 ): void {
   expect(got.length, `${name}: length`).toBe(wanted.length)
   let difference = 0
@@ -235,7 +258,7 @@ export function expectNear(
     difference += (got[i]! - wanted[i]!) ** 2
     size += wanted[i]! ** 2
   }
-  const limit = tolerance * Math.sqrt(size) + floor * Math.sqrt(wanted.length)
+  const limit = tolerance * Math.sqrt(size) + floor
   const found = `${name}: off by ${Math.sqrt(difference)} of ${Math.sqrt(size)}`
   expect(Math.sqrt(difference) <= limit, found).toBe(true)
 }

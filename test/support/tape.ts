@@ -2,8 +2,8 @@ import type { Scalar, Tape } from '../../protocol/engine/layers/rule.ts'
 
 /** A tape that can be read backward. */
 export interface ReversibleTape extends Tape {
-  /** d(output)/d(x) for the places asked for. */
-  gradient(output: Scalar, of: ArrayLike<Scalar>): Float64Array
+  /** d(output)/d(x) for the places asked for; `terms`: the sum of the sizes of what added up to it. */
+  gradient(output: Scalar, of: ArrayLike<Scalar>): { gradient: Float64Array; terms: Float64Array }
   /** The sum of weight · value. */
   weighted(values: ArrayLike<Scalar>, weights: ArrayLike<number>): Scalar
 }
@@ -63,14 +63,19 @@ export function createTape(): ReversibleTape {
     },
 
     gradient(output, of) {
-      const gradients = new Float64Array(size)
+      const [gradients, terms] = [new Float64Array(size), new Float64Array(size)]
       gradients[output] = 1
       for (let i = output; i >= 0; i--) {
         const gradient = gradients[i]!
         if (gradient === 0) continue
-        for (let j = 3 * i; j < 3 * i + 3; j++) gradients[parents[j]!]! += slopes[j]! * gradient
+        for (let j = 3 * i; j < 3 * i + 3; j++) {
+          const term = slopes[j]! * gradient
+          gradients[parents[j]!]! += term
+          terms[parents[j]!]! += Math.abs(term)
+        }
       }
-      return Float64Array.from(of, (place) => gradients[place]!)
+      const asked = (all: Float64Array) => Float64Array.from(of, (place) => all[place]!)
+      return { gradient: asked(gradients), terms: asked(terms) }
     },
   }
   return tape
