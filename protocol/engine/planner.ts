@@ -52,6 +52,9 @@ export interface Planner {
 
   /** Appends a call. Arguments are addresses, whole numbers or floats, as the kernel declares them. */
   forward(kernel: KernelName, ...args: number[]): void
-  /** Appends a call in order within the node; nodes run backward in reverse. None is kept where nobody needs the output's gradient. */
+  /**
+   * Appends a call in order within the node; nodes run backward in reverse. The plan keeps none of a node whose output's
+   * gradient nobody needs.
+   */
   backward(kernel: KernelName, ...args: number[]): void
 }

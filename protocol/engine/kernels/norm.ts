@@ -6,7 +6,7 @@
  * Source: Ioffe and Szegedy 2015; Ba, Kiros and Hinton 2016; variance by Chan, Golub and LeVeque's merging of chunks, so that one
  * pass over memory is as exact as two.
  */
-import { readPart, writePart } from './part.ts'
+import { joinSums, RUN, readPart, writePart } from './part.ts'
 import { madd, sumOf } from './simd.ts'
 
 /** Rows summed in registers before they join the running sums: short sums keep float32 exact, and a chunk stays in the first cache. */
@@ -229,34 +229,37 @@ export function layerNormalise(
 
 /**
  * dx, dGamma and dBeta of layerNormalise in one pass; any of the three 0 where nobody asks. With g = dy * gamma:
- * dx = spread * (g - mean(g) - xhat * mean(g * xhat)).
+ * dx = spread * (g - mean(g) - xhat * mean(g * xhat)). sums: scratch of 2 * width floats.
  */
 export function layerGradient(
-  x: usize, dy: usize, dx: usize, rows: i32, width: i32, gamma: usize, dGamma: usize, dBeta: usize, statistics: usize,
+  x: usize, dy: usize, dx: usize, rows: i32, width: i32, gamma: usize, dGamma: usize, dBeta: usize, statistics: usize, sums: usize,
 ): void {
   const row = <usize>width << 2
   const share = <f32>1 / <f32>width
+  const gammaSums = sums
+  const betaSums = sums + row
+  memory.fill(sums, 0, row << 1)
   if (dGamma) memory.fill(dGamma, 0, row)
   if (dBeta) memory.fill(dBeta, 0, row)
   for (let i = rows; i > 0; i--) {
     const means = v128.load32_splat(statistics)
     const spreads = v128.load32_splat(statistics, 4)
-    let sums = f32x4.splat(0)
+    let total = f32x4.splat(0)
     let products = f32x4.splat(0)
     for (let c: usize = 0; c < row; ) {
       const whole = c + 16 <= row
       let gradient = readPart(dy + c, whole)
       const normal = f32x4.mul(f32x4.sub(readPart(x + c, whole), means), spreads)
       const product = f32x4.mul(gradient, normal)
-      if (dGamma) writePart(dGamma + c, f32x4.add(readPart(dGamma + c, whole), product), whole)
-      if (dBeta) writePart(dBeta + c, f32x4.add(readPart(dBeta + c, whole), gradient), whole)
+      if (dGamma) writePart(gammaSums + c, f32x4.add(readPart(gammaSums + c, whole), product), whole)
+      if (dBeta) writePart(betaSums + c, f32x4.add(readPart(betaSums + c, whole), gradient), whole)
       if (gamma) gradient = f32x4.mul(gradient, readPart(gamma + c, whole))
-      sums = f32x4.add(sums, gradient)
+      total = f32x4.add(total, gradient)
       products = madd(gradient, normal, products)
       c += whole ? 16 : 4
     }
     if (dx) {
-      const mean = f32x4.splat(sumOf(sums) * share)
+      const mean = f32x4.splat(sumOf(total) * share)
       const along = f32x4.splat(sumOf(products) * share)
       for (let c: usize = 0; c < row; ) {
         const whole = c + 16 <= row
@@ -272,5 +275,9 @@ export function layerGradient(
     x += row
     dy += row
     statistics += 8
+    if (i % RUN == 1) {
+      if (dGamma) joinSums(gammaSums, dGamma, width)
+      if (dBeta) joinSums(betaSums, dBeta, width)
+    }
   }
 }

@@ -1,9 +1,7 @@
+import { RUN } from './part.ts'
 import { splat, storePart } from './simd.ts'
 
 /** Passes over matrices and vectors: sums of rows (gradients of biases), sums of two. */
-
-/** Rows summed before they are added to the rest: long sums in float32 lose their last digits otherwise. */
-const BLOCK: i32 = 256
 
 /** to[columns] = sum of the rows. */
 export function sumRows(from: usize, to: usize, rows: i32, columns: i32): void {
@@ -34,14 +32,14 @@ function sumAll(code: i32, from: usize, after: usize, to: usize, rows: i32, colu
     let t1 = splat(0)
     let t2 = splat(0)
     let t3 = splat(0)
-    for (let r0 = 0; r0 < rows; r0 += BLOCK) {
+    for (let r0 = 0; r0 < rows; r0 += RUN) {
       let s0 = splat(0)
       let s1 = splat(0)
       let s2 = splat(0)
       let s3 = splat(0)
       let place = from + <usize>r0 * step + at
       let mask = after + <usize>r0 * step + at
-      for (let r = min(BLOCK, rows - r0); r > 0; r--) {
+      for (let r = min(RUN, rows - r0); r > 0; r--) {
         s0 = f32x4.add(s0, masked(code, place, mask))
         s1 = f32x4.add(s1, masked(code, place + 16, mask + 16))
         s2 = f32x4.add(s2, masked(code, place + 32, mask + 32))
@@ -63,11 +61,11 @@ function sumAll(code: i32, from: usize, after: usize, to: usize, rows: i32, colu
     const at = <usize>j << 2
     const left = columns - j
     let total = splat(0)
-    for (let r0 = 0; r0 < rows; r0 += BLOCK) {
+    for (let r0 = 0; r0 < rows; r0 += RUN) {
       let sum = splat(0)
       let place = from + <usize>r0 * step + at
       let mask = after + <usize>r0 * step + at
-      for (let r = min(BLOCK, rows - r0); r > 0; r--) {
+      for (let r = min(RUN, rows - r0); r > 0; r--) {
         if (left >= 4) sum = f32x4.add(sum, masked(code, place, mask))
         else {
           const kept = v128.and(v128.load(place), maskOf(code, v128.load(mask)))

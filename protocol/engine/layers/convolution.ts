@@ -200,7 +200,7 @@ export function borderedGradient(
     planner.backward(
       'maskRows',
       ...[toGradient, isRelu ? to : 0, gradient.at, gradient.image, gradient.row],
-      ...[biasGradient, filters, batch, ...out],
+      ...[biasGradient, planner.scratch(filters), filters, batch, ...out],
     )
   return gradient
 }

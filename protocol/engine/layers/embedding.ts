@@ -36,7 +36,11 @@ export const embedding: LayerRule = {
     planner.forward('gather', indices, table, planner.output(), count, entries, width)
     const to = planner.weightGradient('embeddings')
     if (to)
-      planner.backward('scatter', indices, planner.outputGradient(), to, count, entries, width)
+      planner.backward(
+        'scatter',
+        ...[indices, planner.outputGradient(), to, count, entries, width],
+        planner.scratch(entries + count + width),
+      )
     const nothing = planner.inputGradient(0)
     if (nothing) planner.backward('clear', nothing, count)
   },

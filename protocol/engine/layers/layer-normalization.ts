@@ -51,7 +51,7 @@ export const layerNormalization: LayerRule = {
       planner.backward(
         'layerGradient',
         ...[x, planner.outputGradient(), to, rows, width],
-        ...[gamma, dGamma, dBeta, statistics],
+        ...[gamma, dGamma, dBeta, statistics, planner.scratch(2 * width)],
       )
   },
 

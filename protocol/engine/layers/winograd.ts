@@ -48,7 +48,7 @@ export function planWinograd(sizes: Sizes, ends: Ends, planner: Planner): Backwa
       planner.backward(
         'maskRows',
         ...[toGradient, isRelu ? to : 0, toGradient, image, row],
-        ...[biasGradient, filters, batch, ...output],
+        ...[biasGradient, scratch, filters, batch, ...output],
       )
     const kernelGradient = planner.weightGradient(ends.kernel)
     if (kernelGradient)

@@ -251,7 +251,9 @@ const pack: Record<string, PackKernel> = {
     const ids = stock('Cast', { x: segmentIds }, { dtype: 'float32' })
     const output = heap.output([attrs.numSegments, ...rest])
     const [from, to] = [heap.at(x), heap.at(output)]
-    heap.run('scatter', heap.at(ids), from, to, count, attrs.numSegments, width)
+    heap.borrow(attrs.numSegments + count + width, (scratch) =>
+      heap.run('scatter', heap.at(ids), from, to, count, attrs.numSegments, width, scratch),
+    )
     dispose(ids)
     return output
   },
