@@ -67,10 +67,10 @@ export async function runCommand(
   let code = 0
   try {
     code = (await spec.run({ args, options, print, signal })) ?? 0
-    if (signal.aborted) code = sayInterrupted(print, signal)
+    if (signal.aborted) code = sayInterrupted(print, signal.reason)
   } catch (thrown) {
     const isOurs = signal.aborted && !(thrown instanceof Fault)
-    code = isOurs ? sayInterrupted(print, signal) : tell(print, thrown)
+    code = isOurs ? sayInterrupted(print, signal.reason) : tell(print, thrown)
   }
   stop()
   await print.flushed(FLUSH_LIMIT_MS)
@@ -85,8 +85,7 @@ export function tell(print: Print, thrown: unknown): number {
 }
 
 /** A signal is no failure to explain, but programs that read the events hear why they end. */
-function sayInterrupted(print: Print, signal: AbortSignal): number {
-  const { message, exitCode } = signal.reason as Interrupted
+function sayInterrupted(print: Print, { message, exitCode }: Interrupted): number {
   print.event({
     ev: 'failed',
     code: exitCode,
@@ -101,7 +100,7 @@ function listenToSignals(print: Print): { signal: AbortSignal; stop(): void } {
   const controller = new AbortController()
   const onSignal = (name: NodeJS.Signals) => {
     const reason = new Interrupted(name as keyof typeof signalCodes)
-    if (controller.signal.aborted) process.exit(reason.exitCode)
+    if (controller.signal.aborted) process.exit(sayInterrupted(print, reason))
     print.note('stopping: finishing what is under way (once more stops now)')
     controller.abort(reason)
   }

@@ -61,13 +61,17 @@ export async function createLive(
   // Until the peer has joined, notes say what happens, one below the other.
   let isDrawing = false
   let phaseSaid: Phase | undefined
+  /** How it ends by an error is said by who tells the error. */
+  const sayBegun = (report: Report) => {
+    if (report.ev === 'phase' && report.phase !== 'failed') print.note(`${report.text} ...`)
+  }
   const every = print.live ? DRAW_EVERY_MS : LINE_EVERY_MS
   return {
     take(report) {
       fold(state, report, now())
       isDrawing ||= report.ev === 'joined'
       if (print.quiet || print.json) return
-      if (!isDrawing) return report.ev === 'phase' ? print.note(`${report.text} ...`) : undefined
+      if (!isDrawing) return sayBegun(report)
       const isNews = !print.live && state.phaseName !== phaseSaid
       if (!isNews && now() - saidAt < every) return
       saidAt = now()

@@ -4,6 +4,7 @@
  */
 import { styleText } from 'node:util'
 import type { Fault } from '../protocol/errors.ts'
+import type { Report } from '../protocol/report.ts'
 
 export interface Print {
   readonly json: boolean
@@ -13,7 +14,7 @@ export interface Print {
   /** The answer of a command: `id` alone with -q, `object` with --json, else the `text` for people. */
   answer(forms: { id?: string; object: object; text: string }): void
   /** One event a line with --json, adding `t`; nothing without. */
-  event(event: { ev: string; [fact: string]: unknown }): void
+  event(event: Report): void
   /** One line of progress on stderr; silent with -q. */
   note(text: string): void
   /** How far a transfer is; redrawn on a terminal, said every few seconds elsewhere. */

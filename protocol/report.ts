@@ -2,7 +2,7 @@ import * as v from 'valibot'
 
 /**
  * What a host shows: one union for page, log and JSON. `mlstore train --json` prints one a line, with `t` (ISO time)
- * before it. Bytes are totals of this run unless they stand in a `swap`, where they are that swap's own.
+ * before it, and so does every command that waits or fails. Bytes are totals of this run unless they stand in a `swap`, where they are that swap's own.
  */
 
 /** The phases of a peer and the sentence that page, terminal and JSON share. */
@@ -86,6 +86,8 @@ const reports = [
     examples: count,
   }),
   v.object({ ev: v.literal('release'), version: text, cid: text }),
+  /** Another peer that holds what was published: `count` of the `wanted` ones are found. */
+  v.object({ ev: v.literal('replica'), peer: text, count, wanted: count }),
   v.object({
     ev: v.literal('stopped'),
     reason: text,

@@ -28,7 +28,7 @@ import type { Node } from './ports/libp2p.ts'
 import { joinNetwork, type NetworkEvent } from './ports/network.ts'
 import type { Command, WorkerEvent } from './ports/trainer/commands.ts'
 import type { Random } from './random.ts'
-import type { Report } from './report.ts'
+import { phaseReport, type Report } from './report.ts'
 
 /**
  * joinSwarm(): one Peer and its ports. Events come in from the network, the learner and the clock; effects go out to
@@ -483,6 +483,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
 
   /** What the run came to, measured after its last swap. */
   async function lastEvaluation(): Promise<void> {
+    queue.push(phaseReport('evaluating'))
     const { promise, resolve } = Promise.withResolvers<void>()
     evaluation.last = resolve
     evaluation.rounds.push(peer.view.round)

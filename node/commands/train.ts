@@ -96,6 +96,9 @@ export const train: CommandSpec = {
     const { withHost } = await import('../open.ts')
     try {
       await withHost(context, (host) => trainOn(context, host, { path: data, worker }, screen))
+    } catch (error) {
+      if (!context.signal.aborted || error instanceof Fault) screen.show(phaseReport('failed'))
+      throw error
     } finally {
       live.end()
       await worker.close()

@@ -132,6 +132,7 @@ test(
     await leaving
     hasty.child.kill('SIGINT')
     expect(await hasty.ended).toBe(130)
+    expectSound(hasty.heard, 130)
     await trainsOn('hasty')
   },
   LIMIT_MS,

@@ -15,6 +15,7 @@ const reports: Report[] = [
   { ev: 'swap-failed', round: 1, with: 'p', reason: 'lost' },
   { ev: 'eval', round: 1, at: 'averaged', metrics: { accuracy: 0.9, loss: 0.3 }, examples: 100 },
   { ev: 'release', version: '1.2.0', cid: 'bafy' },
+  { ev: 'replica', peer: 'p', count: 1, wanted: 2 },
   {
     ev: 'stopped',
     reason: 'budget',
