@@ -1,17 +1,32 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { unixfs } from '@helia/unixfs'
+import * as dagPb from '@ipld/dag-pb'
+import { MemoryBlockstore } from 'blockstore-core'
+import { CID } from 'multiformats/cid'
+import * as raw from 'multiformats/codecs/raw'
 import * as v from 'valibot'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { openHome } from '../../node/home.ts'
+import { startHost } from '../../node/host.ts'
 import { randomFrom } from '../../protocol/random.ts'
 import { reportSchema } from '../../protocol/report.ts'
 import { anyPorts, bootstraps } from '../support/bootstrap.ts'
 import { commandLine, type Running } from '../support/cli.ts'
+import { anyPort } from '../support/libp2p.ts'
 
 /** From training to a release that somebody else measures: real processes, each with a home of its own. */
 const LIMIT_MS = 120_000
+/** A wait for something that must not come. */
+const NOTHING_LIMIT_MS = 1_000
 
 let mlstore: Awaited<ReturnType<typeof commandLine>>
 const registries = bootstraps()
 let shared: string[]
+/** The owner's home has trained; it serves what it released, `cid`. */
+let owner: Running
+let cid: string
+/** Somebody else, who trains, keeps what the owner released, and serves it. */
+let trainer: Running
 
 beforeAll(async () => {
   mlstore = await commandLine()
@@ -31,7 +46,7 @@ const home = (name: string) => [
   '/ip4/127.0.0.1/tcp/0',
 ]
 
-test('a release is measured the same by its swarm, by its owner and by a machine that never trained, and stays when its owner is gone', {
+test('a release is measured the same by its swarm, by its owner and by a machine that never trained', {
   timeout: LIMIT_MS,
 }, async () => {
   const draft = await mlstore.draft('draft', { data: { accept: ['csv'], eval: 'eval/rows.csv' } })
@@ -42,7 +57,7 @@ test('a release is measured the same by its swarm, by its owner and by a machine
   await said(publisher)
   const data = ['--data', mlstore.path('own.csv')]
   const gently = [...data, '--intensity', '5'] // it trains as long as this test lasts
-  const trainer = mlstore.start('train', 'tiny', ...gently, ...shared, ...home('trainer'))
+  trainer = mlstore.start('train', 'tiny', ...gently, ...shared, ...home('trainer'))
   const published = await publisher.ended
   expect(published.code, published.stderr).toBe(0)
   const { t: _, ...replica } = objects(published.stdout).at(-1)!
@@ -62,8 +77,9 @@ test('a release is measured the same by its swarm, by its owner and by a machine
   const evaluations = objects(trained.stdout).filter(({ ev }) => ev === 'eval')
   const last = evaluations.at(-1) as unknown as { metrics: Metrics; examples: number }
 
-  const owner = mlstore.start('release', 'tiny', '--serve', ...shared, ...home('owner'))
+  owner = mlstore.start('release', 'tiny', '--serve', ...shared, ...home('owner'))
   const released = await said(owner)
+  cid = String(released.cid)
   expect(released).toMatchObject({
     version: '1.1.0',
     metrics: { ...last.metrics, examples: last.examples },
@@ -75,13 +91,7 @@ test('a release is measured the same by its swarm, by its owner and by a machine
   ])
   await trainer.until('stderr', /keeps and serves the release/)
 
-  const measured = await mlstore.run(
-    'eval',
-    String(released.cid),
-    ...shared,
-    '--home',
-    mlstore.path('visitor-home'),
-  )
+  const measured = await mlstore.run('eval', cid, ...shared, '--home', mlstore.path('visitor-home'))
   expect(measured.code, measured.stderr).toBe(0)
   expect(objects(measured.stdout).at(-1)).toEqual({
     model: released.cid,
@@ -91,18 +101,57 @@ test('a release is measured the same by its swarm, by its owner and by a machine
 
   const listed = await mlstore.run('ls', 'tiny', ...shared, ...home('visitor'))
   expect(objects(listed.stdout).at(-1)).toMatchObject({
-    models: [{ version: released.cid, genesis: released.genesis }],
+    models: [{ version: cid, genesis: released.genesis }],
   })
+})
+
+test('who asks the home that trained for its dataset and its checkpoints by CID gets nothing, though it gets the release', {
+  timeout: LIMIT_MS,
+}, async () => {
+  const [, address] = /reachable at (\S+)/.exec(await owner.until('stderr', /reachable at \S+\n/))!
+  const checkpoints = mlstore.path('owner-home', 'checkpoints')
+  const saved = (await readdir(checkpoints)).map((name) => `${checkpoints}/${name}`)
+  expect(saved.length).toBeGreaterThan(0)
+  const asker = await startHost({
+    home: await openHome(mlstore.path('asker-home')),
+    join: [address!],
+    listen: [anyPort],
+  })
+  await asker.store.fetchVersion(cid, { providers: [address!] })
+  const cids = await Promise.all([mlstore.path('own.csv'), ...saved].map(cidsOf))
+  const asked = cids.flat().map((secret) => {
+    const signal = AbortSignal.timeout(NOTHING_LIMIT_MS)
+    return Array.fromAsync(asker.helia.blockstore.get(secret, { signal }))
+  })
+  const outcomes = await Promise.allSettled(asked)
+  expect(new Set(outcomes.map(({ status }) => status))).toEqual(new Set(['rejected']))
+  await asker.close()
+})
+
+test('a release stays when its owner is gone: who trained keeps and serves it', {
+  timeout: LIMIT_MS,
+}, async () => {
   owner.child.kill('SIGINT')
   expect((await owner.ended).code).toBe(130)
-
   const late = ['eval', 'tiny', ...shared, '--home', mlstore.path('late-home')]
   const fetched = await mlstore.run(...late)
   expect(fetched.code, fetched.stderr).toBe(0)
-  expect(objects(fetched.stdout).at(-1)).toMatchObject({ model: released.cid, examples: 120 })
+  expect(objects(fetched.stdout).at(-1)).toMatchObject({ model: cid, examples: 120 })
   trainer.child.kill('SIGINT')
   expect((await trainer.ended).code).toBe(130)
 })
+
+/** What a file would be called: its blocks and its root, as they are and inside UnixFS. */
+async function cidsOf(path: string): Promise<CID[]> {
+  const blockstore = new MemoryBlockstore()
+  const bytes = await readFile(path)
+  const roots = [true, false].map((rawLeaves) =>
+    unixfs({ blockstore }).addBytes(bytes, { rawLeaves, cidVersion: 1 }),
+  )
+  expect((await Promise.all(roots)).map(({ code }) => code)).toEqual([raw.code, dagPb.code])
+  const blocks = await Array.fromAsync(blockstore.getAll(), ({ cid }) => cid.multihash)
+  return blocks.flatMap((hash) => [raw, dagPb].map(({ code }) => CID.createV1(code, hash)))
+}
 
 test('who does not hold the owner key cannot release, and is told so', {
   timeout: LIMIT_MS,

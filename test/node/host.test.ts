@@ -1,12 +1,9 @@
 import { createSocket } from 'node:dgram'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { generateKeyPair } from '@libp2p/crypto/keys'
-import { CID } from 'multiformats/cid'
-import * as raw from 'multiformats/codecs/raw'
-import { sha256 } from 'multiformats/hashes/sha2'
 import { afterEach, describe, expect, test } from 'vitest'
 import { openHome } from '../../node/home.ts'
 import { type Host, type HostOptions, startHost } from '../../node/host.ts'
@@ -19,8 +16,6 @@ import { checkVersion, filesOf, makeChild, makeVersion } from '../../protocol/po
 import { noLimits, tableDraft, tableModel } from '../support/versions.ts'
 
 const ONLINE_LIMIT_MS = 10_000
-/** A wait for something that must not come. */
-const NOTHING_LIMIT_MS = 1_000
 const local = ['/ip4/127.0.0.1/tcp/0']
 
 const hosts: Host[] = []
@@ -28,26 +23,6 @@ const dirs: string[] = []
 afterEach(async () => {
   for (const host of hosts.splice(0).reverse()) await host.close()
   for (const dir of dirs.splice(0)) await rm(dir, { recursive: true, force: true })
-})
-
-test('a dataset file and a checkpoint in a home are not served to a peer that asks for them by CID', async () => {
-  const trainer = await start()
-  const { cid } = await publish(trainer)
-  const asker = await start({ join: trainer.addresses() })
-  await asker.online(ONLINE_LIMIT_MS)
-  await asker.store.fetchVersion(cid)
-  const secrets = {
-    'data.csv': 'x,y,z,label\n1,2,3,yes\n',
-    'checkpoints/params.0': 'momentum and params',
-  }
-  for (const [path, text] of Object.entries(secrets)) {
-    await writeFile(join(trainer.home.dir, path), text)
-    const block = await readFile(join(trainer.home.dir, path))
-    const asked = asker.helia.blockstore.get(CID.createV1(raw.code, await sha256.digest(block)), {
-      signal: AbortSignal.timeout(NOTHING_LIMIT_MS),
-    })
-    await expect(Array.fromAsync(asked)).rejects.toThrow()
-  }
 })
 
 test('a peer comes back at the same addresses and finds, with no bootstrap, whom it met', async () => {
