@@ -7,18 +7,13 @@ import { CID } from 'multiformats/cid'
 import * as raw from 'multiformats/codecs/raw'
 import { sha256 } from 'multiformats/hashes/sha2'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { openHome } from '../../node/home.ts'
-import { type Host, startHost } from '../../node/host.ts'
+import type { Host } from '../../node/host.ts'
 import { FRAME_HEADER_BYTES, frameKinds } from '../../protocol/message.ts'
-import { systemClock } from '../../protocol/ports/clock.ts'
 import type { Node } from '../../protocol/ports/libp2p.ts'
 import { PARAMS_PROTOCOL, SWAP_PROTOCOL, topicOf } from '../../protocol/ports/network.ts'
-import { randomFrom } from '../../protocol/random.ts'
-import type { Report } from '../../protocol/report.ts'
-import { joinSwarm, type Swarm } from '../../protocol/swarm.ts'
-import { memoryCheckpoints } from '../support/learners.ts'
 import { anyPort, nodes } from '../support/libp2p.ts'
-import { driftManifest, PARAMS, startDrifter } from './drift.ts'
+import { PARAMS } from './drift.ts'
+import { type DriftingHost, startDrifting } from './drifting.ts'
 
 /**
  * Garbage, truncation and excess on every protocol that a Node peer answers. It strikes who sent it and goes on: its
@@ -33,17 +28,8 @@ const SETTLE_MS = 10_000
 const genesis = 'bafygarbage'
 const strangers = nodes()
 let dir: string
-let victim: Peer
-let neighbour: Peer
-
-interface Peer {
-  host: Host
-  swarm: Swarm
-  /** Sum of its params, without what its own steps added. */
-  ledger(): number
-  /** Resolves at its next swap; rejects when its swarm ends. */
-  nextSwap(): Promise<void>
-}
+let victim: DriftingHost
+let neighbour: DriftingHost
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'mlstore-garbage-'))
@@ -73,47 +59,12 @@ afterEach(async () => {
 
 const addressOf = ({ libp2p }: Host) => libp2p.getMultiaddrs()[0]!.toString()
 
-/** `start` is each of its params at the start. */
-async function startPeer(name: string, start: number, addresses: string[]): Promise<Peer> {
-  const home = await openHome(join(dir, name))
-  const host = await startHost({ home, join: addresses, listen: [anyPort] })
-  const settings = { genesis, start, drift: 1, stepMs: 1, resume: false }
-  const drifter = await startDrifter({ ...settings, checkpoints: memoryCheckpoints() })
-  const { learner, ready, ledger } = drifter
-  const swarm = await joinSwarm({
-    manifest: driftManifest,
-    genesis,
-    version: genesis,
-    libp2p: host.libp2p,
-    introductions: {
-      cards: (of) => host.registry.cards(of),
-      putCard: (bytes) => host.registry.putCard(bytes),
-      reachable: () => host.registry.registries().length,
-    },
-    learner,
-    ready: { ...ready, resumed: true },
-    clock: systemClock,
-    random: randomFrom(1),
-    freshNonce: () => randomBytes(16).toString('hex'),
-    key: home.peerKey,
+function startPeer(name: string, start: number, addresses: string[]): Promise<DriftingHost> {
+  return startDrifting({
+    ...{ genesis, start, join: addresses },
+    dir: join(dir, name),
+    listen: [anyPort],
   })
-  return { host, swarm, ledger, nextSwap: swapsOf(swarm.reports) }
-}
-
-function swapsOf(reports: AsyncIterable<Report>): Peer['nextSwap'] {
-  let next = Promise.withResolvers<void>()
-  const read = async () => {
-    for await (const report of reports) {
-      if (report.ev !== 'swap') continue
-      next.resolve()
-      next = Promise.withResolvers()
-    }
-  }
-  read().then(
-    () => next.resolve(),
-    (error) => next.reject(error),
-  )
-  return () => next.promise
 }
 
 /** Bytes that begin as the protocol's own do: frames of ours, else what libp2p's protocols put before a message. */
@@ -178,7 +129,7 @@ async function answersOthers(): Promise<void> {
     host.registry.list({}),
     host.store.fetchFile(block.toString(), { maxBytes: bytes.length }),
   ])
-  expect(swap).toBeUndefined()
+  expect(swap.with).toBe(host.libp2p.peerId.toString())
   expect(listed.answered).toContain(id)
   expect(fetched).toEqual(bytes)
 }
