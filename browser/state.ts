@@ -407,24 +407,39 @@ export function examplesOf({ drawings, parts }: Work, width: number): Examples {
 const DOUBLES_AMONG = 20_000
 
 /** Examples that came before, label or not: they count twice, and may be learned and measured with. */
-export function doublesOf({ drawings, parts }: Work): number {
-  const known = new Map<number, ArrayLike<number>[]>()
-  const isNew = (row: ArrayLike<number>) => {
-    const key = hashOf(row)
-    const same = known.get(key) ?? []
-    if (same.some((other) => isEqual(other, row))) return false
-    known.set(key, [...same, row])
-    return true
+export function doublesOf({ drawings, parts }: Pick<Work, 'drawings' | 'parts'>): number {
+  const { rows, doubles } = rowsIn(parts)
+  const drawn: Rows = new Map()
+  return doubles + drawings.filter(({ pixels }) => !isNewIn(drawn, pixels, rows)).length
+}
+
+/** By their hashes. */
+type Rows = Map<number, ArrayLike<number>[]>
+
+/** A drawing more changes no part: those are looked through once. */
+const looked = new WeakMap<readonly Part[], { rows: Rows; doubles: number }>()
+
+function rowsIn(parts: readonly Part[]): { rows: Rows; doubles: number } {
+  const before = looked.get(parts)
+  if (before) return before
+  const found = { rows: new Map() as Rows, doubles: 0 }
+  let left = DOUBLES_AMONG
+  for (const { examples } of parts) {
+    const { size, width, inputs } = examples
+    for (let row = 0; row < size && left > 0; row++, left--)
+      if (!isNewIn(found.rows, inputs.subarray(row * width, (row + 1) * width))) found.doubles++
   }
-  const rows = [
-    ...drawings.map(({ pixels }) => pixels),
-    ...parts.flatMap(({ examples: { size, width, inputs } }) =>
-      Array.from({ length: Math.min(size, DOUBLES_AMONG) }, (_, row) =>
-        inputs.subarray(row * width, (row + 1) * width),
-      ),
-    ),
-  ]
-  return rows.slice(0, DOUBLES_AMONG).filter((row) => !isNew(row)).length
+  looked.set(parts, found)
+  return found
+}
+
+/** Whether it is in neither; then it is in the first. */
+function isNewIn(rows: Rows, row: ArrayLike<number>, others?: Rows): boolean {
+  const hash = hashOf(row)
+  const same = rows.get(hash) ?? []
+  if ([...same, ...(others?.get(hash) ?? [])].some((other) => isEqual(other, row))) return false
+  rows.set(hash, [...same, row])
+  return true
 }
 
 /** FNV-1a over the values, as 32 bits. */

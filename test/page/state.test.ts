@@ -19,6 +19,7 @@ import {
   latest,
   listed,
   newerOf,
+  type Part,
   peersOf,
   phaseText,
   reduce,
@@ -119,6 +120,29 @@ test('an example that came before is counted as a double, a drawing too', () => 
   const same = workOf(after(read([1, 1, 3]), read([2]), drawn(0), drawn(0)), genesis)
   expect(doublesOf(same)).toBe(2) // the row of the second file, and the second drawing
   expect(doublesOf(workOf(after(read([1, 2, 3])), genesis))).toBe(0)
+})
+
+test('doubles among many pictures are found without hashing those again at each drawing', () => {
+  const [size, width] = [200, 16]
+  const inputs = new Uint8Array(size * width)
+  for (let row = 0; row < size; row++) new DataView(inputs.buffer).setUint32(row * width, row >> 1)
+  let reads = 0
+  const counted = Object.assign(inputs, {
+    subarray(from: number, to: number) {
+      reads++
+      return Uint8Array.prototype.subarray.call(inputs, from, to)
+    },
+  })
+  const examples = { size, width, inputs: counted, labels: new Uint16Array(size) }
+  const parts: Part[] = [
+    { id: 1, source: 'csv', name: '', examples, skips: { list: [], count: 0 } },
+  ]
+  expect(doublesOf({ drawings: [], parts })).toBe(size / 2)
+  const before = reads
+  const drawing = { label: 0, pixels: new Uint8Array(width).fill(7) }
+  expect(doublesOf({ drawings: [drawing, drawing], parts })).toBe(size / 2 + 1)
+  expect(before).toBe(size)
+  expect(reads).toBe(before)
 })
 
 test('undo takes the last drawing, remove one part, and a fault loses nothing', () => {
