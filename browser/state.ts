@@ -504,9 +504,10 @@ export function isAnew({ resumes, view }: RunState): boolean {
   return resumes && view?.resumed === false
 }
 
-export function phaseText({ phase, limited, unsaved, prepared }: RunState): string {
+export function phaseText({ phase, limited, unsaved, prepared, count }: RunState): string {
   if (phase === 'stopped' && unsaved) return text.run.stoppedUnsaved
   if (limited && isAlone(phase)) return text.run.limited
+  if (phase === 'training-alone' && count > 0) return text.run.apart(count)
   if (phase === 'preparing' && prepared)
     return text.run.preparing(phaseSentences[phase], prepared.done, prepared.total)
   return phaseSentences[phase]

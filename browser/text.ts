@@ -166,6 +166,8 @@ const english = {
     again: 'Train on',
     tryIt: 'Try it',
     takeIt: 'Take it',
+    apart: (count: number) =>
+      `Training alone; ${plural(count, 'other is', 'others are')} known, and none swaps with this page yet`,
     limited: 'Training alone; today’s limit of traffic is reached',
     limitedHint: (megabytes: number) =>
       `Swaps have sent and received ${megabytes.toLocaleString('en')} MB today, as much as the settings allow. They go on after midnight, or when the limit is raised.`,

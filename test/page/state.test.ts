@@ -337,6 +337,17 @@ test('a run that may swap no more today says so, and no longer that nobody is he
   expect(phaseText(reduce(limited, reports(phaseReport('paused'))[0]!).run!)).toBe('Paused')
 })
 
+test('who trains alone among others does not say that nobody is here', () => {
+  const known = (count: number) =>
+    after(
+      started,
+      joined,
+      ...reports(phaseReport('training-alone'), { ev: 'peers', count, direct: 0 }),
+    )
+  expect(phaseText(known(2).run!)).toMatch(/2 others are known/)
+  expect(phaseText(known(0).run!)).toMatch(/nobody else is here/)
+})
+
 /** In a group, `after` reads as a hook. */
 const stateOf = after
 
