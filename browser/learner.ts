@@ -82,9 +82,10 @@ export function startLearner(
       for (const event of early.splice(0)) next(event)
     },
     async params() {
-      if (last) return (await last).slice()
-      if (over) throw gone()
-      return Promise.race([ask(), ended.promise.then(() => Promise.reject(gone()))])
+      if (over && !last) throw gone()
+      // Whatever it was asked for, a worker that died answers no more.
+      const never = ended.promise.then(() => Promise.reject(gone()))
+      return (await Promise.race([last ?? ask(), never])).slice()
     },
     close() {
       over = true

@@ -95,6 +95,8 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     state.value = reduce(state.value, action)
   }
   let opening: AbortController | undefined
+  /** The addresses that came with it. */
+  let told: readonly string[] = []
   let listing: AbortController | undefined
   let run: Run | undefined
   /** Resolves when the run of now has ended and been told. */
@@ -342,10 +344,12 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
 
     open(reference, via, options) {
       const { opened } = state.value
-      const isHere =
-        (opened.type === 'open' || opened.type === 'fetching') && opened.reference === reference
-      if (isHere && !options?.again) return Promise.resolve()
+      const isSame = opened.type !== 'none' && opened.reference === reference
+      const isTold = via.every((address) => told.includes(address))
+      const isHere = opened.type === 'open' || (opened.type === 'fetching' && isTold)
+      if (isSame && isHere && !options?.again) return Promise.resolve()
       opening?.abort()
+      told = via
       opening = new AbortController()
       const { signal } = opening
       dispatch({ type: 'opening', reference })

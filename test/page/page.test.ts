@@ -143,6 +143,30 @@ test('opening another model lets go of the first', async () => {
   expect(page.state.value.opened).toMatchObject({ type: 'fetching', reference: 'b' })
 })
 
+test('a link that names other peers is another try, unless the model is there', async () => {
+  const tries: (readonly string[])[] = []
+  let open: (version: OpenVersion) => void = () => {}
+  const page = pageWith({
+    openVersion: (_, via) => {
+      tries.push(via)
+      return new Promise((resolve) => {
+        open = resolve
+      })
+    },
+  })
+  void page.open('a', ['/ip4/1.2.3.4/tcp/1/ws'])
+  await expect.poll(() => tries.length).toBe(1)
+  void page.open('a', ['/ip4/1.2.3.4/tcp/1/ws'])
+  void page.open('a', [])
+  const second = page.open('a', ['/ip4/5.6.7.8/tcp/1/ws'])
+  await expect.poll(() => tries.length).toBe(2)
+  open(version)
+  await second
+  await page.open('a', ['/ip4/9.9.9.9/tcp/1/ws'])
+  expect(page.state.value.opened.type).toBe('open')
+  expect(tries).toEqual([['/ip4/1.2.3.4/tcp/1/ws'], ['/ip4/5.6.7.8/tcp/1/ws']])
+})
+
 test('a run shows its reports, is stopped, and its params can be taken and tried afterwards', async () => {
   const { run, say, asked } = runOf()
   const given: number[] = []
