@@ -504,6 +504,16 @@ export function isAnew({ resumes, view }: RunState): boolean {
   return resumes && view?.resumed === false
 }
 
+/** On every page while it goes on, and with its fault until somebody has seen that. */
+export function isInBar(run: RunState | undefined): run is RunState {
+  return run !== undefined && (run.type !== 'ended' || run.fault !== undefined)
+}
+
+/** Nobody brings newcomers together: who is linked stays so, and nobody else can join. */
+export function isClosed({ peers, introducers }: NetworkView): boolean {
+  return peers.length > 0 && introducers === 0
+}
+
 export function phaseText({ phase, limited, unsaved, prepared, count }: RunState): string {
   if (phase === 'stopped' && unsaved) return text.run.stoppedUnsaved
   if (limited && isAlone(phase)) return text.run.limited

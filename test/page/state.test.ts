@@ -14,6 +14,7 @@ import {
   examplesOf,
   imbalanceOf,
   initialState,
+  isInBar,
   isLive,
   isPartial,
   latest,
@@ -239,6 +240,14 @@ test('a run that ends keeps its figures until it is dismissed', () => {
 test('a run that is going cannot be dismissed, and a fault ends it with its sentence', () => {
   expect(after(started, { type: 'dismissed' }).run).toBeDefined()
   expect(after(started, { type: 'ended', fault }).run).toMatchObject({ phase: 'failed', fault })
+})
+
+test('a run is in the bar while it goes on, and what ended it until that is dismissed', () => {
+  expect(isInBar(after(started).run)).toBe(true)
+  expect(isInBar(after(started, { type: 'ended', fault: undefined }).run)).toBe(false)
+  const failed = after(started, { type: 'ended', fault })
+  expect(isInBar(failed.run)).toBe(true)
+  expect(isInBar(reduce(failed, { type: 'dismissed' }).run)).toBe(false)
 })
 
 test('a finish asked for before the swarm is joined is not forgotten', () => {
