@@ -8,7 +8,6 @@ import { webRTC, webRTCDirect } from '@libp2p/webrtc'
 import { webSockets } from '@libp2p/websockets'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { MemoryDatastore } from 'datastore-core'
-import { Fault } from '../protocol/errors.ts'
 import { type Card, readCard } from '../protocol/message.ts'
 import {
   libp2pDefaults,
@@ -20,7 +19,6 @@ import {
 } from '../protocol/ports/libp2p.ts'
 import {
   DIALLED_AT_START,
-  joinedOf,
   keepPresence,
   type Presence,
   rememberMet,
@@ -29,7 +27,7 @@ import { createListingBook, type ListingBook } from '../protocol/ports/registry.
 import type { Finder } from '../protocol/ports/resolve.ts'
 import { openStore } from '../protocol/ports/store.ts'
 import { has } from './abilities.ts'
-import { mayDial, mayDialLocal } from './dialling.ts'
+import { isOneOf, mayDial, mayDialLocal, whyNot } from './dialling.ts'
 import type { Home } from './home.ts'
 import type { NetworkView } from './services.ts'
 
@@ -39,8 +37,13 @@ export interface Host extends Finder, Pick<Presence, 'announce' | 'yieldCard' | 
   book: ListingBook<Card>
   /** Whether a peer of a swarm may be dialled: each connection costs battery and memory. */
   hasRoom(): boolean
-  /** Dials an address now, and again while this page is open. Throws Fault `wrong-address` or `unreachable`. */
+  /**
+   * Dials an address that the person gave; once that went well it is remembered, and dialled again whenever it is lost. Throws
+   * Fault `wrong-address`, or as whyNot() says.
+   */
   dial(address: string): Promise<void>
+  /** Remembers it no more, and dials it no more by itself. */
+  forget(address: string): void
   /** How the network stands now, and whenever that changes; gives a function that ends it. */
   watch(listener: (network: NetworkView) => void): () => void
 }
@@ -63,17 +66,22 @@ const LOOK_EVERY_MS = 2_000
 const PING_EVERY_MS = 15_000
 const PING_LIMIT_MS = 5_000
 
-/** Starts a node in a home and begins to join. `join` are addresses that a link or the page's own server gave. */
-export async function startHost(home: Home, join: readonly string[]): Promise<Host> {
-  const joins = new Map<string, Multiaddr>()
-  for (const address of [...join, ...home.config.joined]) {
-    try {
-      joins.set(address, parseAddress(address))
-    } catch {
-      // A link or an older page said so: what else there is may do.
-    }
-  }
-  let told: ReadonlyMap<string, Multiaddr> = joins
+/** Addresses that are remembered of those a person gave. */
+const JOINED_LIMIT = 32
+
+/** Addresses to begin with: of a share link, and those that the page's own server names. */
+export interface Beginnings {
+  link: readonly string[]
+  near: readonly string[]
+}
+
+/** Starts a node in a home and begins to join. */
+export async function startHost(home: Home, { link, near }: Beginnings): Promise<Host> {
+  /** What the person gave, on this visit or before, and what the page's server names: theirs to trust. */
+  const given = parsed([...near, ...home.config.joined])
+  /** What a link names, or is being tried: dialled itself, and no reason to dial private addresses that others name. */
+  const named = parsed(link)
+  const lookers = new Set<() => void>()
   const { libp2p, store } = await openStore({
     blockstore: home.blockstore,
     datastore: home.datastore,
@@ -86,7 +94,8 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
       relay: false,
       gossip: true,
       maxConnections: CONNECTIONS_LIMIT,
-      dialLocal: () => mayDialLocal(location, told.values()),
+      dialLocal: (address) =>
+        mayDialLocal(location, given.values()) || isOneOf(address, named.values()),
       mayDial: (address) => mayDial(location, address),
     }),
   })
@@ -97,11 +106,10 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
     libp2p: node,
     key: home.peerKey,
     book,
-    join: joins,
+    join: new Map([...named, ...given]),
     remembered: home.config.peers.slice(0, DIALLED_AT_START),
   })
-  told = presence.joins
-  const { peers: before, joined: named } = home.config
+  const { peers: before } = home.config
   const hangUp = ({ persisted }: PageTransitionEvent) => {
     if (persisted) return // it may come back
     for (const connection of node.getConnections()) connection.abort(new Error('the page is gone'))
@@ -110,8 +118,13 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
   setInterval(() => dropGone(node), GONE_EVERY_MS)
   const save = () =>
     home
-      .saveConfig({ peers: met.addresses(before), joined: joinedOf(told, named) })
+      .saveConfig({ peers: met.addresses(before), joined: home.config.joined })
       .catch(() => undefined)
+  const remember = (joined: string[]) => {
+    home.config = { ...home.config, joined: joined.slice(0, JOINED_LIMIT) }
+    void save()
+    for (const look of lookers) look()
+  }
   const met = rememberMet(node, () => void save())
   return {
     home,
@@ -119,24 +132,53 @@ export async function startHost(home: Home, join: readonly string[]): Promise<Ho
     store,
     registry: presence.registry,
     book,
-    join: presence.join,
+    join(addresses) {
+      for (const [address, multiaddr] of parsed(addresses)) named.set(address, multiaddr)
+      presence.join(addresses)
+    },
     online: presence.online,
     announce: presence.announce,
     yieldCard: presence.yieldCard,
     addresses: presence.addresses,
     hasRoom: () => node.getConnections().length + node.getDialQueue().length < DIAL_ROOM,
     async dial(address) {
-      const parsed = parseAddress(address)
-      presence.join([address])
-      void save()
+      const multiaddr = parseAddress(address)
+      const isNamed = named.has(address)
+      named.set(address, multiaddr)
       try {
-        await node.dial(parsed, { signal: AbortSignal.timeout(DIAL_LIMIT_MS) })
+        await node.dial(multiaddr, { signal: AbortSignal.timeout(DIAL_LIMIT_MS) })
       } catch (error) {
-        throw unreachable(address, error)
+        throw whyNot(multiaddr, error, { page: location, limitMs: DIAL_LIMIT_MS })
+      } finally {
+        if (!isNamed) named.delete(address)
       }
+      given.set(address, multiaddr)
+      presence.join([address])
+      remember([address, ...home.config.joined.filter((other) => other !== address)])
     },
-    watch: (listener) => watch(libp2p as unknown as Node, { ...presence, introducers }, listener),
+    forget(address) {
+      given.delete(address)
+      presence.unjoin(address)
+      remember(home.config.joined.filter((other) => other !== address))
+    },
+    watch(listener) {
+      const watched = { ...presence, introducers, joined: () => home.config.joined, lookers }
+      return watch(libp2p as unknown as Node, watched, listener)
+    },
   }
+}
+
+/** What is no address is left out: a link or an older page said so, and what else there is may do. */
+function parsed(addresses: readonly string[]): Map<string, Multiaddr> {
+  const found = new Map<string, Multiaddr>()
+  for (const address of addresses) {
+    try {
+      found.set(address, parseAddress(address))
+    } catch {
+      // Whoever named it hears of that where it was typed.
+    }
+  }
+  return found
 }
 
 /**
@@ -199,7 +241,12 @@ function rememberIntroducers(libp2p: Libp2p): ReadonlySet<string> {
 }
 
 /** What a view is made of, beside the node. */
-type Watched = Pick<Presence, 'registry' | 'addresses'> & { introducers: ReadonlySet<string> }
+interface Watched extends Pick<Presence, 'registry' | 'addresses'> {
+  introducers: ReadonlySet<string>
+  joined: () => string[]
+  /** Called when there is something new that no event of the node tells. */
+  lookers: Set<() => void>
+}
 
 const events = [
   'connection:open',
@@ -230,12 +277,14 @@ function watch(
     timer ??= setTimeout(look, SOON_MS)
   }
   for (const event of events) libp2p.addEventListener(event, soon)
+  watched.lookers.add(soon)
   addEventListener('online', soon)
   addEventListener('offline', soon)
   const repeat = setInterval(look, LOOK_EVERY_MS)
   look()
   return () => {
     for (const event of events) libp2p.removeEventListener(event, soon)
+    watched.lookers.delete(soon)
     removeEventListener('online', soon)
     removeEventListener('offline', soon)
     clearInterval(repeat)
@@ -282,22 +331,10 @@ function viewOf(
     phase: best.size > 0 ? 'online' : isLooking ? 'looking' : 'offline',
     peer: libp2p.peerId.toString(),
     addresses: addresses(),
+    joined: watched.joined(),
     registries: registry.registries().length,
     introducers: [...best.keys()].filter((peer) => introducers.has(peer)).length,
     isOnline: navigator.onLine,
     peers: [...best.values()],
   }
-}
-
-function unreachable(address: string, cause: unknown): Fault {
-  return new Fault(
-    {
-      kind: 'network',
-      type: 'unreachable',
-      address,
-      message: `nobody answered at ${address} within ${DIAL_LIMIT_MS / 1000} s`,
-      hint: 'check that the peer runs; this page goes on trying',
-    },
-    cause,
-  )
 }

@@ -33,7 +33,7 @@ export async function createServices(): Promise<Services> {
   requireSecure()
   const [home, near] = await Promise.all([openHome(), peersNearby()])
   const route = readRoute(location.hash)
-  const host = await startHost(home, [...(route.type === 'model' ? route.via : []), ...near])
+  const host = await startHost(home, { link: route.type === 'model' ? route.via : [], near })
   const held = new Map<string, StoredVersion>()
   const hold = (version: StoredVersion) => {
     held.delete(version.cid)
@@ -47,6 +47,7 @@ export async function createServices(): Promise<Services> {
   return {
     onNetwork: host.watch,
     join: host.dial,
+    unjoin: host.forget,
     listModels: (asked, signal) => listModels(host, asked, signal),
 
     async openVersion(reference, via, { onProgress, signal }) {

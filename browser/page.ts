@@ -44,6 +44,7 @@ export interface Page {
   listModels(asked?: Asked): Promise<void>
   open(reference: string, via: readonly string[], options?: { again: boolean }): Promise<void>
   join(address: string): Promise<void>
+  unjoin(address: string): Promise<void>
   draw(version: OpenVersion, drawing: Drawing): Promise<void>
   undo(version: OpenVersion): Promise<void>
   /** Takes away what came together; `part` is its id. */
@@ -373,6 +374,13 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
           await (await services).join(address)
           dispatch({ type: 'joining', joining: { type: 'joined', address } })
         },
+        (fault) => ({ type: 'joining', joining: { type: 'failed', address, fault } }),
+      )
+    },
+
+    unjoin(address) {
+      return attempt(
+        async () => (await services).unjoin(address),
         (fault) => ({ type: 'joining', joining: { type: 'failed', address, fault } }),
       )
     },

@@ -14,8 +14,10 @@ import type { Path, Report } from '../protocol/report.ts'
 export interface Services {
   /** How the network stands now, and whenever it changes; gives a function that ends it. */
   onNetwork(listener: (network: NetworkView) => void): () => void
-  /** Dials an address that the person gave. Throws Fault `wrong-address`. */
+  /** Dials an address that the person gave, and remembers it once that went well. Throws a Fault that says why it did not. */
   join(address: string): Promise<void>
+  /** Remembers it no more. */
+  unjoin(address: string): void
   /** What registries in reach list, and what is kept here; `answered` tells whether anybody did, `at` how old it is. */
   listModels(asked: Asked, signal?: AbortSignal): Promise<ModelList>
   /** Fetches a version by CID or by a listing's name, from `via` too; from the cache where it is there already. */
@@ -51,6 +53,8 @@ export interface NetworkView {
   peer: string
   /** Where others reach this page. */
   addresses: string[]
+  /** Addresses that the person gave and this browser remembers, the last given first. */
+  joined: string[]
   /** Peers that answer the listing protocol. */
   registries: number
   /** Peers that bring newcomers together: bootstraps and Node peers. */

@@ -222,7 +222,7 @@ export function initialState(hash: string, settings: Settings): AppState {
   return {
     route: readRoute(hash),
     network: {
-      ...{ phase: 'starting', peer: '', addresses: [], peers: [] },
+      ...{ phase: 'starting', peer: '', addresses: [], joined: [], peers: [] },
       ...{ registries: 0, introducers: 0, isOnline: true },
     },
     models: { type: 'loading', list: undefined, fault: undefined },

@@ -246,6 +246,7 @@ const english = {
     saveCsv: 'Save predictions',
     untrained: 'Train it here and this page compares what you trained with what was published.',
     notNumber: (column: string) => `${column} needs a number.`,
+    number: 'Write digits, with a point before decimals, such as 3.14.',
   },
   copy: {
     copy: 'Copy',
@@ -403,6 +404,8 @@ const english = {
     dial: 'Connect',
     dialling: 'Connecting …',
     joined: 'Connected.',
+    remembered: 'Remembered here',
+    unjoin: (address: string) => `Forget ${address}`,
     me: 'Me',
     noPeer: 'not started yet',
     addresses: 'Where others reach this page',

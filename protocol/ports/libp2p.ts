@@ -42,7 +42,7 @@ export interface NetworkOptions {
    * Dial private and loopback addresses that other peers name. Only where the user gave such an address: otherwise a
    * stranger could make us knock at doors of our own network.
    */
-  dialLocal: boolean | (() => boolean)
+  dialLocal: boolean | ((address: Multiaddr) => boolean)
   /** Whether the platform lets us dial an address at all; every one unless given. */
   mayDial?: (address: Multiaddr) => boolean
   maxConnections?: number
@@ -185,7 +185,7 @@ function gaterOf(
 ) {
   const denies = (address: Multiaddr) => {
     if (mayDial?.(address) === false) return true
-    if (typeof dialLocal === 'boolean' ? dialLocal : dialLocal()) return false
+    if (typeof dialLocal === 'boolean' ? dialLocal : dialLocal(address)) return false
     return isPrivate(address)
   }
   const refuses = (peer: PeerId) => strikes.isRefused(peer.toString())

@@ -21,6 +21,8 @@ export interface Presence {
   joins: ReadonlyMap<string, Multiaddr>
   /** Dials more addresses that the user gave, and keeps trying. Throws Fault `wrong-address`. */
   join(addresses: readonly string[]): void
+  /** Dials an address no more by itself; a connection that there is stays. */
+  unjoin(address: string): void
   /**
    * Resolves when at least one peer that answers the listing protocol is connected. Throws Fault `no-network` after
    * `timeoutMs`, and at once when there is nobody to wait for.
@@ -132,6 +134,7 @@ export async function keepPresence(options: PresenceOptions): Promise<Presence> 
         for (const address of addresses) joins.set(address, parseAddress(address))
         dialAll()
       },
+      unjoin: (address) => void joins.delete(address),
       online: (timeoutMs, outer) => {
         const tried = [...joins.keys(), ...remembered]
         const isAlone = tried.length === 0 && libp2p.getConnections().length === 0

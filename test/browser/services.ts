@@ -34,6 +34,7 @@ export async function createServices(): Promise<Services> {
     async join(address) {
       if (!address.startsWith('/')) throw wrongAddress(address)
     },
+    unjoin() {},
     async listModels(asked) {
       if (odd === 'slow') await new Promise(() => {})
       if (odd === 'failing') throw unreachable()
@@ -275,6 +276,9 @@ const network: NetworkView = {
   peer: '12D3KooWMeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeHi4',
   addresses: [
     '/ip4/127.0.0.1/tcp/4002/ws/p2p/12D3KooWBobbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbDe2/p2p-circuit/webrtc/p2p/12D3KooWMeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeHi4',
+  ],
+  joined: [
+    '/dns4/peers.example.org/tcp/443/wss/p2p/12D3KooWBobbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbDe2',
   ],
   registries: 3,
   introducers: 2,

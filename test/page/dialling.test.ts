@@ -1,6 +1,9 @@
-import { multiaddr } from '@multiformats/multiaddr'
-import { describe, expect, test } from 'vitest'
-import { mayDial, mayDialLocal } from '../../browser/dialling.ts'
+import { createServer } from 'node:net'
+import { webSockets } from '@libp2p/websockets'
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import { afterEach, describe, expect, test } from 'vitest'
+import { isOneOf, mayDial, mayDialLocal, whyNot } from '../../browser/dialling.ts'
+import { nodes } from '../support/libp2p.ts'
 
 const PEER = '12D3KooWBtp1AcgQVLSHzkQZ3MGmCDrtvCZ7pE9sQyZsGZzxWzTV'
 const OTHER = '12D3KooWHFrmLWTTDD4NodngtRMEVYgxrsDMp4F9iSwYntZ9WjHa'
@@ -57,5 +60,88 @@ describe('a page over https', () => {
     ],
   ])('dials %s', (_, address) => {
     expect(mayDial(secure, multiaddr(address))).toBe(true)
+  })
+})
+
+const all = nodes()
+afterEach(all.stop)
+const ws = '/ip4/127.0.0.1/tcp/0/ws'
+
+describe('an address that a link names', () => {
+  test('is dialled wherever it leads, and opens no door to others', async () => {
+    const [linked, other] = [await all.start({ listen: [ws] }), await all.start({ listen: [ws] })]
+    const link = linked.getMultiaddrs()
+    const page = await all.start({
+      listen: [],
+      dialLocal: (address) => mayDialLocal(abroad, []) || isOneOf(address, link),
+    })
+    await page.dial(link)
+    expect(page.getPeers().map(String)).toEqual([linked.peerId.toString()])
+    await expect(page.dial(other.getMultiaddrs())).rejects.toThrow(/gater/)
+  })
+
+  test('may be met through the relay that it names, which is dialled first', () => {
+    const relay = `/ip4/192.168.1.7/tcp/4001/ws/p2p/${PEER}`
+    const link = [multiaddr(`${relay}/p2p-circuit/webrtc/p2p/${OTHER}`)]
+    expect(isOneOf(multiaddr(relay), link)).toBe(true)
+    expect(isOneOf(multiaddr('/ip4/192.168.1.7/tcp/4001/ws'), link)).toBe(true)
+    expect(isOneOf(link[0]!, link)).toBe(true)
+    expect(isOneOf(multiaddr(`/ip4/192.168.1.8/tcp/4001/ws/p2p/${PEER}`), link)).toBe(false)
+    expect(isOneOf(multiaddr('/ip4/192.168.1.7/tcp/22/ws'), link)).toBe(false)
+  })
+})
+
+describe('an address that does not answer says why', () => {
+  const page = { protocol: 'http:' }
+
+  /** What a browser's transports say of a dial. */
+  async function faultOf(address: string | Multiaddr, limitMs = 5_000, dialLocal = true) {
+    const node = await all.start({ listen: [], transports: [webSockets()], dialLocal })
+    const dialled = multiaddr(address)
+    const dial = node.dial(dialled, { signal: AbortSignal.timeout(limitMs) })
+    const error = await dial.then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+    return whyNot(dialled, error, { page, limitMs }).detail
+  }
+
+  test('another peer is there', async () => {
+    const server = await all.start({ listen: [ws] })
+    const [address] = server.getMultiaddrs()
+    const fault = await faultOf(address!.toString().replace(/[^/]+$/, PEER))
+    expect(fault).toMatchObject({ kind: 'network', type: 'wrong-peer' })
+    expect(fault.message).toContain(`another peer, ${server.peerId}`)
+  })
+
+  test('the door is closed, which is known at once', async () => {
+    const fault = await faultOf(`/ip4/127.0.0.1/tcp/1/ws/p2p/${PEER}`)
+    expect(fault.type).toBe('refused')
+    expect(fault.message).not.toContain(' s')
+  })
+
+  test('it says nothing for as long as we wait', async () => {
+    const silent = createServer().listen(0, '127.0.0.1')
+    await new Promise((resolve) => silent.once('listening', resolve))
+    const { port } = silent.address() as { port: number }
+    const fault = await faultOf(`/ip4/127.0.0.1/tcp/${port}/ws/p2p/${PEER}`, 200)
+    silent.close()
+    expect(fault.type).toBe('unreachable')
+  })
+
+  test.each([
+    ['no browser dials TCP', 'no-transport', `/ip4/127.0.0.1/tcp/1/p2p/${PEER}`, true],
+    ['its peer was refused', 'refused-peer', `/ip4/127.0.0.1/tcp/1/ws/p2p/${PEER}`, false],
+  ])('%s', async (_, type, address, dialLocal) => {
+    expect(await faultOf(address, 5_000, dialLocal)).toMatchObject({ type })
+  })
+
+  test('a page over https opens no plain socket', () => {
+    const address = multiaddr(`/ip4/8.8.4.4/tcp/4001/ws/p2p/${PEER}`)
+    const over = { page: { protocol: 'https:' }, limitMs: 15_000 }
+    expect(whyNot(address, new Error('denied'), over).detail).toMatchObject({
+      ...{ kind: 'usage', type: 'insecure-address' },
+      hint: expect.stringContaining('webrtc-direct'),
+    })
   })
 })

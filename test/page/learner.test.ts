@@ -38,7 +38,9 @@ test('nobody waits for the last params of a worker that died', async () => {
   const running = learner()
   running.send({ type: 'stop' })
   const asked = running.params()
-  worker.dies(new Fault({ kind: 'resource', type: 'worker-died', message: 'it ended' }))
+  worker.dies(
+    new Fault({ kind: 'resource', type: 'worker-died', message: 'it ended', hint: 'try again' }),
+  )
   await expect(asked).rejects.toMatchObject({ detail: { type: 'no-params' } })
   await expect(running.params()).rejects.toMatchObject({ detail: { type: 'no-params' } })
 })
