@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Graph } from '../../../protocol/engine/graph.ts'
+import type { Config } from '../../../protocol/engine/layers/rule.ts'
 import { compile } from '../../../protocol/engine/plan.ts'
 import type { Random } from '../../../protocol/random.ts'
 import { engineFor, expectAgreement, graphOf, type LayerSpec } from '../../support/engine.ts'
@@ -61,8 +62,8 @@ describe('Conv2D', () => {
   test('agrees with dilated kernels, and kernels larger than the input', async () => {
     await fc.assert(
       fc.asyncProperty(
-        ...([image, one, one, one, one, fc.nat(9999)] as const),
-        async (shape, down, across, dilateY, dilateX, seed) => {
+        ...([image, one, one, one, one, batches, fc.nat(9999)] as const),
+        async (shape, down, across, dilateY, dilateX, batch, seed) => {
           const config = {
             filters: 3,
             kernel_size: [down, across],
@@ -74,7 +75,7 @@ describe('Conv2D', () => {
               { layer: 'Activation', config: { activation: 'tanh' } },
               { layer: 'Conv2D', config },
             ]),
-            { batch: 2, seed },
+            { batch, seed },
           )
         },
       ),
@@ -360,6 +361,58 @@ describe.each(['DepthwiseConv2D', 'SeparableConv2D'])('%s', (layer) => {
   })
 })
 
+/** Kernels up to those of a network's first layers, over little images, so that batches may be large. */
+const pairOf = (least: number, most: number) =>
+  fc.tuple(fc.integer({ min: least, max: most }), fc.integer({ min: least, max: most }))
+const stridesOrDilation = fc.oneof(
+  pairOf(1, 3).map((strides) => ({ strides, dilation_rate: [1, 1] as [number, number] })),
+  pairOf(1, 3).map((dilation_rate) => ({ strides: [1, 1], dilation_rate })),
+)
+
+describe.each(['Conv2D', 'DepthwiseConv2D', 'SeparableConv2D'])('%s', (layer) => {
+  const filters = layer === 'DepthwiseConv2D' ? {} : { filters: 5 }
+
+  test('agrees with large kernels, strided or dilated, in either padding, at any batch', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        ...([pairOf(1, 7), pairOf(0, 5), fc.integer({ min: 1, max: 3 })] as const),
+        ...([stridesOrDilation, modes] as const),
+        ...([fc.oneof(batches, fc.constantFrom(1, 32, 33)), fc.nat(9999)] as const),
+        async (kernel_size, more, channels, { strides, dilation_rate }, padding, batch, seed) => {
+          // Unless zeros lie around it an image is as large as the kernel at least.
+          const [height, width] = more.map((size, i) =>
+            padding === 'same' ? 1 + size : 1 + size + (kernel_size[i]! - 1) * dilation_rate[i]!,
+          ) as [number, number]
+          const config = { kernel_size, strides, dilation_rate, padding, activation: 'relu' }
+          const graph = graphOf(
+            [height, width, channels],
+            [{ layer, config: { ...config, ...filters } }],
+          )
+          await expectAgreement(graph, { batch, seed })
+        },
+      ),
+      { numRuns: 80, seed: 12 },
+    )
+  })
+
+  test.each<[shape: number[], config: Config, batch: number]>([
+    [[12, 11, 1], { kernel_size: 5, filters: 6 }, 3],
+    [[12, 11, 1], { kernel_size: 5, filters: 6, padding: 'same' }, 3],
+    [[15, 14, 3], { kernel_size: 7, filters: 8, strides: 2, padding: 'same' }, 2],
+    [[5, 6, 16], { kernel_size: 3, filters: 24, strides: 2, padding: 'same' }, 3],
+    [[4, 5, 33], { kernel_size: 3, filters: 17, strides: 2 }, 2],
+    [[4, 4, 64], { kernel_size: 1, filters: 16, strides: 2 }, 5],
+    [[5, 5, 64], { kernel_size: 3, filters: 9, dilation_rate: 2 }, 1],
+  ])(
+    'agrees over %j with %j in a batch of %i, as networks have it',
+    async (shape, config, batch) => {
+      const { filters: wanted, ...own } = config
+      const settings = layer === 'DepthwiseConv2D' ? own : { ...own, filters: wanted }
+      await expectAgreement(graphOf(shape, [{ layer, config: settings }]), { batch })
+    },
+  )
+})
+
 describe('SeparableConv1D', () => {
   const layer = 'SeparableConv1D'
   test('agrees with the Float64 tape at any length, stride, dilation, padding and multiplier', async () => {
@@ -414,16 +467,7 @@ describe('pooling', () => {
     async (layer) => {
       await fc.assert(
         fc.asyncProperty(
-          ...([
-            image,
-            one,
-            one,
-            one,
-            one,
-            modes,
-            fc.integer({ min: 1, max: 7 }),
-            fc.nat(9999),
-          ] as const),
+          ...([image, one, one, one, one, modes, batches, fc.nat(9999)] as const),
           async (shape, down, across, strideY, strideX, padding, batch, seed) => {
             fc.pre(padding === 'same' || (down <= shape[0] && across <= shape[1]))
             const config = { pool_size: [down, across], strides: [strideY, strideX], padding }

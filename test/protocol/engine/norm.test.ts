@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { bothSimd, engineFor, expectAgreement, graphOf } from '../../support/engine.ts'
 
-const batches = fc.integer({ min: 2, max: 33 })
+const batches = fc.integer({ min: 1, max: 33 })
 const channels = fc.integer({ min: 1, max: 21 })
 const steps = fc.integer({ min: 1, max: 9 })
 const seeds = fc.nat(9999)
@@ -58,7 +58,7 @@ test('the moving statistics follow the batch, in the params; their gradient stay
 test('LayerNormalization agrees at any width, with and without gamma and beta', async () => {
   await fc.assert(
     fc.asyncProperty(
-      ...([fc.integer({ min: 1, max: 33 }), steps, fc.integer({ min: 2, max: 37 })] as const),
+      ...([batches, steps, fc.integer({ min: 2, max: 37 })] as const),
       ...([flags, flags, seeds] as const),
       (batch, length, width, center, scale, seed) =>
         expectAgreement(
