@@ -131,10 +131,10 @@ export function systemFault(thrown: unknown): Fault {
   return faultFrom(thrown)
 }
 
-/** Stores wrap what the system said in a text of their own, without its code. */
+/** Stores wrap what the system said in a text of their own, without its code; a signal's reason has a number for one. */
 function codeOf(error: NodeJS.ErrnoException): string {
   if (/\bENOSPC\b|No space left on device/.test(error.message)) return 'ENOSPC'
-  return error.code ?? error.name
+  return typeof error.code === 'string' ? error.code : error.name
 }
 
 const knownErrors: Record<string, (error: NodeJS.ErrnoException, cause: unknown) => Fault> = {
