@@ -36,7 +36,11 @@ export const train: CommandSpec = {
       text: 'a folder with one folder per label, or a CSV file with a header',
       required: true,
     },
-    { flags: '--rounds <n>', text: 'stop after n rounds of training', read: readCount(1) },
+    {
+      flags: '--rounds <n>',
+      text: 'stop after n rounds of training (default: the recipe says, unless --for does)',
+      read: readCount(1),
+    },
     {
       flags: '--for <time>',
       text: 'stop training after a while: 90s, 10m, 2h',
@@ -164,7 +168,7 @@ async function trainOn(
   if (intensity !== undefined)
     screen.note(`          rests between steps, which take ${intensity} % of the time`)
   const shown = ready.then((ready) => {
-    showReady(context, ready, path, screen)
+    showReady(ready, { path, rounds: roundsOf(options, manifest) }, screen)
     return ready
   })
   shown.catch(() => {}) // it may fail before the swarm, which throws it to us, listens
@@ -203,8 +207,18 @@ function roundMsOf({ train }: Manifest, msPerStep: number): number {
   return Math.max(train.strict ? 0 : ROUND_MS, train.stepsPerRound * msPerStep)
 }
 
+/** Rounds of our own: what the user says, else the recipe; undefined where neither does. */
+function roundsOf(options: Context['options'], { train }: Manifest): number | undefined {
+  if (options.rounds !== undefined) return Number(options.rounds)
+  return options.for === undefined ? train.stop?.rounds : undefined
+}
+
 /** What was read, and where it goes on. */
-function showReady({ options }: Context, ready: Ready, path: string, screen: Screen): void {
+function showReady(
+  ready: Ready,
+  { path, rounds }: { path: string; rounds: number | undefined },
+  screen: Screen,
+): void {
   const { read, skippedCount, labels, train: training, validation, skipped } = ready.data
   screen.show({ ev: 'data', read, skipped: skippedCount, labels, train: training, validation })
   screen.note(
@@ -212,8 +226,7 @@ function showReady({ options }: Context, ready: Ready, path: string, screen: Scr
   )
   for (const { item, reason } of skipped.slice(0, 5))
     screen.note(`          skipped ${item}: ${reason}`)
-  const asked = options.rounds as number | undefined
-  if (asked !== undefined && ready.rounds >= asked) {
+  if (rounds !== undefined && ready.rounds >= rounds) {
     screen.note(
       `          the checkpoint has ${ready.rounds} rounds already: give a larger --rounds, or --fresh to start anew`,
     )
@@ -256,7 +269,7 @@ async function swarmOn({ args, options, signal }: Context, host: Host, run: Run,
     random: randomFrom(randomBytes(6).readUIntLE(0, 6)),
     freshNonce: () => randomBytes(16).toString('hex'),
     key: host.home.peerKey,
-    rounds: options.rounds as number | undefined,
+    rounds: roundsOf(options, manifest),
     swap: options.swap !== false,
     ...(options.intensity !== undefined && { pace: Number(options.intensity) / 100 }),
     adopt: ({ msPerStep }) =>

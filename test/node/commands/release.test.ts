@@ -43,7 +43,9 @@ beforeAll(async () => {
   meeting = await startMeeting(dir)
   const draft = join(dir, 'draft')
   const { modelJson, params } = tableModel()
-  const manifest = { ...tableDraft, name: 'ours', data: { accept: ['csv'], eval: 'eval/rows.csv' } }
+  const recipe = { ...tableDraft.train, stop: { rounds: 3 } }
+  const data = { accept: ['csv'], eval: 'eval/rows.csv' }
+  const manifest = { ...tableDraft, name: 'ours', train: recipe, data }
   const text = new TextEncoder()
   await writeDirectory(
     draft,
@@ -57,10 +59,14 @@ beforeAll(async () => {
   const options = { home: join(dir, 'owner'), join: [meeting.address], listen: [anyPort] }
   const published = await runHere(publish, [draft], options)
   genesis = JSON.parse(published.stdout[0]!).cid
-  const data = join(dir, 'data.csv')
-  await writeFile(data, tinyRows(40, 1))
-  const trained = await runHere(train, [genesis], { ...options, data, rounds: 1, swap: false })
+  const own = join(dir, 'data.csv')
+  await writeFile(own, tinyRows(40, 1))
+  const asked = { ...options, data: own, rounds: 1, swap: false }
+  const trained = await runHere(train, [genesis], asked)
   expect(trained.code, trained.stderr.join()).toBe(0)
+  // The user's word comes before the recipe's.
+  const stopped = trained.stdout.map((line) => JSON.parse(line)).find(({ ev }) => ev === 'stopped')
+  expect(stopped).toMatchObject({ rounds: 1 })
   released = await ownerHome()
 }, LIMIT_MS)
 afterAll(async () => {
@@ -143,7 +149,7 @@ test(
 
 const unreached: [string, object, number, string][] = [
   ['nobody is known', { join: [] }, 2, 'nobody-to-list'],
-  ['nobody answers', { join: [dead], timeout: 300 }, 4, 'no-network'],
+  ['nobody answers', { join: [dead], timeout: 3_000 }, 4, 'no-network'],
 ]
 test.each(unreached)(
   'where %s there is no release, and nothing of one is left',
