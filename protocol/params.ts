@@ -2,8 +2,6 @@
  * A model's numbers: one flat Float32Array, cut into tensors by a list of specs in model.json order.
  *
  *   params   Float32Array[d]   d = sum of the tensors' sizes
- *
- * Functions that end in `Into` write their first argument and borrow the rest.
  */
 
 /** What a tensor is: optimised, or a BatchNorm statistic that is mixed but never optimised. */
@@ -63,26 +61,6 @@ export function forEachTensor(
     visit(tensor, start, end, index)
     start = end
   })
-}
-
-/** target += factor * source */
-export function axpyInto(target: Float32Array, factor: number, source: Float32Array): void {
-  for (let i = 0; i < target.length; i++) target[i] = target[i]! + factor * source[i]!
-}
-
-/** target *= factor */
-export function scaleInto(target: Float32Array, factor: number): void {
-  for (let i = 0; i < target.length; i++) target[i] = target[i]! * factor
-}
-
-/** ‖a − b‖², summed in float64. */
-export function squaredDistance(a: Float32Array, b: Float32Array): number {
-  let sum = 0
-  for (let i = 0; i < a.length; i++) {
-    const difference = a[i]! - b[i]!
-    sum += difference * difference
-  }
-  return sum
 }
 
 /** Whether every value is a finite number. */

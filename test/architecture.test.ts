@@ -291,6 +291,21 @@ describe('tidy', () => {
     expect(lines(files, /^\s*export default\b|\bas default\b/)).toEqual([])
   })
 
+  // By the name alone: one that stands elsewhere with another meaning hides it, and nothing is accused wrongly.
+  test('nothing is exported for tests alone', () => {
+    const files = shipped.filter(({ path }) => !path.startsWith('protocol/engine/kernels/'))
+    const words = new Map<string, number>()
+    for (const { code } of shipped)
+      for (const [word] of code.matchAll(/[\w$]+/g)) words.set(word, (words.get(word) ?? 0) + 1)
+    const exported = /^export (?:async )?(?:function\*?|const|let|class|interface|type) (\w+)/gm
+    const alone = files.flatMap(({ path, code }) =>
+      [...code.matchAll(exported)]
+        .filter(([, name]) => words.get(name!) === 1)
+        .map(([, name]) => `${path} exports ${name}`),
+    )
+    expect(alone).toEqual([])
+  })
+
   test('relative imports name the .ts file', () => {
     const ours = (found: Import) => found.package === undefined && !found.target.startsWith('node:')
     expect(

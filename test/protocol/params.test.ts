@@ -1,13 +1,10 @@
 import { expect, test } from 'vitest'
 import {
   allFinite,
-  axpyInto,
   blockCount,
   forEachBlock,
   forEachTensor,
-  scaleInto,
   sizeOf,
-  squaredDistance,
   type TensorSpec,
   tensorSize,
 } from '../../protocol/params.ts'
@@ -48,21 +45,6 @@ test('tensors are ranges without gaps', () => {
     [300, 556],
     [556, 557],
   ])
-})
-
-test('axpy and scale write their first argument only', () => {
-  const target = Float32Array.of(1, 2)
-  const source = Float32Array.of(10, -10)
-  axpyInto(target, 0.5, source)
-  expect([...target]).toEqual([6, -3])
-  scaleInto(target, 2)
-  expect([...target]).toEqual([12, -6])
-  expect([...source]).toEqual([10, -10])
-})
-
-test('distances are summed in float64: a million small ones are not lost', () => {
-  const ones = new Float32Array(1_000_000).fill(1e-4)
-  expect(squaredDistance(ones, new Float32Array(1_000_000))).toBeCloseTo(0.01, 8)
 })
 
 test.each([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])(

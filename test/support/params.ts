@@ -22,6 +22,13 @@ export function paramsFrom(seed: number, scale = 1): Float32Array {
   return params.map((value, i) => (i >= 566 && i < 576 ? Math.abs(value) : value))
 }
 
+/** ‖a − b‖², summed in float64. */
+export function squaredDistance(a: Float32Array, b: Float32Array): number {
+  let sum = 0
+  for (let i = 0; i < a.length; i++) sum += (a[i]! - b[i]!) ** 2
+  return sum
+}
+
 /** The whole of an encoding at once, which nothing that ships ever needs. */
 export function decodeAll(codec: Codec, bytes: Uint8Array, specs = tensors): Float32Array {
   const values = new Float32Array(sizeOf(specs))

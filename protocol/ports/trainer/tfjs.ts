@@ -133,11 +133,6 @@ function notTrained(what: string): Fault {
   })
 }
 
-/** Tensors alive in this process: steady from step to step, or something leaks. */
-export function tensorCount(): number {
-  return tf.memory().numTensors
-}
-
 let lastStart: Promise<unknown> = Promise.resolve()
 
 /** One after another: of two starts at once TensorFlow.js gives up the first. */

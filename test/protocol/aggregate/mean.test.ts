@@ -2,8 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { mean } from '../../../protocol/aggregate/mean.ts'
 import { aggregators } from '../../../protocol/aggregate/table.ts'
 import { codecs } from '../../../protocol/codec/table.ts'
-import { squaredDistance } from '../../../protocol/params.ts'
-import { d, decodeAll, paramsFrom, tensors } from '../../support/params.ts'
+import { d, decodeAll, paramsFrom, squaredDistance, tensors } from '../../support/params.ts'
 
 describe.each(Object.values(codecs))('with $name', (codec) => {
   const copyOf = (params: Float32Array) => ({ codec, bytes: codec.encode(params, tensors) })

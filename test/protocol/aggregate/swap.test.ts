@@ -4,8 +4,7 @@ import type { AggregatorState } from '../../../protocol/aggregate/aggregator.ts'
 import { swap } from '../../../protocol/aggregate/swap.ts'
 import type { Codec, Copy } from '../../../protocol/codec/codec.ts'
 import { codecs } from '../../../protocol/codec/table.ts'
-import { squaredDistance } from '../../../protocol/params.ts'
-import { d, decodeAll, paramsFrom, tensors } from '../../support/params.ts'
+import { d, decodeAll, paramsFrom, squaredDistance, tensors } from '../../support/params.ts'
 
 const VARIANCE = [566, 576] as const
 /** Params are about 1: a few roundings to float32. */

@@ -2,6 +2,7 @@
  * The same model, seed and data on all that trains: the engine's two builds, TensorFlow.js on wasm with the kernel pack, and
  * its plain JavaScript, which is the reference.
  */
+import * as tf from '@tensorflow/tfjs-core'
 import { expect, test } from 'vitest'
 import { tfjsWasmFolder } from '../../../../node/wasm.ts'
 import {
@@ -9,7 +10,7 @@ import {
   unplannedLayersOf,
 } from '../../../../protocol/ports/trainer/engine.ts'
 import { largestAt } from '../../../../protocol/ports/trainer/evaluate.ts'
-import { createTfjsTrainer, tensorCount } from '../../../../protocol/ports/trainer/tfjs.ts'
+import { createTfjsTrainer } from '../../../../protocol/ports/trainer/tfjs.ts'
 import type { Topology } from '../../../../protocol/ports/trainer/topology.ts'
 import type { Batch, Trainer } from '../../../../protocol/ports/trainer/trainer.ts'
 import { normal, randomFrom } from '../../../../protocol/random.ts'
@@ -164,17 +165,17 @@ test('no model here has a layer that the engine does not plan', () => {
 
 test.each(['wasm', 'cpu'] as const)('on %s steps leave no tensors behind', async (backend) => {
   const { topology } = models['frozen layers among those that learn']!
-  const before = tensorCount()
+  const before = tf.memory().numTensors
   const trainer = await tfjs(topology, backend)
   const params = paramsOf(topology)
   const gradient = new Float32Array(params.length)
   const counts = Array.from({ length: 20 }, (_, step) => {
     trainer.gradientInto(gradient, params, batchOf(trainer, step))
-    return tensorCount()
+    return tf.memory().numTensors
   })
   trainer.close()
   expect(new Set(counts).size).toBe(1)
-  expect(tensorCount()).toBe(before)
+  expect(tf.memory().numTensors).toBe(before)
 })
 
 const kernels = binaries.plain

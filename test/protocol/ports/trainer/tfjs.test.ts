@@ -6,7 +6,7 @@ import { normalShare } from '../../../../protocol/engine/layers/activation.ts'
 import { Fault } from '../../../../protocol/errors.ts'
 import { forEachTensor } from '../../../../protocol/params.ts'
 import { activations } from '../../../../protocol/ports/trainer/activations.ts'
-import { createTfjsTrainer, tensorCount } from '../../../../protocol/ports/trainer/tfjs.ts'
+import { createTfjsTrainer } from '../../../../protocol/ports/trainer/tfjs.ts'
 import type { Topology } from '../../../../protocol/ports/trainer/topology.ts'
 import type { Batch, Trainer } from '../../../../protocol/ports/trainer/trainer.ts'
 import { normal, randomFrom } from '../../../../protocol/random.ts'
@@ -144,7 +144,7 @@ describe('a trainer', () => {
   })
 
   test('keeps the number of tensors steady over 50 steps and predictions, and leaves none', async () => {
-    const before = tensorCount()
+    const before = tf.memory().numTensors
     const topology = topologyOf(batchNormJson)
     const trainer = await createTfjsTrainer(topology, options)
     const params = paramsOf(topology)
@@ -155,12 +155,12 @@ describe('a trainer', () => {
       trainer.gradientInto(gradient, params, { ...batch, seed: step })
       trainer.load(params)
       trainer.predict(batch.inputs, batch.size)
-      counts.add(tensorCount())
+      counts.add(tf.memory().numTensors)
     }
     trainer.close()
     trainer.close()
     expect(counts.size).toBe(1)
-    expect(tensorCount()).toBe(before)
+    expect(tf.memory().numTensors).toBe(before)
   })
 
   test('with the same seed drops the same units, with another others', async () => {
