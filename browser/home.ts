@@ -32,7 +32,8 @@ export interface Home {
   blockstore: Blockstore
   datastore: Datastore
   config: HomeConfig
-  saveConfig(config: HomeConfig): Promise<void>
+  /** Changes it here at once, and what is kept as another tab left that. */
+  changeConfig(change: (config: HomeConfig) => HomeConfig): Promise<void>
   readListings(): Promise<Uint8Array | undefined>
   saveListings(snapshot: Uint8Array): Promise<void>
   /** When somebody last told them, milliseconds since 1970. */
@@ -71,9 +72,9 @@ async function openKept(): Promise<Home | undefined> {
     blockstore,
     datastore,
     config: configFrom(await get('config', store)),
-    async saveConfig(config) {
-      home.config = config
-      await set('config', config, store)
+    async changeConfig(change) {
+      home.config = change(home.config)
+      await update<HomeConfig>('config', (kept) => change(configFrom(kept)), store)
     },
     readListings: () => get('listings', store),
     saveListings: (snapshot) => set('listings', snapshot, store),
@@ -101,8 +102,8 @@ async function openForgetful(): Promise<Home> {
     blockstore: new MemoryBlockstore(),
     datastore: new MemoryDatastore(),
     config: { peers: [], joined: [] },
-    async saveConfig(config) {
-      home.config = config
+    async changeConfig(change) {
+      home.config = change(home.config)
     },
     readListings: async () => listings,
     async saveListings(snapshot) {

@@ -109,23 +109,24 @@ export async function startHost(home: Home, { link, near }: Beginnings): Promise
     join: new Map([...named, ...given]),
     remembered: home.config.peers.slice(0, DIALLED_AT_START),
   })
-  const { peers: before } = home.config
   const hangUp = ({ persisted }: PageTransitionEvent) => {
     if (persisted) return // it may come back
     for (const connection of node.getConnections()) connection.abort(new Error('the page is gone'))
   }
   addEventListener('pagehide', hangUp) // there is no time for more than that
   setInterval(() => dropGone(node), GONE_EVERY_MS)
-  const save = () =>
-    home
-      .saveConfig({ peers: met.addresses(before), joined: home.config.joined })
-      .catch(() => undefined)
-  const remember = (joined: string[]) => {
-    home.config = { ...home.config, joined: joined.slice(0, JOINED_LIMIT) }
-    void save()
+  const change = (changed: Parameters<Home['changeConfig']>[0]) =>
+    void home.changeConfig(changed).catch(() => undefined)
+  const met = rememberMet(node, () =>
+    change((config) => ({ ...config, peers: met.addresses(config.peers) })),
+  )
+  const remember = (address: string, first: string[]) => {
+    change((config) => {
+      const others = config.joined.filter((other) => other !== address)
+      return { ...config, joined: [...first, ...others].slice(0, JOINED_LIMIT) }
+    })
     for (const look of lookers) look()
   }
-  const met = rememberMet(node, () => void save())
   return {
     home,
     libp2p: libp2p as unknown as Node,
@@ -154,12 +155,12 @@ export async function startHost(home: Home, { link, near }: Beginnings): Promise
       }
       given.set(address, multiaddr)
       presence.join([address])
-      remember([address, ...home.config.joined.filter((other) => other !== address)])
+      remember(address, [address])
     },
     forget(address) {
       given.delete(address)
       presence.unjoin(address)
-      remember(home.config.joined.filter((other) => other !== address))
+      remember(address, [])
     },
     watch(listener) {
       const watched = { ...presence, introducers, joined: () => home.config.joined, lookers }
