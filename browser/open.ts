@@ -111,6 +111,7 @@ async function openOf(version: StoredVersion, genesis: string): Promise<OpenVers
     readme: new TextDecoder().decode(readme),
     modelJson: checked.modelJson,
     params: checked.params,
+    frozen: checked.frozen,
   }
 }
 

@@ -117,6 +117,8 @@ export interface OpenVersion {
   modelJson: string
   /** float32 in tensor order, little-endian. */
   params: Uint8Array
+  /** The same of frozen layers; empty when there are none. */
+  frozen: Uint8Array
 }
 
 export interface TrainOptions {

@@ -4,18 +4,22 @@ import type { OpenVersion } from './services.ts'
  * A model to take away: TensorFlow.js' model.json with one file of params, the same params as safetensors, labels and card.
  *
  *   params   float32 in tensor order, little-endian: as published, or as trained here
+ *
+ * Frozen layers come as they were published, behind the others: so does a version's own model.json list them.
  */
 export async function zipOf(version: OpenVersion, params: Uint8Array): Promise<Blob> {
-  const [{ downloadZip }, { writeSafetensors }] = await Promise.all([
+  const [{ downloadZip }, { concat, writeSafetensors }] = await Promise.all([
     import('client-zip'),
     import('../protocol/ports/version.ts'),
   ])
   const { manifest, cid, readme, modelJson } = version
   const about = { format: 'tfjs', name: manifest.name, version: manifest.version, cid }
+  const tensors = [...manifest.tensors, ...(manifest.frozen ?? [])]
+  const all = concat([params, version.frozen])
   const files: { name: string; input: string | Uint8Array }[] = [
     { name: 'model.json', input: withOneShard(modelJson) },
-    { name: SHARD, input: params },
-    { name: 'model.safetensors', input: writeSafetensors(manifest.tensors, params, about) },
+    { name: SHARD, input: all },
+    { name: 'model.safetensors', input: writeSafetensors(tensors, all, about) },
     { name: 'labels.txt', input: `${manifest.output.labels.join('\n')}\n` },
     { name: 'README.md', input: readme },
   ]

@@ -18,10 +18,11 @@ import { phaseReport, type Report } from '../../protocol/report.ts'
 
 /**
  * Services that pretend: two models, three peers, and a run whose figures get better whatever it is given. `?state=` in the
- * address chooses an odd one: empty, slow, failing, offline, alone, broken, closed.
+ * address chooses an odd one: empty, slow, failing, offline, alone, broken, closed, unstarted.
  */
 export async function createServices(): Promise<Services> {
   const odd = new URLSearchParams(location.search).get('state') ?? ''
+  if (odd === 'unstarted') throw unreachable()
   let rounds = 0
   let owner: string | undefined
   return {
@@ -60,6 +61,7 @@ export async function createServices(): Promise<Services> {
         readme,
         modelJson: '{}',
         params: new Uint8Array(203_560),
+        frozen: new Uint8Array(0),
       }
     },
     async sampleOf({ manifest }) {
@@ -78,6 +80,7 @@ export async function createServices(): Promise<Services> {
       return { predict: async (_, size) => guesses(size, classes, 3), close() {} }
     },
     async runs() {
+      if (odd === 'failing') throw unreachable()
       if (rounds === 0) return []
       return [
         {
