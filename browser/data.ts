@@ -48,7 +48,8 @@ export async function readFiles(
   options: ReadOptions = {},
 ): Promise<ReadData> {
   const visible = files.filter(({ path }) => !/(^|\/)\./.test(path))
-  const tables = visible.filter(({ path }) => isCsv(path))
+  // A text by itself is a table; beside pictures it is somebody's note.
+  const tables = visible.filter(({ path }) => isCsv(path, visible.length === 1))
   const { accept } = manifest.data
   if (tables.length > 0 && accept.includes('csv')) {
     if (tables.length === 1 && visible.length === 1) return readCsv(tables[0]!, manifest, options)
@@ -312,8 +313,8 @@ function nameOf(files: readonly FoundFile[]): string {
   return `${folder}/`
 }
 
-function isCsv(path: string): boolean {
-  return /\.(csv|tsv|txt)$/i.test(path)
+function isCsv(path: string, isAlone: boolean): boolean {
+  return (isAlone ? /\.(csv|tsv|txt)$/i : /\.(csv|tsv)$/i).test(path)
 }
 
 function unreadableFile(name: string, why: string): Fault {
