@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { text } from '../../browser/text.ts'
 import { servePage } from '../../node/start/page.ts'
@@ -29,6 +30,7 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
   afterEach(async () => {
     for (const tab of open.splice(0)) await tab.close()
     for (const peer of ['a', 'b', 'c']) world.stop(peer)
+    expect(world.complaints()).toEqual([])
   })
   afterAll(() => world?.end())
 
@@ -43,7 +45,6 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
       expect(averaged).toBeGreaterThan(ALONE + 0.25)
       expect(swaps).toBeGreaterThan(0)
     }
-    expect(world.complaints()).toEqual([])
   })
 
   test('a tab that comes late starts from what the others know', async () => {
@@ -58,11 +59,11 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     expect(own).toBeGreaterThan(ALONE)
   })
 
-  test('a tab that is closed in the middle of its swaps stops nobody', async () => {
-    world.train('a', 0)
-    const [stays, goes] = await Promise.all([tabOf(), tabOf()])
-    await Promise.all([stays.train(1), goes.train(2)])
-    await goes.sees('swaps', ({ swaps }) => swaps >= 3)
+  test('a tab that is closed in the middle of a swap stops nobody', async () => {
+    const [stays, other, goes] = await Promise.all([tabOf(), tabOf(), tabOf()])
+    await Promise.all([stays.train(1), other.train(2), goes.train(3)])
+    for (const tab of [stays, goes]) await tab.sees('swaps', ({ swaps }) => swaps >= 3)
+    await goes.page.evaluate(stopInSwap)
     await goes.close()
     open.splice(open.indexOf(goes), 1)
     const { swaps } = await stays.figures()
@@ -99,25 +100,39 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await second.sees('rounds of its own', (now) => now.round >= 1)
   })
 
-  test('after a reload it goes on from its checkpoint', async () => {
+  test('after a reload, while it trains and when it has stopped, it goes on from its checkpoint', async () => {
     const tab = await tabOf()
+    const { page } = tab
     await tab.train('sample')
     await tab.sees('five rounds', ({ round }) => round >= 5)
-    await tab.page.getByRole('button', { name: text.run.stop }).first().click()
-    await tab.page.getByText(phaseSentences.stopped).first().waitFor()
-    const before = await tab.figures()
-    await tab.page.reload()
-    await tab.page.locator('input[accept*=csv]').waitFor({ state: 'attached' })
-    await tab.page.getByLabel(/Go on from round/).waitFor()
-    await tab.page.getByRole('link', { name: text.model.tabs.card, exact: true }).click()
-    const [download] = await Promise.all([
-      tab.page.waitForEvent('download'),
-      tab.page.getByRole('button', { name: text.card.takeMine }).click(),
-    ])
-    expect(download.suggestedFilename()).toContain('-mine.zip')
-    await tab.page.getByRole('link', { name: text.model.tabs.train, exact: true }).click()
-    await tab.train('sample')
-    await tab.sees('a later round', ({ round }) => round > before.round)
+    await page.evaluate(hide)
+    await expect.poll(() => page.evaluate(keptCheckpoints), { timeout: 5_000 }).toBe(1)
+    const reload = async () => {
+      await page.reload()
+      await page.getByRole('button', { name: text.data.sample }).waitFor()
+      const kept = page.getByLabel(/Go on from round/)
+      await kept.waitFor()
+      return Number(/round (\d+)/.exec(await kept.locator('..').innerText())![1])
+    }
+    const goOn = async () => {
+      await tab.train('sample')
+      await tab.sees('a round', ({ own }) => own > 0)
+      expect(await page.getByText(text.run.notResumed).count()).toBe(0)
+      return firstRound(tab)
+    }
+    const kept = await reload()
+    expect(kept).toBeGreaterThanOrEqual(5)
+    expect(await goOn()).toBeGreaterThanOrEqual(kept)
+    await page.getByRole('button', { name: text.run.stop }).first().click()
+    await page.getByText(phaseSentences.stopped).first().waitFor()
+    const { round } = await tab.figures()
+    const ended = await reload()
+    expect(ended).toBeGreaterThanOrEqual(round)
+    await page.getByRole('link', { name: text.model.tabs.card, exact: true }).click()
+    const mine = await saved(tab, text.card.takeMine)
+    expect(mine.name).toContain('-mine.zip')
+    await page.getByRole('link', { name: text.model.tabs.train, exact: true }).click()
+    expect(await goOn()).toBeGreaterThanOrEqual(ended)
   })
 
   test('a tab that is ended while it is hidden goes on from there', async () => {
@@ -125,10 +140,7 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await first.train('sample')
     await first.sees('a round', ({ round }) => round >= 1)
     expect(await first.page.evaluate(keptCheckpoints)).toBe(0)
-    await first.page.evaluate(() => {
-      Object.defineProperty(document, 'hidden', { value: true })
-      document.dispatchEvent(new Event('visibilitychange'))
-    })
+    await first.page.evaluate(hide)
     await expect.poll(() => first.page.evaluate(keptCheckpoints), { timeout: 5_000 }).toBe(1)
     const crashed = first.page.waitForEvent('crash')
     const cdp = await first.context.newCDPSession(first.page)
@@ -176,14 +188,14 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
   test('with WebRTC blocked and no Node peer each trains alone, and says so within 15 s', async () => {
     const tabs = await Promise.all([tabOf({ webrtc: false }), tabOf({ webrtc: false })])
     await Promise.all(tabs.map((tab, i) => tab.train(i + 1)))
+    const started = performance.now()
+    const left = () => Math.max(1, started + 15_000 - performance.now())
+    for (const tab of tabs)
+      await tab.page.getByText(text.run.why.noWebRTC).waitFor({ timeout: left() })
     for (const tab of tabs) {
-      const { swaps } = await tab.sees(
-        'training alone',
-        ({ phase, round }) => phase.startsWith('Training alone') && round >= 1,
-        15_000,
-      )
+      const { phase, swaps } = await tab.sees('a round', ({ round }) => round >= 1)
+      expect(phase).toContain('Training alone')
       expect(swaps).toBe(0)
-      await tab.page.getByText(text.run.why.noWebRTC).waitFor({ timeout: 10_000 })
     }
   })
 
@@ -230,15 +242,20 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
 
   test('a page that was offline trains on meanwhile, and swaps again when it is back', async () => {
     world.train('a', 0)
-    const tab = await tabOf({ webrtc: false })
+    const context = await world.browser.newContext()
+    await context.addInitScript(cutWhileOffline)
+    const tab = await tabOf({ context, webrtc: false })
     await tab.train(1)
     await tab.sees('five swaps', ({ swaps }) => swaps >= 5)
-    await tab.context.setOffline(true)
+    await context.setOffline(true)
+    await tab.page.getByText(text.run.why.offline).waitFor()
     const gone = await tab.figures()
-    await tab.sees('ten rounds more', ({ round }) => round >= gone.round + 10)
-    await tab.context.setOffline(false)
-    const back = await tab.figures()
-    await tab.sees('five swaps more', ({ swaps }) => swaps >= back.swaps + 5, 60_000)
+    const alone = await tab.sees('ten rounds more', ({ round }) => round >= gone.round + 10)
+    expect(alone.swaps).toBe(gone.swaps)
+    await context.setOffline(false)
+    await tab.sees('five swaps more', ({ swaps }) => swaps >= alone.swaps + 5, 60_000)
+    expect(await tab.page.getByText(text.run.why.offline).count()).toBe(0)
+    await context.close()
   })
 
   test('a hidden tab goes on training', async () => {
@@ -317,6 +334,22 @@ function peerRows({ page }: Tab): Promise<string[]> {
   return peers.locator('tbody tr').allInnerTexts()
 }
 
+/** What a button gives to save. */
+async function saved({ page }: Tab, button: string): Promise<{ name: string; path: string }> {
+  const [download] = await Promise.all([
+    page.waitForEvent('download'),
+    page.getByRole('button', { name: button }).click(),
+  ])
+  return { name: download.suggestedFilename(), path: await download.path() }
+}
+
+/** The first round that the chart of a run has, as its JSONL says. */
+async function firstRound(tab: Tab): Promise<number> {
+  await tab.page.getByText(text.chart.table).first().click()
+  const { path } = await saved(tab, text.chart.jsonl)
+  return JSON.parse((await readFile(path, 'utf8')).split('\n')[0]!).round
+}
+
 type Locator = ReturnType<Tab['page']['locator']>
 
 /** A crooked Z with its middle crossed, `shift` of the pad's width to the right. */
@@ -347,6 +380,40 @@ const strokes = [
     [0.65, 0.5],
   ],
 ]
+
+/** Runs in the page: as when another tab is looked at. */
+function hide(): void {
+  Object.defineProperty(document, 'hidden', { value: true })
+  document.dispatchEvent(new Event('visibilitychange'))
+}
+
+/** Runs in the page: a Chromium that only pretends to be offline leaves WebSockets as they are; one that is ends them. */
+function cutWhileOffline(): void {
+  const nowhere = 'ws://127.0.0.1:9/'
+  globalThis.WebSocket = class extends WebSocket {
+    constructor(url: string | URL, protocols?: string | string[]) {
+      super(navigator.onLine ? url : nowhere, protocols)
+      addEventListener('offline', () => this.close())
+    }
+  }
+}
+
+/** Runs in the page: it falls silent when it has sent a piece of a copy, which nothing else here is as large as, and no more. */
+function stopInSwap(): Promise<void> {
+  return new Promise((resolve) => {
+    let isSilent = false
+    for (const { prototype } of [RTCDataChannel, WebSocket]) {
+      const send = prototype.send as (data: ArrayBuffer | ArrayBufferView) => void
+      prototype.send = function (this: RTCDataChannel & WebSocket, data: ArrayBufferView) {
+        if (isSilent) return
+        send.call(this, data)
+        if (data.byteLength < 8_192) return
+        isSilent = true
+        resolve()
+      } as typeof prototype.send
+    }
+  })
+}
 
 /** In the page: how many files it keeps for a model, by idb-keyval's names. */
 function keptParts(genesis: string): Promise<number> {

@@ -1,6 +1,6 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import axe from 'axe-core'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
@@ -10,6 +10,7 @@ import { text } from '../../browser/text.ts'
 import { type ServedPage, servePage } from '../../node/start/page.ts'
 import { phaseSentences } from '../../protocol/report.ts'
 import { isFull } from '../faults/every.ts'
+import { png } from '../support/png.ts'
 import { executablePath, launchChromium, requireChromium } from './chromium.ts'
 
 /**
@@ -71,6 +72,13 @@ const states: View[] = [
     (page) => page.getByText(text.network.closed).waitFor(),
   ],
   ['network-wrong-address', '', '#/network', wrongAddress],
+  [
+    'network-failed',
+    'unstarted',
+    '#/network',
+    (page) => page.locator('main .fault').first().waitFor(),
+  ],
+  ['mine-fault', 'failing', '#/mine', (page) => page.locator('main .fault').first().waitFor()],
   ['keys', '', '#/', keys],
 ]
 const looks = (['light', 'dark'] as const).flatMap((colorScheme) =>
@@ -196,6 +204,47 @@ async function ended(page: Page): Promise<void> {
   await stopped(page)
 }
 
+/** The lines of what a button gives to save. */
+async function saved(page: Page, button: string): Promise<string[]> {
+  const [download] = await Promise.all([
+    page.waitForEvent('download'),
+    page.getByRole('button', { name: button, exact: true }).click(),
+  ])
+  return (await readFile(await download.path(), 'utf8')).trimEnd().split('\n')
+}
+
+function countsIn(page: Page): Promise<string[]> {
+  return page.locator('.counts .count').allInnerTexts()
+}
+
+/** Pictures of 28 x 28 pixels, each of a shade of its own from 100 on. */
+async function writePictures(root: string, names: string[]): Promise<string> {
+  for (const [i, name] of names.entries()) {
+    await mkdir(join(root, dirname(name)), { recursive: true })
+    const pixels = Array.from({ length: 4 * 784 }, (_, at) => (at % 4 === 3 ? 255 : 100 + i))
+    await writeFile(join(root, `${name}.png`), png(28, 28, pixels))
+  }
+  return root
+}
+
+/** The middle of what a canvas shows. */
+function shadeOf(canvas: ReturnType<Page['locator']>): Promise<number> {
+  return canvas.evaluate(
+    (canvas: HTMLCanvasElement) =>
+      canvas.getContext('2d')!.getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data[0]!,
+  )
+}
+
+/** As when a person drags a folder of theirs there and lets go. */
+async function drop(page: Page, target: ReturnType<Page['locator']>, path: string): Promise<void> {
+  await target.scrollIntoViewIfNeeded()
+  const { x, y } = (await target.boundingBox())!
+  const cdp = await page.context().newCDPSession(page)
+  const data = { items: [], files: [path], dragOperationsMask: 1 }
+  for (const type of ['dragEnter', 'dragOver', 'drop'] as const)
+    await cdp.send('Input.dispatchDragEvent', { type, x: x + 10, y: y + 10, data })
+}
+
 async function stopped(page: Page): Promise<void> {
   await page.getByRole('button', { name: text.run.stop }).first().click()
   await page.getByText(phaseSentences.stopped).first().waitFor()
@@ -275,6 +324,86 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await page.close()
     expect(findings).toEqual([])
     expect(said).toEqual([])
+  })
+
+  test('has the session on every page while it trains, accessible and whole', async () => {
+    const said: string[] = []
+    const page = await open(shared, '', `#/m/${DIGITS}`, said)
+    await training(page)
+    await page.evaluate(axe.source)
+    const findings: string[] = []
+    for (const [i, name] of (['models', 'mine', 'network', 'settings'] as const).entries()) {
+      const { colorScheme, width } = corners[i % 2]!
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
+      await page.setViewportSize({ width, height: heightOf(width) })
+      await page.getByRole('link', { name: text.nav[name], exact: true }).click()
+      await page.getByRole('complementary', { name: text.run.session }).waitFor()
+      findings.push(...(await look(page, `${name}-session-${colorScheme}-${width}`)))
+    }
+    await page.close()
+    expect(findings).toEqual([])
+    expect(said).toEqual([])
+  })
+
+  test('gives the rounds as a table, as CSV and as JSONL, and predictions as CSV', async () => {
+    const page = await open(shared, '', `#/m/${DIGITS}`)
+    await training(page)
+    await page.locator('section.run dl.figures dd', { hasText: '%' }).first().waitFor()
+    await page.getByRole('button', { name: text.run.pause, exact: true }).first().click()
+    await page.locator('section.run .phase.paused').waitFor()
+    await page.getByText(text.chart.table).first().click()
+    const table = page.locator('.chart details table')
+    await table.waitFor()
+    await page.evaluate(axe.source)
+    expect(await look(page, 'chart-table-light-1280')).toEqual([])
+    const [newest] = await table.locator('tbody th').allInnerTexts()
+    const [head, ...rows] = await saved(page, text.chart.csv)
+    expect(head).toBe('round,loss,trained accuracy,trained loss,averaged accuracy,averaged loss')
+    const points = (await saved(page, text.chart.jsonl)).map((line) => JSON.parse(line))
+    expect(rows.map((row) => Number(row.split(',')[0]))).toEqual(points.map(({ round }) => round))
+    expect(points.at(-1)).toMatchObject({ round: Number(newest), loss: expect.any(Number) })
+    await page.getByRole('link', { name: text.model.tabs.try, exact: true }).click()
+    await page.getByRole('button', { name: text.try.manyOwn }).click()
+    await page.locator('.matrix').waitFor()
+    const [, first, ...more] = await saved(page, text.try.saveCsv)
+    expect(first!.split(',')).toHaveLength(4)
+    expect(more).toHaveLength(499)
+    await page.close()
+  })
+
+  test('trains on a table whose columns have other names, once it is told which is which', async () => {
+    const page = await open(shared, '', `#/m/${FLOWERS}`)
+    await page.locator('button.sample').waitFor()
+    await chosen(page, 'a,b,c,d,kind\n1,2,3,4,setosa\n5,6,7,8,virginica\n')
+    const names = ['kind', 'a', 'b', 'c', 'd'] // the label's first
+    for (const [i, box] of (await page.locator('.data .boxes select').all()).entries())
+      await box.selectOption(names[i]!)
+    await page.getByRole('button', { name: text.data.useColumns }).click()
+    await page.locator('.parts li', { hasText: text.data.examples(2) }).waitFor()
+    expect(await page.locator('.data .fault').count()).toBe(0)
+    expect(await countsIn(page)).toEqual(['1', '0', '1'])
+    await page.getByRole('button', { name: text.train.start, exact: true }).click()
+    await page.locator('section.run .phase.running').waitFor()
+    await page.close()
+  })
+
+  test('reads the pictures of a folder that is chosen, and of one that is dropped, however many', async () => {
+    const pictures = await writePictures(join(folder, 'pictures'), ['3/a', '5/b'])
+    await writeFile(join(pictures, '5', 'notes.txt'), 'no picture')
+    const many = await writePictures(
+      join(folder, 'many'),
+      Array.from({ length: 101 }, (_, i) => `7/${i}`),
+    )
+    const page = await open(shared, '', `#/m/${DIGITS}`)
+    await page.locator('.data input[webkitdirectory]').setInputFiles(pictures)
+    await page.locator('.parts li', { hasText: text.data.examples(2) }).waitFor()
+    await page.locator('.data summary', { hasText: text.data.skipped(1) }).waitFor()
+    expect(await shadeOf(page.locator('.thumbs .thumb[title="3"] canvas'))).toBe(100)
+    await drop(page, page.locator('.data .drop'), many)
+    // A browser tells of a hundred entries at a time.
+    await page.locator('.parts li', { hasText: text.data.examples(101) }).waitFor()
+    expect(await countsIn(page)).toEqual(['0', '0', '0', '1', '0', '1', '0', '101', '0', '0'])
+    await page.close()
   })
 
   test('can be used by keyboard alone, from the link to a running training', async () => {

@@ -1,5 +1,5 @@
 import type { BrowserContext } from 'playwright-core'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { text } from '../../browser/text.ts'
 import { executablePath, launchChromium, requireChromium } from './chromium.ts'
 import { INSECURE_HOST, openWorld, type Tab, type TabOptions, type World } from './world.ts'
@@ -15,6 +15,7 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
   beforeAll(async () => {
     world = await openWorld(1)
   }, LIMIT_MS)
+  afterEach(() => expect(world.complaints()).toEqual([]))
   afterAll(() => world?.end())
 
   /** A tab of a context that was prepared; both are closed afterwards. */
@@ -32,6 +33,16 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     }
   }
   const asItIs = async () => {}
+
+  /** A link is enough: where the page's host names no peers, and nothing is kept. */
+  async function opensAlone(link: string): Promise<void> {
+    const host = new URL(link)
+    const namesNobody = (context: BrowserContext) =>
+      context.route('**/peers.json', (route) => route.fulfill({ json: [] }))
+    await within(namesNobody, { address: host.origin, hash: `/${host.hash}` }, async ({ page }) => {
+      await page.getByRole('button', { name: text.data.sample }).waitFor({ timeout: WAIT_MS })
+    })
+  }
 
   test('whose browser is full says so, trains on, gives a zip, and goes on from memory', async () => {
     world.train('a', 0)
@@ -84,6 +95,8 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
       await within(asItIs, { address, hash }, async ({ page }) => {
         await page.getByText('open it over https, or from localhost').first().waitFor()
       })
+    // What shares memory between threads is no use there either.
+    expect(world.complaints(/^The Cross-Origin-Opener-Policy header has been ignored/)).toEqual([])
   })
 
   test('copies where there is no clipboard, and says so where nothing may be copied', async () => {
@@ -104,6 +117,7 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
         (globalThis as unknown as { realClipboard: Clipboard }).realClipboard.readText(),
       )
       expect(copied).toContain(`#/m/${world.cid}?via=`)
+      await opensAlone(copied)
       await page.evaluate(() => {
         document.execCommand = () => false
       })
@@ -124,6 +138,24 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     } finally {
       await browser.close()
     }
+  })
+
+  test('writes no text of others as markup, and runs no script but its own', async () => {
+    await within(asItIs, { hash: '#/settings' }, async ({ page }) => {
+      const [policy] = await page
+        .locator('meta[http-equiv="Content-Security-Policy"]')
+        .evaluateAll((all) => all.map((meta) => meta.getAttribute('content')))
+      expect(policy).toContain("default-src 'none'; script-src 'self' 'wasm-unsafe-eval';")
+      expect(policy).toContain("require-trusted-types-for 'script'; trusted-types vue mlstore")
+      expect(await page.evaluate(breakPolicy)).toEqual([
+        ...['innerHTML', 'inline script', 'foreign script', 'handler', 'policy'],
+      ])
+      const broken = ['require-trusted-types-for', 'trusted-types']
+      await expect.poll(() => page.evaluate(() => [...globalThis.violated].sort())).toEqual(broken)
+      expect(await page.evaluate(() => 'ran' in globalThis)).toBe(false)
+      const said = world.complaints(/^policy: |The action has been blocked/)
+      expect(said).toEqual([])
+    })
   })
 
   const blocked: [
@@ -165,6 +197,7 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await within(lose, { hash: '#/' }, async ({ page }) => {
       await page.getByText('only a part of this page came').first().waitFor()
     })
+    expect(world.complaints(/net::ERR_FAILED/)).toEqual([])
   })
 
   const links: [what: string, hash: (cid: string) => string, says: string][] = [
@@ -260,6 +293,52 @@ async function exportKey(page: Tab['page']): Promise<void> {
   await page.locator('#passphrase').fill('correct horse battery')
   await page.getByRole('button', { name: text.owner.export }).click()
   await page.getByText(text.owner.exported).waitFor({ timeout: WAIT_MS })
+}
+
+declare global {
+  /** Directives of the page's policy that were broken. */
+  var violated: Set<string>
+}
+
+/** Runs in the page: what a stranger's text would try; gives what was thrown at. */
+function breakPolicy(): string[] {
+  const threw: string[] = []
+  globalThis.violated = new Set()
+  const { trustedTypes } = globalThis as unknown as {
+    trustedTypes: { createPolicy(name: string, rules: object): unknown }
+  }
+  addEventListener('securitypolicyviolation', ({ effectiveDirective }) =>
+    globalThis.violated.add(effectiveDirective),
+  )
+  const refused = (what: string, attempt: () => void) => {
+    try {
+      attempt()
+    } catch {
+      threw.push(what)
+    }
+  }
+  const run = 'globalThis.ran = true'
+  const scripted = (write: (script: HTMLScriptElement) => void) => {
+    const script = document.createElement('script')
+    write(script)
+    document.body.append(script)
+  }
+  refused('innerHTML', () => {
+    document.createElement('p').innerHTML = '<b>bold</b>'
+  })
+  refused('inline script', () =>
+    scripted((script) => {
+      script.text = run
+    }),
+  )
+  refused('foreign script', () =>
+    scripted((script) => {
+      script.src = 'http://127.0.0.1:9/foreign.js'
+    }),
+  )
+  refused('handler', () => document.createElement('button').setAttribute('onclick', run))
+  refused('policy', () => trustedTypes.createPolicy('theirs', {}))
+  return threw
 }
 
 /** Runs in the page: as a browser that allows no site data. */

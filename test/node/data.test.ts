@@ -1,7 +1,6 @@
 import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { deflateSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { loadData, readData, readEvalFiles } from '../../node/data.ts'
 import { decodeImage } from '../../node/image.ts'
@@ -13,6 +12,7 @@ import { allRows } from '../../protocol/ports/trainer/evaluate.ts'
 import { randomFrom } from '../../protocol/random.ts'
 import { testInit } from '../support/learners.ts'
 import { denseJson, imageManifest, tableManifest } from '../support/models.ts'
+import { png } from '../support/png.ts'
 
 vi.mock('node:fs/promises', async (load) => {
   const real = await load<typeof import('node:fs/promises')>()
@@ -55,44 +55,6 @@ async function faultOf(
   expect(thrown.message).not.toContain('\n')
   expect(thrown.detail.hint).toBeTruthy()
   return { type: thrown.detail.type, message: thrown.message }
-}
-
-/** A PNG of RGBA rows, by hand: signature, IHDR, IDAT, IEND. */
-function png(width: number, height: number, rgba: number[]): Uint8Array {
-  const raw = new Uint8Array(height * (1 + 4 * width))
-  for (let y = 0; y < height; y++)
-    raw.set(rgba.slice(4 * width * y, 4 * width * (y + 1)), y * (1 + 4 * width) + 1)
-  const header = new Uint8Array(13)
-  new DataView(header.buffer).setUint32(0, width)
-  new DataView(header.buffer).setUint32(4, height)
-  header.set([8, 6, 0, 0, 0], 8)
-  return Uint8Array.from([
-    ...[0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a],
-    ...chunk('IHDR', header),
-    ...chunk('IDAT', deflateSync(raw)),
-    ...chunk('IEND', new Uint8Array(0)),
-  ])
-}
-
-function chunk(name: string, data: Uint8Array): number[] {
-  const body = [...new TextEncoder().encode(name), ...data]
-  return [...uint32(data.length), ...body, ...uint32(crc32(body))]
-}
-
-const uint32 = (value: number) => [
-  value >>> 24,
-  (value >>> 16) & 255,
-  (value >>> 8) & 255,
-  value & 255,
-]
-
-function crc32(bytes: number[]): number {
-  let crc = -1
-  for (const byte of bytes) {
-    crc ^= byte
-    for (let i = 0; i < 8; i++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0)
-  }
-  return ~crc >>> 0
 }
 
 const gray = (...shades: number[]) => shades.flatMap((shade) => [shade, shade, shade, 255])

@@ -5,8 +5,10 @@ import {
   filesOfDrop,
   filesOfList,
   readFiles,
+  readHeader,
   scaled,
   single,
+  wantedColumns,
 } from '../../browser/data.ts'
 import type { Pixels } from '../../protocol/ports/preprocess.ts'
 import { digits, flowers } from './manifests.ts'
@@ -135,4 +137,11 @@ test('a chosen folder gives its paths', () => {
 test('pixels reach the model as its manifest scales them', () => {
   const inputs = scaled(single(new Uint8Array(784).fill(255)), digits)
   expect(inputs[0]).toBeCloseTo(1)
+})
+
+test('a file whose columns have other names tells them, and which ones the model wants', async () => {
+  const file = new File(['b, kind ,"a, or so",\n2,virginica,1,\n'], 'mine.csv')
+  expect(await readHeader(file)).toEqual(['b', 'kind', 'a, or so'])
+  expect(wantedColumns(flowers)).toEqual(['label', 'length', 'width'])
+  expect(wantedColumns(digits)).toEqual(['label'])
 })
