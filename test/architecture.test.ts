@@ -29,7 +29,9 @@ const core = inFolder('protocol/').filter(
 )
 /** The core of the core: arithmetic and decisions that run anywhere, bit for bit. */
 const pure = core.filter(({ path }) =>
-  /^protocol\/(peer\.ts|peer\/|aggregate\/|codec\/|params\.ts|random\.ts|errors\.ts)/.test(path),
+  /^protocol\/(peer\.ts|peer\/|aggregate\/|codec\/|params\.ts|optimizer\.ts|random\.ts|errors\.ts)/.test(
+    path,
+  ),
 )
 
 /** `file:line imports target` for each import that breaks a rule. */
@@ -116,6 +118,24 @@ describe('imports point one way', () => {
       offences(core, ({ target }) =>
         /^protocol\/(ports\/|engine\/|swarm\.ts|index\.ts)/.test(target),
       ),
+    ).toEqual([])
+  })
+
+  test('the engine imports itself, params, optimizers, chance and errors: no port, and no package', () => {
+    const allowed = /^protocol\/(engine\/|(params|optimizer|random|errors)\.ts$)/
+    const files = inFolder('protocol/engine/').filter(
+      ({ path }) => path !== 'protocol/engine/build.ts', // a tool: it reads the kernels and calls their compiler
+    )
+    expect(offences(files, ({ target }) => !allowed.test(target))).toEqual([])
+  })
+
+  test('the engine and its tests load nothing of libp2p', () => {
+    const paths = inFolder('protocol/engine/', 'test/protocol/engine/', 'test/support/engine.ts')
+    const reached = reachedFrom(paths.map(({ path }) => path))
+    const files = sources.filter(({ path }) => reached.has(path))
+    const network = /^(@?libp2p\b|@chainsafe\/|@multiformats\/|helia$|@helia\/)/
+    expect(
+      offences(files, ({ typeOnly, package: name = '' }) => !typeOnly && network.test(name)),
     ).toEqual([])
   })
 

@@ -5,13 +5,13 @@ import {
   type Optimizer,
   type OptimizerRecipe,
   trainableRanges,
-} from '../ports/trainer/optimizer.ts'
+} from '../optimizer.ts'
 import type { Engine } from './engine.ts'
 import type { Address } from './planner.ts'
 import { FLOAT_BYTES } from './planner.ts'
 
 /**
- * The optimizers of ports/trainer/optimizer.ts as one fused pass each: same numbers, rounded to float32 on the way. Arrays
+ * The optimizers of protocol/optimizer.ts as one fused pass each: same numbers, rounded to float32 on the way. Arrays
  * that do not lie in the engine's memory are moved by the slow ones.
  */
 export function createFusedOptimizer(engine: Engine, recipe: OptimizerRecipe): Optimizer {

@@ -1,7 +1,6 @@
 import { invariant } from '../errors.ts'
+import { trainableRanges } from '../optimizer.ts'
 import { forEachTensor, sizeOf, type TensorSpec } from '../params.ts'
-import { THREADS_LIMIT } from '../ports/trainer/commands.ts'
-import { trainableRanges } from '../ports/trainer/optimizer.ts'
 import { GRADIENT, LOGITS, PREDICT } from './channel.ts'
 import type { Binaries, Engine, Room } from './engine.ts'
 import type { Graph } from './graph.ts'
@@ -251,7 +250,7 @@ export function threadsFor(graph: Graph, batch: number, cores: number): number {
   if (typeof SharedArrayBuffer !== 'function' || stepNs < LEAST_STEP_NS) return 1
   const gradientNs = sizeOf(graph.tensors) * NS_PER_VALUE
   const best = Math.floor(Math.sqrt(stepNs / gradientNs))
-  return Math.max(1, Math.min(best, batch, cores - 1, THREADS_LIMIT))
+  return Math.max(1, Math.min(best, batch, cores - 1))
 }
 
 /**
@@ -262,7 +261,7 @@ export function forwardThreadsFor(graph: Graph, batch: number, cores: number): n
   const multiplyAdds = multiplyAddsOf(graph).reduce((a, b) => a + b, 0)
   const batchNs = batch * multiplyAdds * NS_PER_MULTIPLY_ADD
   if (typeof SharedArrayBuffer !== 'function' || batchNs < LEAST_STEP_NS) return 1
-  return Math.max(1, Math.min(cores - 1, THREADS_LIMIT))
+  return Math.max(1, cores - 1)
 }
 
 /** BatchNorm statistics. */

@@ -1,9 +1,9 @@
 import { parentPort } from 'node:worker_threads'
 import type { Manifest } from '../../protocol/manifest.ts'
+import { createOptimizer } from '../../protocol/optimizer.ts'
 import { sizeOf } from '../../protocol/params.ts'
 import type { Command, WorkerInit } from '../../protocol/ports/trainer/commands.ts'
 import { runLearner } from '../../protocol/ports/trainer/learner.ts'
-import { createOptimizer } from '../../protocol/ports/trainer/optimizer.ts'
 import type { Trainer } from '../../protocol/ports/trainer/trainer.ts'
 
 /** The shipped learner in its thread, over a trainer that has params and computes nothing. */

@@ -15,6 +15,7 @@ import { inputSizeOf } from '../../engine/part.ts'
 import { helperBytes } from '../../engine/space.ts'
 import { createTeam, forwardThreadsFor, threadsFor } from '../../engine/team.ts'
 import { invariant } from '../../errors.ts'
+import { THREADS_LIMIT } from './commands.ts'
 import { graphOf, type Topology } from './topology.ts'
 import type { Batch, Trainer } from './trainer.ts'
 
@@ -133,7 +134,7 @@ function crewForStart(graph: Graph, batch: number, options: EngineTrainerOptions
 }
 
 function asked(threads: number, { spareBytes = Number.POSITIVE_INFINITY }: EngineTrainerOptions) {
-  return { threads, spareBytes }
+  return { threads: Math.min(threads, THREADS_LIMIT), spareBytes }
 }
 
 function fitting(
@@ -141,7 +142,7 @@ function fitting(
   { most, ...settings }: { batch: number; room: Room; most: number },
   { spareBytes = Number.POSITIVE_INFINITY }: EngineTrainerOptions,
 ): Crew {
-  for (let threads = most; threads > 1; threads--) {
+  for (let threads = Math.min(most, THREADS_LIMIT); threads > 1; threads--) {
     const left = spareBytes - helperBytes(graph, { ...settings, threads })
     if (left >= 0) return { threads, spareBytes: left }
   }

@@ -6,6 +6,7 @@ import { VALUE_CAP } from '../../codec/codec.ts'
 import { diverged } from '../../codec/float32.ts'
 import { codecs } from '../../codec/table.ts'
 import { Fault, faultFrom, invariant } from '../../errors.ts'
+import type { Optimizer } from '../../optimizer.ts'
 import { sizeOf } from '../../params.ts'
 import type { DataReport, Examples, Split } from '../examples.ts'
 import { type Affine, affineOf } from '../preprocess.ts'
@@ -20,7 +21,6 @@ import {
 import type { Command, WorkerEvent, WorkerInit } from './commands.ts'
 import { allRows, evaluate } from './evaluate.ts'
 import { featuresOf, fits, unchanged } from './features.ts'
-import type { Optimizer } from './optimizer.ts'
 import type { Features, Trainer } from './trainer.ts'
 
 /**

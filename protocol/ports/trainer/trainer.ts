@@ -1,5 +1,5 @@
+import type { Optimizer, OptimizerRecipe } from '../../optimizer.ts'
 import type { TensorSpec } from '../../params.ts'
-import type { Optimizer, OptimizerRecipe } from './optimizer.ts'
 
 /**
  * A trainer: params and a batch → a gradient. It keeps no params of its own between calls: the one live copy belongs

@@ -6,7 +6,7 @@ import {
   createEngineTrainer,
   unplannedLayersOf,
 } from '../../../../protocol/ports/trainer/engine.ts'
-import { createOptimizer } from '../../../../protocol/ports/trainer/optimizer.ts'
+import { createOptimizer } from '../../../../protocol/optimizer.ts'
 import { createTfjsTrainer } from '../../../../protocol/ports/trainer/tfjs.ts'
 import type { Topology } from '../../../../protocol/ports/trainer/topology.ts'
 import type { Batch, Trainer } from '../../../../protocol/ports/trainer/trainer.ts'

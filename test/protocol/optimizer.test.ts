@@ -1,10 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import type { TensorSpec } from '../../../../protocol/params.ts'
-import {
-  createOptimizer,
-  type OptimizerRecipe,
-} from '../../../../protocol/ports/trainer/optimizer.ts'
-import { normal, randomFrom } from '../../../../protocol/random.ts'
+import { createOptimizer, type OptimizerRecipe } from '../../protocol/optimizer.ts'
+import type { TensorSpec } from '../../protocol/params.ts'
+import { normal, randomFrom } from '../../protocol/random.ts'
 
 const tensors: TensorSpec[] = [
   { name: 'kernel', shape: [4, 3], role: 'trainable' },

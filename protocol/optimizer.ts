@@ -1,4 +1,4 @@
-import { forEachTensor, sizeOf, type TensorSpec } from '../../params.ts'
+import { forEachTensor, sizeOf, type TensorSpec } from './params.ts'
 
 /**
  * Optimizers over one flat array: params −= rate · (what the gradient asks for), for trainable tensors alone.
