@@ -17,7 +17,7 @@ const SUBSCRIBED_LIMIT_MS = 3_000
 /** Phases of those who listen to their swarm. */
 const training: readonly Card['phase'][] = ['joining', 'training', 'settling', 'done']
 
-/** The params in our checkpoint → a child version, listed as its model's newest; its CID on stdout. */
+/** The params in our checkpoint, or of a peer that trains → a child version, listed as its model's newest; its CID on stdout. */
 export const release: CommandSpec = {
   arguments: '<model>',
   options: [
@@ -47,7 +47,7 @@ export const release: CommandSpec = {
       const parent = await parentOf(context, host, named, newest)
       const number = nextVersion([parent, newest], options.version as string | undefined)
       const genesis = swarmOf(parent.manifest, parent.cid)
-      const params = await trainedParams(host, genesis, parent)
+      const params = await trainedParams(context, host, parent)
       const metrics = await measured(context, parent, params)
       signal.throwIfAborted() // what was not measured to its end is no release
       const { makeChild } = await import('../../protocol/ports/version.ts')
@@ -84,26 +84,40 @@ async function requireOwner(host: Host, { owner, name }: Manifest): Promise<void
   })
 }
 
-/** The params of our checkpoint, float32 little-endian in tensor order. */
+/**
+ * The params of our checkpoint, float32 little-endian in tensor order; where there is none, those of a peer that trains.
+ * Throws Fault `no-checkpoint` (not-found) where there is no such peer either.
+ */
 async function trainedParams(
+  { print, signal }: Context,
   host: Host,
-  genesis: string,
-  { manifest }: StoredVersion,
+  parent: StoredVersion,
 ): Promise<Uint8Array> {
-  const [{ checkpointFile }, { readCheckpoint }, { codecs, sizeOf }] = await Promise.all([
-    import('../checkpoint.ts'),
-    import('../../protocol/ports/trainer/checkpoint.ts'),
-    import('../../protocol/index.ts'),
-  ])
+  const [{ checkpointFile }, { readCheckpoint }, { codecs, sizeOf }, { pullParams }] =
+    await Promise.all([
+      import('../checkpoint.ts'),
+      import('../../protocol/ports/trainer/checkpoint.ts'),
+      import('../../protocol/index.ts'),
+      import('../donor.ts'),
+    ])
+  const { manifest, cid } = parent
+  const genesis = swarmOf(manifest, cid)
   const file = checkpointFile(join(host.home.checkpoints, genesis))
   const found = await readCheckpoint(file, genesis, sizeOf(manifest.tensors))
   const params = found?.arrays.params
   if (params) return codecs.float32.encode(params, manifest.tensors)
+  const pulled = await print.waiting('a peer that trains', pullParams(host, parent, signal))
+  if (pulled) {
+    print.note(
+      `no checkpoint here: takes the params of ${pulled.peer}, after ${pulled.steps} steps`,
+    )
+    return pulled.params
+  }
   throw new Fault({
     kind: 'not-found',
     type: 'no-checkpoint',
-    message: `no checkpoint of ${manifest.name} in ${host.home.checkpoints}, expected the params that a run left there`,
-    hint: `train it first: mlstore train ${manifest.name} --data PATH`,
+    message: `no checkpoint of ${manifest.name} in ${host.home.checkpoints}, and no peer in reach that trains it gives its params`,
+    hint: `release while others train it, or train it here for a few rounds first: mlstore train ${manifest.name} --data PATH --rounds 20`,
   })
 }
 

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { unixfs } from '@helia/unixfs'
 import * as dagPb from '@ipld/dag-pb'
 import { MemoryBlockstore } from 'blockstore-core'
@@ -137,6 +137,21 @@ test('a release stays when its owner is gone: who trained keeps and serves it', 
   const fetched = await mlstore.run(...late)
   expect(fetched.code, fetched.stderr).toBe(0)
   expect(objects(fetched.stdout).at(-1)).toMatchObject({ model: cid, examples: 120 })
+})
+
+test('an owner whose home never trained releases what others have found', {
+  timeout: LIMIT_MS,
+}, async () => {
+  await rm(mlstore.path('owner-home', 'checkpoints'), { recursive: true })
+  const again = await mlstore.run('release', 'tiny', ...shared, ...home('owner'))
+  expect(again.code, again.stderr).toBe(0)
+  const told = await trainer.until('stdout', /"ev":"joined".*\n/)
+  const joined = told.split('\n').find((line) => line.includes('"ev":"joined"'))
+  const { peer } = JSON.parse(joined!) as { peer: string }
+  expect(again.stderr).toMatch(
+    new RegExp(`no checkpoint here: takes the params of ${peer}, after [1-9]\\d* steps`),
+  )
+  expect(objects(again.stdout).at(-1)).toMatchObject({ version: '1.2.0' })
   trainer.child.kill('SIGINT')
   expect((await trainer.ended).code).toBe(130)
 })
