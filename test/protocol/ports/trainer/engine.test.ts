@@ -2,11 +2,11 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { tfjsWasmFolder } from '../../../../node/wasm.ts'
 import type { Simd } from '../../../../protocol/engine/engine.ts'
 import { Fault } from '../../../../protocol/errors.ts'
+import { createOptimizer } from '../../../../protocol/optimizer.ts'
 import {
   createEngineTrainer,
   unplannedLayersOf,
 } from '../../../../protocol/ports/trainer/engine.ts'
-import { createOptimizer } from '../../../../protocol/optimizer.ts'
 import { createTfjsTrainer } from '../../../../protocol/ports/trainer/tfjs.ts'
 import type { Topology } from '../../../../protocol/ports/trainer/topology.ts'
 import type { Batch, Trainer } from '../../../../protocol/ports/trainer/trainer.ts'
