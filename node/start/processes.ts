@@ -16,7 +16,7 @@ export interface Program {
   interrupt(): void
   /** `why` becomes the last of its complaints. */
   kill(why?: string): void
-  /** The last lines of its stderr. */
+  /** The last lines of its stderr, without stacks. */
   complaint(): string
 }
 
@@ -43,6 +43,7 @@ export function start(name: string, bin: keyof typeof bins, args: readonly strin
   running.add(child)
   const said: string[] = []
   createInterface({ input: child.stderr }).on('line', (line) => {
+    if (/^\s+at /.test(line)) return
     said.push(line)
     if (said.length > COMPLAINT_LINES) said.shift()
   })

@@ -20,6 +20,11 @@ test('a step that does not end is stopped at its limit, and the fault says so', 
   )
 })
 
+test('what a program complained of is said, without its stack', async () => {
+  const failing = run('vite', 'vite', ['build', '--config', join(home, 'nothing.ts')])
+  await expect(failing).rejects.toThrow(/^vite ended with code 1: (?!.* at async ).*nothing\.ts/)
+})
+
 test('a program that says no more is stopped, and what it said before is heard', async () => {
   const { promise: killed, resolve: kill } = Promise.withResolvers<string | undefined>()
   async function* lines() {
