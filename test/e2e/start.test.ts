@@ -10,7 +10,7 @@ import { program } from '../support/programs.ts'
 /** `npm start` as a newcomer runs it: real processes, real digits; the numbers come from models held by other processes. */
 
 const start = fileURLToPath(new URL('../../node/start.ts', import.meta.url))
-const LIMIT_MS = 120_000
+const LIMIT_MS = 180_000
 /** Enough for the swarm to be far above a peer alone. */
 const ROUNDS = '10'
 
