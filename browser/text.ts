@@ -96,6 +96,7 @@ const english = {
       `${plural(count, 'new example waits', 'new examples wait')} for the next start.`,
     restart: 'Start again with them',
     sees: 'What the model sees',
+    label: 'Label',
   },
   data: {
     sample: 'Use sample data',
