@@ -34,9 +34,33 @@ export function cliPull(cid: string, network: NetworkView): string {
   return `mlstore pull ${cid} -o ./model${joins(network)}`
 }
 
-export function cliGoOn(cid: string, network: NetworkView): string {
-  return `mlstore train ${cid} --data ./mine${joins(network)}`
+/** `task`: the model's, where a listing tells it; without one nobody here knows what it takes. */
+export function cliGoOn(cid: string, task: string | undefined, network: NetworkView): string {
+  const data = { 'image-classification': './mine', 'tabular-classification': 'mine.csv' }[
+    task ?? ''
+  ]
+  return `mlstore train ${cid} --data ${data ?? 'DATA'}${joins(network)}`
 }
+
+export function cliSeed(cid: string, network: NetworkView): string {
+  return `mlstore seed ${cid}${joins(network)}`
+}
+
+/** A program takes away what is published; what it trained itself becomes a version first, which its owner alone can make. */
+export function cliTake(cid: string, isTrained: boolean, network: NetworkView): string[] {
+  const mine = [
+    '# as mlstore trained it: its owner makes a version of it',
+    cliRelease(cid, network),
+  ]
+  return ['# as published', cliExport(cid, network), ...(isTrained ? mine : [])]
+}
+
+function cliRelease(cid: string, network: NetworkView): string {
+  return `mlstore release ${cid}${joins(network)}`
+}
+
+/** The key's file; mlstore asks for its passphrase. */
+export const cliKey = ['mlstore key export owner.json', 'mlstore key import owner.json']
 
 /** `address`: what a person pasted, before what the page itself reaches. */
 export function cliDoctor(address: string, network: NetworkView): string {
@@ -44,7 +68,7 @@ export function cliDoctor(address: string, network: NetworkView): string {
   return `mlstore doctor${asked}`
 }
 
-export function cliExport(cid: string, network: NetworkView): string {
+function cliExport(cid: string, network: NetworkView): string {
   return `mlstore export ${cid} -o ./weights --format safetensors${joins(network)}`
 }
 

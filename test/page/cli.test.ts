@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { cliDoctor, cliPull, cliTrain } from '../../browser/cli.ts'
+import { cliDoctor, cliGoOn, cliPull, cliSeed, cliTake, cliTrain } from '../../browser/cli.ts'
 import type { OpenVersion } from '../../browser/services.ts'
 import { initialState } from '../../browser/state.ts'
 import { digits } from './manifests.ts'
@@ -35,4 +35,22 @@ test('it asks the doctor about the address that was pasted, if it is one, and el
   expect(cliDoctor('; rm -rf ~', reached)).toBe(`mlstore doctor --join ${relay}`)
   expect(cliDoctor('', network)).toBe('mlstore doctor')
   expect(cliPull('bafyversion', network)).toBe('mlstore pull bafyversion -o ./model')
+})
+
+test('it goes on with the data that the model takes, where a listing says which', () => {
+  expect(cliGoOn('bafy', 'tabular-classification', network)).toBe(
+    'mlstore train bafy --data mine.csv',
+  )
+  expect(cliGoOn('bafy', 'image-classification', network)).toBe('mlstore train bafy --data ./mine')
+  expect(cliGoOn('bafy', undefined, network)).toBe('mlstore train bafy --data DATA')
+})
+
+test('it seeds, takes and releases by the relay, too, and says whose params it takes', () => {
+  const relay = '/ip4/127.0.0.1/tcp/4002/ws/p2p/12D3KooWRelay'
+  const reached = { ...network, addresses: [`${relay}/p2p-circuit/webrtc/p2p/12D3KooWMe`] }
+  expect(cliSeed('bafy', reached)).toBe(`mlstore seed bafy --join ${relay}`)
+  expect(cliTake('bafy', false, network)).toEqual([
+    ...['# as published', 'mlstore export bafy -o ./weights --format safetensors'],
+  ])
+  expect(cliTake('bafy', true, reached).at(-1)).toBe(`mlstore release bafy --join ${relay}`)
 })
