@@ -20,6 +20,10 @@ export interface ReadData {
   format: DataReport['format']
   name: string
   examples: Examples
+  /** False: nothing says what they are, and their labels mean nothing. */
+  isLabelled: boolean
+  /** Where each picture lay; rows of a table have none. */
+  paths: readonly string[]
   skips: Skips
 }
 
@@ -34,6 +38,8 @@ export interface ReadOptions {
   label?: string
   /** Other names of a CSV file's columns: what the model calls it → what the file does. */
   columns?: Readonly<Record<string, string>>
+  /** They are only tried: what comes without any label is read all the same, and a picture that came twice counts twice. */
+  toTry?: boolean
   onProgress?: (done: number, total: number) => void
   decode?: (file: File) => Promise<Pixels>
 }
@@ -90,11 +96,6 @@ export async function readPicture(file: File, manifest: Manifest): Promise<Uint8
   throw wrong('wrong-image', `${file.name} ${pixels.reason}`, 'choose another picture')
 }
 
-/** Rows without labels, to try them. Throws Fault data. */
-export async function readRows(file: File, manifest: Manifest): Promise<Examples> {
-  return parseCsv(file, createCsvReader(manifest, file.name, { labelled: false }), {})
-}
-
 /** Examples as the model takes them: Float32Array[size × width], scaled. */
 export function scaled(examples: Examples, manifest: Manifest): Float32Array {
   const { size, width } = examples
@@ -132,18 +133,21 @@ export async function readHeader(file: File): Promise<string[]> {
 async function readPictures(
   files: readonly FoundFile[],
   manifest: Manifest,
-  { label, onProgress, decode = decodePicture }: ReadOptions,
+  { label, toTry = false, onProgress, decode = decodePicture }: ReadOptions,
 ): Promise<ReadData> {
+  const labelOf = (path: string) => label ?? path.split('/').at(-2)
+  const indexOf = (path: string) => manifest.output.labels.indexOf(labelOf(path) ?? '')
+  const isLabelled = !toTry || files.some(({ path }) => indexOf(path) >= 0)
+  const paths: string[] = []
   const collector = collectExamples(widthOf(manifest), 'pixels')
   const skips: Skips = { list: [], count: 0 }
   const seen = new Map<string, string>()
   let done = 0
   for (const { path, file } of files) {
     onProgress?.(done++, files.length)
-    const name = label ?? path.split('/').at(-2)
-    const index = manifest.output.labels.indexOf(name ?? '')
+    const index = isLabelled ? indexOf(path) : 0
     if (index < 0) {
-      skip(skips, path, unknownFolder(name, manifest))
+      skip(skips, path, unknownFolder(labelOf(path), manifest))
       continue
     }
     const pixels = await readPixels(file, manifest, decode)
@@ -153,15 +157,17 @@ async function readPictures(
     }
     const print = fingerprint(pixels)
     const twin = seen.get(print)
-    if (twin !== undefined) {
+    if (twin !== undefined && !toTry) {
       skip(skips, path, `is the same picture as ${twin}`)
       continue
     }
     seen.set(print, path)
     collector.add(pixels, index)
+    paths.push(path)
   }
   if (collector.size === 0) throw nothingRead(files, skips)
-  return { format: 'imagefolder', name: nameOf(files), examples: collector.finish(), skips }
+  const examples = collector.finish()
+  return { format: 'imagefolder', name: nameOf(files), examples, isLabelled, paths, skips }
 }
 
 async function readPixels(
@@ -200,10 +206,13 @@ async function decodePicture(file: File): Promise<Pixels> {
 async function readCsv(
   { file }: FoundFile,
   manifest: Manifest,
-  { columns = {} }: ReadOptions,
+  { columns = {}, toTry = false }: ReadOptions,
 ): Promise<ReadData> {
-  const examples = await parseCsv(file, createCsvReader(manifest, file.name), columns)
-  return { format: 'csv', name: file.name, examples, skips: { list: [], count: 0 } }
+  const isLabelled = !toTry || (await readHeader(file)).includes(wantedColumns(manifest)[0]!)
+  const reader = createCsvReader(manifest, file.name, { labelled: isLabelled })
+  const examples = await parseCsv(file, reader, columns)
+  const skips = { list: [], count: 0 }
+  return { format: 'csv', name: file.name, examples, isLabelled, paths: [], skips }
 }
 
 async function parseCsv(

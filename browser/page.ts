@@ -1,7 +1,9 @@
 import { type InjectionKey, inject, type ShallowRef, shallowRef } from 'vue'
-import { type Fault, faultFrom, invariant } from '../protocol/errors.ts'
+import { Fault, faultFrom, invariant } from '../protocol/errors.ts'
+import type { Manifest } from '../protocol/manifest.ts'
+import type { Examples } from '../protocol/ports/examples.ts'
 import { phaseReport } from '../protocol/report.ts'
-import { type FoundFile, type ReadOptions, readFiles, widthOf } from './data.ts'
+import { type FoundFile, type ReadOptions, readFiles, scaled, widthOf } from './data.ts'
 import {
   type Brought,
   type Change,
@@ -15,7 +17,7 @@ import {
   saveTraffic,
 } from './keep.ts'
 import { countOn, isSpent, type Traffic } from './quota.ts'
-import type { Asked, OpenVersion, Predictor, Run, Services } from './services.ts'
+import type { Asked, ListedModel, OpenVersion, Predictor, Run, Services } from './services.ts'
 import {
   type Action,
   type AppState,
@@ -64,8 +66,10 @@ export interface Page {
   resume(): void
   finish(): void
   stop(): Promise<void>
-  /** Probabilities by the published params and by the person's own, when there are any. */
-  predict(version: OpenVersion, inputs: Float32Array, size: number): Promise<Predictions>
+  /** Probabilities of examples as they came, before scaling. */
+  predict(version: OpenVersion, examples: Examples): Promise<Predictions>
+  /** Fetches what is newer of the same model, so that predict() answers by it, too. */
+  compare(version: OpenVersion, newest: ListedModel): Promise<void>
   /** What this person trained of a model, now or before: float32 in tensor order. */
   ownParams(version: OpenVersion): Promise<Uint8Array | undefined>
   loadRuns(): Promise<void>
@@ -77,9 +81,13 @@ export interface Page {
   set(settings: Partial<Settings>): void
 }
 
+/** Each Float32Array[size × classes]. */
 export interface Predictions {
   published: Float32Array
+  /** By what this person trained, where that is anything. */
   mine: Float32Array | undefined
+  /** By the version that compare() fetched. */
+  newest: Float32Array | undefined
 }
 
 export const pageKey: InjectionKey<Page> = Symbol('page')
@@ -124,6 +132,8 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
   const tellForgotten = openForgetting((genesis) => {
     if (workOf(state.value, genesis).keep) dispatch({ type: 'keeping', genesis, keep: false })
   })
+  /** Beside the version that is open. */
+  let newest: OpenVersion | undefined
 
   services.then(
     (ready) =>
@@ -146,13 +156,38 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
   }
 
   /** One that fails once, its worker gone, is made anew by the next question. */
-  const predictBy = async (name: string, version: OpenVersion, inputs: Float32Array, n: number) => {
+  const predictBy = async (
+    name: string,
+    version: OpenVersion,
+    examples: Examples,
+  ): Promise<Float32Array> => {
     const predictor = predictorOf(name, version)
     try {
-      return await (await predictor).predict(inputs, n)
+      return await (await predictor).predict(scaled(examples, version.manifest), examples.size)
     } catch (error) {
       forgetPredictors((other) => other === name && predictors.get(name) === predictor)
       throw error
+    }
+  }
+
+  const mineOf = async (version: OpenVersion, examples: Examples) => {
+    if (run && state.value.run?.genesis === version.genesis)
+      return run.predict(scaled(examples, version.manifest), examples.size)
+    // A checkpoint that cannot be read is no reason to say nothing of what is published.
+    const params = await ownOf(version).catch(() => undefined)
+    if (!params) return undefined
+    return predictBy(`own ${version.cid}`, { ...version, params }, examples)
+  }
+
+  const newestOf = async (version: OpenVersion, examples: Examples) => {
+    const { compared } = state.value
+    if (compared.type !== 'ready' || compared.beside !== version.cid || !newest) return undefined
+    try {
+      return await predictBy(newest.cid, newest, examples)
+    } catch (error) {
+      const fault = detailOf(error)
+      dispatch({ type: 'comparing', compared: { ...compared, type: 'failed', fault } })
+      return undefined
     }
   }
 
@@ -539,17 +574,24 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       await following
     },
 
-    async predict(version, inputs, size) {
-      const published = await predictBy(version.cid, version, inputs, size)
-      if (run && state.value.run?.genesis === version.genesis) {
-        return { published, mine: await run.predict(inputs, size) }
-      }
-      // A checkpoint that cannot be read is no reason to say nothing of what is published.
-      const params = await ownOf(version).catch(() => undefined)
-      if (!params) return { published, mine: undefined }
-      const trained = { ...version, params }
-      const mine = await predictBy(`own ${version.cid}`, trained, inputs, size)
-      return { published, mine }
+    async predict(version, examples) {
+      const published = await predictBy(version.cid, version, examples)
+      const mine = await mineOf(version, examples)
+      return { published, mine, newest: await newestOf(version, examples) }
+    },
+
+    async compare({ cid, manifest }, { version: reference, manifestVersion: number }) {
+      const beside = { beside: cid, number }
+      dispatch({ type: 'comparing', compared: { type: 'fetching', ...beside } })
+      await attempt(
+        async () => {
+          const fetched = await (await services).openVersion(reference, [], { onProgress() {} })
+          requireAlike(fetched.manifest, manifest)
+          newest = fetched
+          dispatch({ type: 'comparing', compared: { type: 'ready', ...beside } })
+        },
+        (fault) => ({ type: 'comparing', compared: { type: 'failed', ...beside, fault } }),
+      )
     },
 
     async ownParams(version) {
@@ -614,6 +656,18 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       else meter(undefined)
     },
   }
+}
+
+/** Two versions can be asked the same only if they take the same and answer with the same labels. */
+function requireAlike(theirs: Manifest, ours: Manifest): void {
+  const isAlike = [theirs, ours].map(({ input, output }) => JSON.stringify([input, output.labels]))
+  if (isAlike[0] === isAlike[1]) return
+  throw new Fault({
+    kind: 'data',
+    type: 'not-alike',
+    message: `version ${theirs.version} takes other data or has other labels than ${ours.version}`,
+    hint: 'open it to try it by itself',
+  })
 }
 
 /** A quick model has a hundred rounds a second; drawing each would take the time that the rounds need. */

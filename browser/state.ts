@@ -31,6 +31,7 @@ export interface AppState {
   network: NetworkView
   models: Models
   opened: Opened
+  compared: Compared
   /** What a person brought, by the genesis it was brought for. */
   works: Readonly<Record<string, Work>>
   run: RunState | undefined
@@ -54,6 +55,12 @@ export type Opened =
   | { type: 'fetching'; reference: string; progress: FetchProgress | undefined }
   | { type: 'open'; reference: string; version: OpenVersion }
   | { type: 'failed'; reference: string; fault: FaultDetail }
+
+/** What is newer than the open version, to be tried beside it; `beside` is that version's CID, `number` the newer one's. */
+export type Compared =
+  | { type: 'none' }
+  | { type: 'fetching' | 'ready'; beside: string; number: string }
+  | { type: 'failed'; beside: string; number: string; fault: FaultDetail }
 
 export interface Work {
   /** What stands on each pad and is used for nothing yet: it outlives the tab that it was drawn on. */
@@ -185,6 +192,7 @@ export interface Actions {
   fetched: { reference: string; progress: FetchProgress }
   opened: { reference: string; version: OpenVersion }
   openFailed: { reference: string; fault: FaultDetail }
+  comparing: { compared: Compared }
   sketched: { genesis: string; pad: Pad; strokes: readonly Stroke[] }
   drawn: { genesis: string; drawing: Drawing }
   undrawn: { genesis: string }
@@ -227,6 +235,7 @@ export function initialState(hash: string, settings: Settings): AppState {
     },
     models: { type: 'loading', list: undefined, fault: undefined },
     opened: { type: 'none' },
+    compared: { type: 'none' },
     works: {},
     run: undefined,
     kept: undefined,
@@ -265,6 +274,7 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
   opening: (state, { reference }) => ({
     ...state,
     opened: { type: 'fetching', reference, progress: undefined },
+    compared: { type: 'none' },
   }),
   fetched: (state, { reference, progress }) =>
     isFetching(state, reference)
@@ -278,6 +288,8 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
     isFetching(state, reference)
       ? { ...state, opened: { type: 'failed', reference, fault } }
       : state,
+
+  comparing: (state, { compared }) => (isOfOpen(state, compared) ? { ...state, compared } : state),
 
   sketched: (state, { genesis, pad, strokes }) =>
     onWork(state, genesis, ({ sketches }) => ({ sketches: { ...sketches, [pad]: strokes } })),
@@ -547,6 +559,12 @@ function isOver({ type }: RunState): boolean {
 
 function isFetching({ opened }: AppState, reference: string): boolean {
   return opened.type === 'fetching' && opened.reference === reference
+}
+
+/** Another version may be open by the time that something is fetched. */
+function isOfOpen({ opened }: AppState, compared: Compared): boolean {
+  if (compared.type === 'none' || opened.type !== 'open') return compared.type === 'none'
+  return compared.beside === opened.version.cid
 }
 
 function onWork(state: AppState, genesis: string, change: (work: Work) => Partial<Work>): AppState {

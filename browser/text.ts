@@ -233,18 +233,32 @@ const english = {
     fileHint: 'Or drop a picture here.',
     predict: 'Predict',
     many: 'Try many',
-    manyHint: 'Pictures in one folder per label, or a CSV file: how often is the model right?',
-    manyHintTable:
-      'A CSV file with a header and the label of each row: how often is the model right?',
-    manyFiles: 'Choose a folder',
+    manyHint:
+      'Drop a folder, pictures or a CSV file. Where folders are named for labels, or a column has them, this says how often the model is right.',
+    manyHintTable: (label: string) =>
+      `Drop a CSV file with a header. Where it has the column ${label}, this says how often the model is right.`,
+    manyColumns: (count: number) =>
+      `This model takes ${count} columns, too many for a form: try rows of a CSV file under Try many.`,
+    manyFolder: 'Choose a folder',
+    manyFiles: 'Choose pictures',
     manyCsv: 'Choose a CSV file',
     manyOwn: 'Use my training data',
     working: (done: number, of: number) =>
       of > 0 ? `Tried ${done.toLocaleString('en')} of ${of.toLocaleString('en')} …` : 'Reading …',
     right: (right: string, size: number) =>
       `${right} of ${plural(size, 'example', 'examples')} right`,
+    unlabelled: (size: number) =>
+      `${plural(size, 'example', 'examples')} without labels: this is what the model says of them.`,
+    first: (shown: number, size: number) =>
+      shown < size ? `The first ${shown} of ${size.toLocaleString('en')}` : 'What it says of each',
+    example: 'Example',
+    says: 'It says',
+    probability: 'Probability',
+    row: (row: number) => `row ${row}`,
     matrix: 'What it says (across) of what it is (down)',
     saveCsv: 'Save predictions',
+    compare: (version: string) => `Compare with the newest, ${version}`,
+    comparing: (version: string) => `Fetching version ${version} …`,
     untrained: 'Train it here and this page compares what you trained with what was published.',
     notNumber: (column: string) => `${column} needs a number.`,
     number: 'Write digits, with a point before decimals, such as 3.14.',
@@ -260,6 +274,7 @@ const english = {
   test: {
     published: 'as published',
     mine: 'as trained here',
+    newest: (version: string) => `as newest, ${version}`,
     nothing: 'The model’s guess stands here.',
   },
   card: {
@@ -302,8 +317,10 @@ const english = {
       newest: 'Newest listed',
       here: 'This one',
       parent: 'Its parent',
+      ancestor: 'Earlier',
       genesis: 'First version',
     },
+    tracing: 'Looking for earlier versions …',
     measured: (accuracy: string) => `${accuracy} accurate, says its manifest`,
   },
   swarm: {

@@ -18,7 +18,7 @@ import { phaseReport, type Report } from '../../protocol/report.ts'
 
 /**
  * Services that pretend: two models, three peers, and a run whose figures get better whatever it is given. `?state=` in the
- * address chooses an odd one: empty, slow, failing, offline, alone, broken, closed, unstarted.
+ * address chooses an odd one: empty, slow, failing, offline, alone, broken, closed, unstarted, newer.
  */
 export async function createServices(): Promise<Services> {
   const odd = new URLSearchParams(location.search).get('state') ?? ''
@@ -39,7 +39,7 @@ export async function createServices(): Promise<Services> {
     async listModels(asked) {
       if (odd === 'slow') await new Promise(() => {})
       if (odd === 'failing') throw unreachable()
-      const listed = odd === 'empty' ? [] : models
+      const listed = odd === 'empty' ? [] : odd === 'newer' ? newerModels : models
       return {
         models: odd === 'offline' ? listed.map((model) => ({ ...model, kept: true })) : listed,
         ...{ asked, listed: listed.length, total: listed.length },
@@ -398,6 +398,11 @@ const models: ListedModel[] = [
   listedAs(digits, genesis, 'bafybeiversion2digits2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 3),
   listedAs(flowers, tableCid, tableCid, 0),
 ]
+
+/** The first of them has a version that is later than the one that is opened. */
+const newerModels = models.map((model, i) =>
+  i === 0 ? { ...model, manifestVersion: '1.3.0' } : model,
+)
 
 const readme = `---
 license: apache-2.0

@@ -56,6 +56,8 @@ const states: View[] = [
   ['paused', '', `#/m/${DIGITS}`, paused],
   ['card-trained', '', `#/m/${DIGITS}`, (page) => inTraining(page, text.model.tabs.card)],
   ['try-many', '', `#/m/${DIGITS}`, measured],
+  ['try-unlabelled', '', `#/m/${DIGITS}/try`, (page) => triedMany(page, 30)],
+  ['try-compared', 'newer', `#/m/${DIGITS}/try`, compared],
   ['swarm-training', '', `#/m/${DIGITS}`, (page) => inTraining(page, text.model.tabs.swarm)],
   ['share', '', `#/m/${DIGITS}`, shared],
   ['mine-trained', '', `#/m/${DIGITS}`, keptHere],
@@ -161,6 +163,24 @@ async function measured(page: Page): Promise<void> {
   await page.locator('.matrix').waitFor()
 }
 
+/** Pictures of which nobody says what they are. */
+async function triedMany(page: Page, count: number): Promise<void> {
+  const files = Array.from({ length: count }, (_, i) => ({
+    ...{ name: `${i}.png`, mimeType: 'image/png', buffer: Buffer.from(picture(i)) },
+  }))
+  const many = page.locator('section[aria-labelledby=try-many]')
+  await many.locator('input[multiple]').setInputFiles(files)
+  await many.getByText(text.try.unlabelled(count)).waitFor()
+  await many.locator('.predictions tbody tr').last().waitFor()
+}
+
+async function compared(page: Page): Promise<void> {
+  await page.getByRole('button', { name: text.try.compare('1.3.0') }).click()
+  const file = { name: 'one.png', mimeType: 'image/png', buffer: Buffer.from(picture(9)) }
+  await page.locator('section[aria-labelledby=try-one] input').setInputFiles([file])
+  await page.locator('.key.newest').first().waitFor()
+}
+
 async function paused(page: Page): Promise<void> {
   await training(page)
   await page.getByRole('button', { name: text.run.pauseHour }).click()
@@ -221,10 +241,16 @@ function countsIn(page: Page): Promise<string[]> {
 async function writePictures(root: string, names: string[]): Promise<string> {
   for (const [i, name] of names.entries()) {
     await mkdir(join(root, dirname(name)), { recursive: true })
-    const pixels = Array.from({ length: 4 * 784 }, (_, at) => (at % 4 === 3 ? 255 : 100 + i))
-    await writeFile(join(root, `${name}.png`), png(28, 28, pixels))
+    await writeFile(join(root, `${name}.png`), picture(i))
   }
   return root
+}
+
+function picture(i: number): Uint8Array {
+  return png(
+    ...([28, 28] as const),
+    Array.from({ length: 4 * 784 }, (_, at) => (at % 4 === 3 ? 255 : 100 + i)),
+  )
 }
 
 /** The middle of what a canvas shows. */
@@ -365,9 +391,15 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await page.getByRole('link', { name: text.model.tabs.try, exact: true }).click()
     await page.getByRole('button', { name: text.try.manyOwn }).click()
     await page.locator('.matrix').waitFor()
-    const [, first, ...more] = await saved(page, text.try.saveCsv)
-    expect(first!.split(',')).toHaveLength(4)
-    expect(more).toHaveLength(499)
+    const [columns, ...own] = await saved(page, text.try.saveCsv)
+    expect(columns).toBe('row,path,is,predicted,probability')
+    expect(own).toHaveLength(500)
+    expect(own[0]).toMatch(/^1,,0,0,0\.\d+$/)
+    await triedMany(page, 2)
+    const [, ...theirs] = await saved(page, text.try.saveCsv)
+    expect(theirs.map((line) => line.split(',').slice(0, 4).join())).toEqual([
+      ...['1,0.png,,0', '2,1.png,,1'],
+    ])
     await page.close()
   })
 

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { judge } from '../../browser/measure.ts'
 import { csvLine } from '../../browser/save.ts'
 
-test('every example is judged once, across batches, and the matrix adds up', async () => {
+test('every example is judged once, across batches, by all who answer, and the matrix adds up', async () => {
   const size = 600
   const examples = {
     size,
@@ -11,17 +11,20 @@ test('every example is judged once, across batches, and the matrix adds up', asy
     labels: Uint16Array.from({ length: size }, (_, i) => i % 2),
   }
   const batches: number[] = []
-  const judged = await judge(examples, 3, async (part) => {
+  const { mine, other, silent } = await judge(examples, 3, async (part) => {
     batches.push(part.size)
     const shares = new Float32Array(3 * part.size)
     part.inputs.forEach((said, row) => {
       shares[3 * row + said] = 1
     })
-    return shares
+    const other = new Float32Array(3 * part.size).fill(0.3)
+    return { mine: shares, other, silent: batches.length > 1 ? shares : undefined }
   })
   expect(batches).toEqual([256, 256, 88])
-  expect(judged.right).toBe(200)
-  expect([...judged.matrix]).toEqual([100, 100, 100, 100, 100, 100, 0, 0, 0])
+  expect(silent).toBeUndefined()
+  expect(other!.right).toBe(300)
+  expect(mine!.right).toBe(200)
+  expect([...mine!.matrix]).toEqual([100, 100, 100, 100, 100, 100, 0, 0, 0])
 })
 
 test('a CSV cell keeps commas and quotes, and is never a formula', () => {

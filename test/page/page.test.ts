@@ -1,6 +1,8 @@
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { single } from '../../browser/data.ts'
 import { createPage, type Page } from '../../browser/page.ts'
 import type {
+  ListedModel,
   ModelList,
   NetworkView,
   OpenVersion,
@@ -11,6 +13,7 @@ import type {
 import { isAnew, phaseText, sizeOfWork, workOf, wouldLose } from '../../browser/state.ts'
 import { text } from '../../browser/text.ts'
 import { Fault } from '../../protocol/errors.ts'
+import type { Manifest } from '../../protocol/manifest.ts'
 import { type Phase, phaseReport, type Report } from '../../protocol/report.ts'
 import { digits } from './manifests.ts'
 
@@ -19,6 +22,7 @@ const settings = { theme: 'auto', rounds: 0, intensity: 1, megabytes: 0, shortcu
 const fault = () =>
   new Fault({ kind: 'network', type: 'unreachable', message: 'nobody answered', hint: 'wait' })
 const drawing = { label: 1, pixels: new Uint8Array(784) }
+const example = single(new Uint8Array(784).fill(255))
 
 /** A page whose services are these, and refuse the rest. */
 function pageWith(some: Partial<Services>): Page {
@@ -190,8 +194,12 @@ test('a run shows its reports, is stopped, and its params can be taken and tried
   expect(asked).toEqual(['leave'])
   expect(page.state.value.run).toMatchObject({ type: 'ended', phase: 'stopped', round: 3 })
   expect(await page.ownParams(version)).toEqual(Uint8Array.of(7))
-  const guess = await page.predict(version, new Float32Array(784), 1)
-  expect(guess).toEqual({ published: Float32Array.of(0), mine: Float32Array.of(7) })
+  const guess = await page.predict(version, example)
+  expect(guess).toMatchObject({
+    published: Float32Array.of(0),
+    mine: Float32Array.of(7),
+    newest: undefined,
+  })
 })
 
 test('what was trained on an earlier visit can be tried and taken, until it is forgotten', async () => {
@@ -206,7 +214,7 @@ test('what was trained on an earlier visit can be tried and taken, until it is f
       close() {},
     }),
   })
-  const guess = async () => (await page.predict(version, new Float32Array(784), 1)).mine
+  const guess = async () => (await page.predict(version, example)).mine
   expect(await page.ownParams(version)).toBeUndefined()
   await page.loadRuns()
   expect(await page.ownParams(version)).toEqual(Uint8Array.of(5))
@@ -225,9 +233,51 @@ test('a kept checkpoint that cannot be read keeps nobody from trying what is pub
     predictor: async () => ({ predict: async () => Float32Array.of(3), close() {} }),
   })
   await page.loadRuns()
-  const guess = await page.predict(version, new Float32Array(784), 1)
-  expect(guess).toEqual({ published: Float32Array.of(3), mine: undefined })
+  const guess = await page.predict(version, example)
+  expect(guess).toEqual({ published: Float32Array.of(3), mine: undefined, newest: undefined })
   await expect(page.ownParams(version)).rejects.toThrow('nobody answered')
+})
+
+describe('a newer version', () => {
+  const newest = { version: 'bafynewest', manifestVersion: '2.0.0' } as ListedModel
+  /** What the inputs' first value was scaled to, and whose params answered. */
+  const predictor: Services['predictor'] = async ({ cid }) => ({
+    predict: async ([first]) => Float32Array.of(first!, cid === newest.version ? 2 : 1),
+    close() {},
+  })
+  const half = { ...digits, version: '2.0.0', preprocess: [{ op: 'scale', multiply: 1 / 510 }] }
+  const opening = (manifest: Partial<Manifest>) =>
+    pageWith({
+      predictor,
+      openVersion: async (cid) =>
+        ({ ...version, cid, ...(cid === newest.version && { manifest }) }) as OpenVersion,
+    })
+
+  test('answers beside the open one once it is asked for, by its own scaling', async () => {
+    const page = opening(half as Manifest)
+    await page.open(version.cid, [])
+    expect((await page.predict(version, example)).newest).toBeUndefined()
+    await page.compare(version, newest)
+    expect(page.state.value.compared).toMatchObject({ type: 'ready', number: '2.0.0' })
+    expect(await page.predict(version, example)).toEqual({
+      published: Float32Array.of(1, 1),
+      mine: undefined,
+      newest: Float32Array.of(0.5, 2),
+    })
+    await page.open('bafyother', [])
+    expect(page.state.value.compared).toEqual({ type: 'none' })
+  })
+
+  test('with other labels is not compared, and says why', async () => {
+    const page = opening({ ...half, output: { kind: 'classes', labels: ['a'] } } as Manifest)
+    await page.open(version.cid, [])
+    await page.compare(version, newest)
+    expect(page.state.value.compared).toMatchObject({
+      type: 'failed',
+      fault: { type: 'not-alike' },
+    })
+    expect((await page.predict(version, example)).newest).toBeUndefined()
+  })
 })
 
 test.each([
@@ -301,7 +351,7 @@ test('a model whose worker died is asked anew by the next try', async () => {
       }
     },
   })
-  const guess = () => page.predict(version, new Float32Array(784), 1)
+  const guess = () => page.predict(version, example)
   await expect(guess()).rejects.toThrow('nobody answered')
   expect((await guess()).published).toEqual(Float32Array.of(2))
   expect((await guess()).published).toEqual(Float32Array.of(2))
