@@ -1,10 +1,10 @@
 /** Opens what the page works with: home, network, store and training, behind the one face that services.ts describes. */
 import { Fault } from '../protocol/errors.ts'
-import { compareVersions, swarmOf } from '../protocol/manifest.ts'
+import { swarmOf } from '../protocol/manifest.ts'
 import { sizeOf } from '../protocol/params.ts'
 import type { Examples } from '../protocol/ports/examples.ts'
 import { openOwnerKey, sealOwnerKey } from '../protocol/ports/owner-key.ts'
-import { fetchResolved, resolveModel } from '../protocol/ports/resolve.ts'
+import { fetchResolved, lineageFrom, resolveModel } from '../protocol/ports/resolve.ts'
 import type { StoredVersion } from '../protocol/ports/store.ts'
 import { dataFilesOf, README_FILE } from '../protocol/ports/version.ts'
 import { abilities } from './abilities.ts'
@@ -66,6 +66,14 @@ export async function createServices(): Promise<Services> {
       const genesis = swarmOf(version.manifest, version.cid)
       void host.announce({ cid: version.cid, genesis }).catch(() => undefined)
       return openOf(version, genesis)
+    },
+
+    async *ancestorsOf({ cid, genesis, manifest: { parents } }, signal) {
+      if (cid === genesis || parents[0] === undefined) return
+      for await (const found of lineageFrom(parents[0], genesis, host, signal)) {
+        const { version, metrics } = found.manifest
+        yield { cid: found.cid, number: version, accuracy: metrics?.accuracy }
+      }
     },
 
     async sampleOf({ cid }, signal) {

@@ -17,7 +17,15 @@ import {
   saveTraffic,
 } from './keep.ts'
 import { countOn, isSpent, type Traffic } from './quota.ts'
-import type { Asked, ListedModel, OpenVersion, Predictor, Run, Services } from './services.ts'
+import type {
+  Ancestor,
+  Asked,
+  ListedModel,
+  OpenVersion,
+  Predictor,
+  Run,
+  Services,
+} from './services.ts'
 import {
   type Action,
   type AppState,
@@ -68,6 +76,8 @@ export interface Page {
   stop(): Promise<void>
   /** Probabilities of examples as they came, before scaling. */
   predict(version: OpenVersion, examples: Examples): Promise<Predictions>
+  /** Looks up where a version comes from, once. */
+  trace(version: OpenVersion): Promise<void>
   /** Fetches what is newer of the same model, so that predict() answers by it, too. */
   compare(version: OpenVersion, newest: ListedModel): Promise<void>
   /** What this person trained of a model, now or before: float32 in tensor order. */
@@ -578,6 +588,26 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       const published = await predictBy(version.cid, version, examples)
       const mine = await mineOf(version, examples)
       return { published, mine, newest: await newestOf(version, examples) }
+    },
+
+    async trace(version) {
+      const { lineage } = state.value
+      const { cid } = version
+      if (lineage?.of === cid && lineage.type !== 'failed') return
+      const { signal } = opening ?? new AbortController()
+      dispatch({ type: 'tracing', lineage: { type: 'fetching', of: cid, ancestors: [] } })
+      const ancestors: Ancestor[] = []
+      const found = () => ({ of: cid, ancestors: [...ancestors] })
+      await attempt(
+        async () => {
+          for await (const ancestor of (await services).ancestorsOf(version, signal)) {
+            ancestors.push(ancestor)
+            dispatch({ type: 'tracing', lineage: { type: 'fetching', ...found() } })
+          }
+          dispatch({ type: 'tracing', lineage: { type: 'whole', ...found() } })
+        },
+        (fault) => ({ type: 'tracing', lineage: { type: 'failed', ...found(), fault } }),
+      )
     },
 
     async compare({ cid, manifest }, { version: reference, manifestVersion: number }) {

@@ -22,6 +22,8 @@ export interface Services {
   listModels(asked: Asked, signal?: AbortSignal): Promise<ModelList>
   /** Fetches a version by CID or by a listing's name, from `via` too; from the cache where it is there already. */
   openVersion(reference: string, via: readonly string[], options: OpenOptions): Promise<OpenVersion>
+  /** A version's ancestors, parent first, back to the genesis; manifests alone are fetched. Throws a Fault at the first that nobody has. */
+  ancestorsOf(version: OpenVersion, signal: AbortSignal): AsyncIterable<Ancestor>
   /** Data that came with a version (its `sample`, or else its `eval` data), as examples. */
   sampleOf(version: OpenVersion, signal?: AbortSignal): Promise<Examples | undefined>
   /** Joins the version's swarm and trains; one run at a time, in this profile (Fault `already-training`). */
@@ -119,6 +121,14 @@ export interface OpenVersion {
   params: Uint8Array
   /** The same of frozen layers; empty when there are none. */
   frozen: Uint8Array
+}
+
+export interface Ancestor {
+  cid: string
+  /** 1.2.0 */
+  number: string
+  /** What its manifest says, 0 to 1. */
+  accuracy: number | undefined
 }
 
 export interface TrainOptions {

@@ -12,6 +12,7 @@ import {
 import type { Stroke } from './drawing.ts'
 import { type Filters, type Route, readRoute } from './route.ts'
 import type {
+  Ancestor,
   Asked,
   KeptRun,
   ListedModel,
@@ -32,6 +33,7 @@ export interface AppState {
   models: Models
   opened: Opened
   compared: Compared
+  lineage: Lineage | undefined
   /** What a person brought, by the genesis it was brought for. */
   works: Readonly<Record<string, Work>>
   run: RunState | undefined
@@ -61,6 +63,12 @@ export type Compared =
   | { type: 'none' }
   | { type: 'fetching' | 'ready'; beside: string; number: string }
   | { type: 'failed'; beside: string; number: string; fault: FaultDetail }
+
+/** Where the version `of` that CID comes from, as far as it is known: parent first. */
+export type Lineage = { of: string; ancestors: readonly Ancestor[] } & (
+  | { type: 'fetching' | 'whole' }
+  | { type: 'failed'; fault: FaultDetail }
+)
 
 export interface Work {
   /** What stands on each pad and is used for nothing yet: it outlives the tab that it was drawn on. */
@@ -193,6 +201,7 @@ export interface Actions {
   opened: { reference: string; version: OpenVersion }
   openFailed: { reference: string; fault: FaultDetail }
   comparing: { compared: Compared }
+  tracing: { lineage: Lineage }
   sketched: { genesis: string; pad: Pad; strokes: readonly Stroke[] }
   drawn: { genesis: string; drawing: Drawing }
   undrawn: { genesis: string }
@@ -236,6 +245,7 @@ export function initialState(hash: string, settings: Settings): AppState {
     models: { type: 'loading', list: undefined, fault: undefined },
     opened: { type: 'none' },
     compared: { type: 'none' },
+    lineage: undefined,
     works: {},
     run: undefined,
     kept: undefined,
@@ -275,6 +285,7 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
     ...state,
     opened: { type: 'fetching', reference, progress: undefined },
     compared: { type: 'none' },
+    lineage: undefined,
   }),
   fetched: (state, { reference, progress }) =>
     isFetching(state, reference)
@@ -289,7 +300,9 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
       ? { ...state, opened: { type: 'failed', reference, fault } }
       : state,
 
-  comparing: (state, { compared }) => (isOfOpen(state, compared) ? { ...state, compared } : state),
+  comparing: (state, { compared }) =>
+    compared.type === 'none' || isOpen(state, compared.beside) ? { ...state, compared } : state,
+  tracing: (state, { lineage }) => (isOpen(state, lineage.of) ? { ...state, lineage } : state),
 
   sketched: (state, { genesis, pad, strokes }) =>
     onWork(state, genesis, ({ sketches }) => ({ sketches: { ...sketches, [pad]: strokes } })),
@@ -562,9 +575,8 @@ function isFetching({ opened }: AppState, reference: string): boolean {
 }
 
 /** Another version may be open by the time that something is fetched. */
-function isOfOpen({ opened }: AppState, compared: Compared): boolean {
-  if (compared.type === 'none' || opened.type !== 'open') return compared.type === 'none'
-  return compared.beside === opened.version.cid
+function isOpen({ opened }: AppState, cid: string): boolean {
+  return opened.type === 'open' && opened.version.cid === cid
 }
 
 function onWork(state: AppState, genesis: string, change: (work: Work) => Partial<Work>): AppState {
@@ -768,29 +780,41 @@ export function newerOf(
   return isBehind || listed?.manifestVersion === manifest.version ? undefined : listed
 }
 
-export type Role = 'newest' | 'here' | 'parent' | 'genesis'
+export type Role = 'newest' | 'here' | 'parent' | 'ancestor' | 'genesis'
 
-/** The versions that this one and the listings know of, newest first, each once with all its roles. */
+export interface LineageEntry {
+  cid: string
+  roles: Role[]
+  number: string | undefined
+  accuracy: number | undefined
+}
+
+/** The versions that this one, its ancestors and the listings know of, newest first, each once with all its roles. */
 export function lineageOf(
   { cid, genesis, manifest }: OpenVersion,
   models: readonly ListedModel[],
-): { cid: string; roles: Role[]; number: string | undefined }[] {
+  ancestors: readonly Ancestor[] = [],
+): LineageEntry[] {
   const newest = models.find((model) => model.genesis === genesis)
   const all: [Role, string][] = [
     ...(newest ? [['newest', newest.version] as [Role, string]] : []),
     ['here', cid],
     ...manifest.parents.map((parent): [Role, string] => ['parent', parent]),
+    ...ancestors.map((ancestor): [Role, string] => ['ancestor', ancestor.cid]),
     ['genesis', genesis],
   ]
-  const roles = Map.groupBy(all, ([, version]) => version)
-  return [...roles].map(([version, found]) => ({
+  const said = new Map<string, Omit<Ancestor, 'cid'>>([
+    ...(newest
+      ? [[newest.version, { number: newest.manifestVersion, accuracy: undefined }] as const]
+      : []),
+    ...ancestors.map((ancestor) => [ancestor.cid, ancestor] as const),
+    [cid, { number: manifest.version, accuracy: manifest.metrics?.accuracy }],
+  ])
+  return [...Map.groupBy(all, ([, version]) => version)].map(([version, found]) => ({
     cid: version,
-    roles: found.map(([role]) => role),
-    number:
-      version === cid
-        ? manifest.version
-        : version === newest?.version
-          ? newest.manifestVersion
-          : undefined,
+    // Who has a nearer name needs no further one.
+    roles: found.map(([role]) => role).filter((role) => role !== 'ancestor' || found.length === 1),
+    number: said.get(version)?.number,
+    accuracy: said.get(version)?.accuracy,
   }))
 }

@@ -5,7 +5,7 @@
 import type { Libp2p } from '@libp2p/interface'
 import { Fault } from '../errors.ts'
 import type { Listing } from '../listing.ts'
-import { compareVersions, swarmOf } from '../manifest.ts'
+import { compareVersions, type Manifest, swarmOf } from '../manifest.ts'
 import type { Card } from '../message.ts'
 import { parseAddress } from './libp2p.ts'
 import { plain } from './plain.ts'
@@ -49,7 +49,7 @@ export interface ResolveOptions {
 export const NETWORK_LIMIT_MS = 30_000
 /** A model that is here already waits only this long for news of a later version. */
 const NEWER_LIMIT_MS = 5_000
-/** Ancestors looked through for `@1.2.0`. */
+/** Versions of a lineage that are looked through. */
 const ANCESTORS_LIMIT = 64
 const VIA_LIMIT = 3
 /** One manifest on the way to an older version, or a genesis' owner. */
@@ -275,14 +275,8 @@ async function versionAt(
 ): Promise<string> {
   if (cidPattern.test(at)) return at
   if (at === 'latest' || at === listing.manifestVersion) return listing.version
-  let next: string | undefined = listing.version
-  for (let i = 0; i < ANCESTORS_LIMIT && next !== undefined; i++) {
-    const cid: string = next
-    const providers = await holdersOf(host, [cid, listing.genesis], signal)
-    const manifest = await host.store.fetchManifest(cid, { providers, signal })
+  for await (const { cid, manifest } of lineageFrom(listing.version, listing.genesis, host, signal))
     if (manifest.version === at) return cid
-    next = cid === listing.genesis ? undefined : manifest.parents[0]
-  }
   throw new Fault({
     kind: 'not-found',
     type: 'version-not-found',
@@ -291,12 +285,29 @@ async function versionAt(
   })
 }
 
+/** A version and its ancestors, by first parents: nearest first, back to the genesis or as many as are looked through. */
+export async function* lineageFrom(
+  from: string,
+  genesis: string,
+  host: Pick<Finder, 'store' | 'registry'>,
+  signal?: AbortSignal,
+): AsyncGenerator<{ cid: string; manifest: Manifest }> {
+  let next: string | undefined = from
+  for (let i = 0; i < ANCESTORS_LIMIT && next !== undefined; i++) {
+    const cid: string = next
+    const providers = await holdersOf(host, [cid, genesis], signal)
+    const manifest = await host.store.fetchManifest(cid, { providers, signal })
+    yield { cid, manifest }
+    next = cid === genesis ? undefined : manifest.parents[0]
+  }
+}
+
 /**
  * Addresses from the cards of those who hold one of the CIDs. Who holds the first comes first, and among them who is reached
  * without a relay, then whose card is newest: tabs come and go, and their cards outlive them.
  */
 export async function holdersOf(
-  host: Finder,
+  host: Pick<Finder, 'registry'>,
   cids: string[],
   signal?: AbortSignal,
 ): Promise<string[]> {

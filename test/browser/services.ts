@@ -64,6 +64,15 @@ export async function createServices(): Promise<Services> {
         frozen: new Uint8Array(0),
       }
     },
+    async *ancestorsOf({ manifest }) {
+      await wait(odd === 'slow' ? 60_000 : 30)
+      const [parent] = manifest.parents
+      if (parent === undefined) return
+      yield { cid: parent, number: '1.1.0', accuracy: 0.893 }
+      if (odd === 'newer') throw notFound(before)
+      yield { cid: before, number: '1.0.1', accuracy: 0.871 }
+      yield { cid: genesis, number: '1.0.0', accuracy: undefined }
+    },
     async sampleOf({ manifest }) {
       await wait(200)
       return sample(manifest)
@@ -307,6 +316,7 @@ const closed: NetworkView = {
   peers: network.peers.filter(({ path }) => path === 'webrtc'),
 }
 
+const before = 'bafybeibefore2digits2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
 const genesis = 'bafybeigenesis2digits2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
 const tableCid = 'bafybeigenesis2flowers2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
 

@@ -238,6 +238,30 @@ test('a kept checkpoint that cannot be read keeps nobody from trying what is pub
   await expect(page.ownParams(version)).rejects.toThrow('nobody answered')
 })
 
+test('a version is traced to where it comes from, as far as somebody has it, and once more when asked', async () => {
+  let has = 1
+  const ancestor = (i: number) => ({ cid: `bafy${i}`, number: `1.${i}.0`, accuracy: undefined })
+  const page = pageWith({
+    openVersion: async () => version,
+    async *ancestorsOf() {
+      for (let i = 3; i > 3 - has; i--) yield ancestor(i)
+      if (has < 3) throw fault()
+    },
+  })
+  await page.open(version.cid, [])
+  await page.trace(version)
+  expect(page.state.value.lineage).toMatchObject({
+    ...{ type: 'failed', ancestors: [ancestor(3)], fault: { type: 'unreachable' } },
+  })
+  has = 3
+  await page.trace(version)
+  expect(page.state.value.lineage).toEqual({
+    ...{ type: 'whole', of: version.cid, ancestors: [3, 2, 1].map(ancestor) },
+  })
+  await page.open('bafyother', [])
+  expect(page.state.value.lineage).toBeUndefined()
+})
+
 describe('a newer version', () => {
   const newest = { version: 'bafynewest', manifestVersion: '2.0.0' } as ListedModel
   /** What the inputs' first value was scaled to, and whose params answered. */

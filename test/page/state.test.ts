@@ -18,6 +18,7 @@ import {
   isLive,
   isPartial,
   latest,
+  lineageOf,
   listed,
   newerOf,
   type Part,
@@ -405,4 +406,31 @@ test('a listing names a newer version, unless it is this one or one that this ca
   expect(newerOf(version, [{ ...listing, genesis: 'bafyother' }])).toBeUndefined()
   const later = { ...version, manifest: { ...digits, parents: ['bafynewest'] } }
   expect(newerOf(later, [listing])).toBeUndefined()
+})
+
+test('a lineage has each version once, newest first, with its number and accuracy where they are known', () => {
+  const here = { ...digits, version: '1.3.0', parents: ['bafyparent'], metrics: { accuracy: 0.9 } }
+  const opened = { ...version, manifest: here as OpenVersion['manifest'] }
+  const listing = { genesis, version: 'bafynewest', manifestVersion: '2.0.0' } as ListedModel
+  const known = lineageOf(opened, [listing])
+  expect(known.map(({ cid, number }) => [cid, number])).toEqual([
+    ['bafynewest', '2.0.0'],
+    [version.cid, '1.3.0'],
+    ['bafyparent', undefined],
+    [genesis, undefined],
+  ])
+  const traced = lineageOf(
+    opened,
+    [listing],
+    [
+      { cid: 'bafyparent', number: '1.2.0', accuracy: 0.8 },
+      { cid: 'bafybefore', number: '1.1.0', accuracy: undefined },
+      { cid: genesis, number: '1.0.0', accuracy: 0.5 },
+    ],
+  )
+  expect(traced.map(({ roles }) => roles)).toEqual([
+    ...[['newest'], ['here'], ['parent'], ['ancestor'], ['genesis']],
+  ])
+  expect(traced.map(({ accuracy }) => accuracy)).toEqual([undefined, 0.9, 0.8, undefined, 0.5])
+  expect(traced.at(-1)!.number).toBe('1.0.0')
 })
