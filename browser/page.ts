@@ -406,6 +406,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
             signal,
           })
           forgetPredictors((name) => name !== version.cid)
+          newest = undefined
           dispatch({ type: 'opened', reference, version })
         },
         (fault) => ({ type: 'openFailed', reference, fault }),
@@ -616,6 +617,8 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       await attempt(
         async () => {
           const fetched = await (await services).openVersion(reference, [], { onProgress() {} })
+          const { compared } = state.value
+          if (compared.type !== 'fetching' || compared.beside !== cid) return
           requireAlike(fetched.manifest, manifest)
           newest = fetched
           dispatch({ type: 'comparing', compared: { type: 'ready', ...beside } })

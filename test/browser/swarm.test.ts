@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { text } from '../../browser/text.ts'
 import { servePage } from '../../node/start/page.ts'
 import { phaseSentences } from '../../protocol/report.ts'
+import { unzip } from '../support/zip.ts'
 import { certificate } from './certificate.ts'
 import { executablePath, requireChromium } from './chromium.ts'
 import { openPlainChromium } from './plain.ts'
@@ -13,6 +14,8 @@ import { figuresFrom, openWorld, readFigures, type Tab, type World } from './wor
 const SHARES = 4
 /** What a peer reaches by itself with 2 of 8 label-sorted pieces: it has never seen the other digits. */
 const ALONE = 0.45
+/** Of the digits' model: 784 inputs, 64 hidden units, 10 labels. */
+const PARAMS_BYTES = 4 * (785 * 64 + 65 * 10)
 const LIMIT_MS = 120_000
 requireChromium('the page in a swarm')
 
@@ -131,6 +134,11 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await page.getByRole('link', { name: text.model.tabs.card, exact: true }).click()
     const mine = await saved(tab, text.card.takeMine)
     expect(mine.name).toContain('-mine.zip')
+    const zipped = unzip(await readFile(mine.path))
+    expect(zipped.get('group1-shard1of1.bin')).toHaveLength(PARAMS_BYTES)
+    expect([...zipped.keys()]).toEqual(
+      expect.arrayContaining(['model.json', 'model.safetensors', 'labels.txt', 'README.md']),
+    )
     await page.getByRole('link', { name: text.model.tabs.train, exact: true }).click()
     expect(await goOn()).toBeGreaterThanOrEqual(ended)
   })

@@ -150,6 +150,11 @@ async function tried(page: Page): Promise<void> {
   for (const box of await page.locator('.boxes input').all()) await box.fill('3.1')
   await page.getByRole('button', { name: text.try.predict }).click()
   await page.locator('.bars').waitFor()
+  const rows = 'petal width,petal length,sepal width,sepal length\n1,2,3,4\n5,6,7,8\n'
+  const file = { name: 'rows.csv', mimeType: 'text/csv', buffer: Buffer.from(rows) }
+  await page.locator('section[aria-labelledby=try-many] input[accept*=csv]').setInputFiles([file])
+  await page.getByText(text.try.unlabelled(2)).waitFor()
+  await page.locator('.predictions tbody tr', { hasText: text.try.row(2) }).waitFor()
 }
 
 async function inTraining(page: Page, tab: string): Promise<void> {

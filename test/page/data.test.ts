@@ -68,6 +68,36 @@ test('what cannot be used is left out and named, and hidden files are not even m
   ])
 })
 
+test('what is only tried needs no label, and a picture that came twice is tried twice', async () => {
+  const loose = [found('a.png', 1), found('mine/b.png', 1), found('broken.png', 2)]
+  const { examples, isLabelled, paths, skips } = await readFiles(loose, digits, {
+    ...{ decode, toTry: true },
+  })
+  expect(isLabelled).toBe(false)
+  expect(paths).toEqual(['a.png', 'mine/b.png'])
+  expect(examples.size).toBe(2)
+  expect(skips.list.map(({ item }) => item)).toEqual(['broken.png'])
+})
+
+test('where a folder is named for a label, what is tried is measured, and the rest left out', async () => {
+  const files = [found('d/1/a.png', 1), found('d/1/b.png', 1), found('loose.png', 2)]
+  const { examples, isLabelled, paths, skips } = await readFiles(files, digits, {
+    ...{ decode, toTry: true },
+  })
+  expect(isLabelled).toBe(true)
+  expect([...examples.labels]).toEqual([1, 1])
+  expect(paths).toEqual(['d/1/a.png', 'd/1/b.png'])
+  expect(skips.list.map(({ item }) => item)).toEqual(['loose.png'])
+})
+
+test('a text beside pictures is left out, and names no table', async () => {
+  const { examples, skips } = await readFiles([found('1/a.png', 1), found('1/notes.txt')], digits, {
+    decode: async (file) => (file.name.endsWith('.txt') ? Promise.reject() : decode(file)),
+  })
+  expect(examples.size).toBe(1)
+  expect(skips.list[0]?.item).toBe('1/notes.txt')
+})
+
 test('nothing usable is a fault that names the first reason', async () => {
   await expect(readFiles([found('1/broken.png')], digits, { decode })).rejects.toMatchObject({
     detail: { kind: 'data', type: 'no-examples', message: expect.stringContaining('broken.png') },
