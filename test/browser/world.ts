@@ -237,6 +237,10 @@ async function openTab(ground: Ground, options: TabOptions): Promise<Tab> {
     await page
       .locator('input[accept*=csv]')
       .waitFor({ state: 'attached', timeout: options.openMs ?? OPEN_MS })
+      .catch(async (error) => {
+        await tab.close() // or it takes the time of the scenarios that follow
+        throw error
+      })
   return tab
 }
 
