@@ -492,6 +492,7 @@ const english = {
       'artifact-not-found': 'ask whoever sent the link to keep a peer running, then try again',
       'no-registry': 'paste the address of a bootstrap or peer that runs under Network',
       'model-not-found': 'see what is listed under Models, or ask for the whole link again',
+      'wrong-cid': 'see what is listed under Models, or ask for the whole link again',
       'wrong-model-name': 'see what is listed under Models, or ask for the whole link again',
       'version-not-found': 'see what is listed under Models',
       'unknown-manifest': 'reload this page: a newer one may read it',
