@@ -96,9 +96,9 @@ requireChromium('the views of the page')
 /** What axe's source leaves in the page. */
 type AxeGlobal = { axe: typeof axe }
 
-/** A screenshot, and what is wrong with what it shows. Wants axe in the page. */
-async function look(page: Page, name: string): Promise<string[]> {
-  await page.screenshot({ path: `test-screenshots/${name}.png` })
+/** What is wrong with what a page shows, and a screenshot of it. Wants axe in the page. */
+async function look(page: Page, name: string, isShot = true): Promise<string[]> {
+  if (isShot) await page.screenshot({ path: `test-screenshots/${name}.png` })
   const { violations } = await page.evaluate(() =>
     (globalThis as unknown as AxeGlobal).axe.run({ resultTypes: ['violations'] }),
   )
@@ -348,10 +348,12 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     // Once a page: its source takes longer than a look.
     await page.evaluate(axe.source)
     const findings: string[] = []
-    for (const { colorScheme, width } of seen) {
+    for (const one of seen) {
+      const { colorScheme, width } = one
       await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
       await page.setViewportSize({ width, height: heightOf(width) })
-      findings.push(...(await look(page, `${name}-${colorScheme}-${width}`)))
+      const isShot = isFull || corners.includes(one)
+      findings.push(...(await look(page, `${name}-${colorScheme}-${width}`, isShot)))
     }
     await page.close()
     expect(findings).toEqual([])

@@ -96,7 +96,8 @@ async function attack(stranger: Node, protocol: string, chunks: Uint8Array[]): P
   // Who was cut off for its first attack dials again.
   if (connection?.status !== 'open') await stranger.dial(victim.host.libp2p.getMultiaddrs())
   const [open] = stranger.getConnections(victim.host.libp2p.peerId)
-  const stream = await open!.newStream(protocol)
+  // libp2p's own use of a protocol may be under way, and allows itself one stream.
+  const stream = await open!.newStream(protocol, { maxOutboundStreams: 8 })
   try {
     for (const chunk of chunks) stream.send(chunk)
     await stream.close({ signal: AbortSignal.timeout(500) })
