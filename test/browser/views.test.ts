@@ -44,23 +44,15 @@ const views: View[] = [
 ]
 /** States within them: looked at light and wide or dark and narrow, in turn; both with ML_STORE_FULL=1. */
 const states: View[] = [
-  ['models-no-match', '', '#/?q=nothing', (page) => page.locator('.empty').waitFor()],
-  ['models-wrong-link', '', '#/', wrongLink],
   ['fetching', 'slow', `#/m/${DIGITS}`, (page) => page.locator('.fetching').waitFor()],
   ['drawn', '', `#/m/${DIGITS}`, drawn],
   ['data', '', `#/m/${DIGITS}`, sampled],
   ['data-wrong-file', '', `#/m/${DIGITS}`, (page) => chosen(page, 'a,b\n1,2\n')],
   ['table', '', `#/m/${FLOWERS}`, sampled],
-  ['table-mapper', '', `#/m/${FLOWERS}`, (page) => chosen(page, 'a,b,c,d,kind\n1,2,3,4,setosa\n')],
   ['table-try', '', `#/m/${FLOWERS}/try`, tried],
   ['paused', '', `#/m/${DIGITS}`, paused],
-  ['card-trained', '', `#/m/${DIGITS}`, (page) => inTraining(page, text.model.tabs.card)],
   ['try-many', '', `#/m/${DIGITS}`, measured],
-  ['try-unlabelled', '', `#/m/${DIGITS}/try`, (page) => triedMany(page, 30)],
-  ['versions-lost', 'newer', `#/m/${DIGITS}/versions`, (page) => page.locator('.fault').waitFor()],
   ['try-compared', 'newer', `#/m/${DIGITS}/try`, compared],
-  ['swarm-training', '', `#/m/${DIGITS}`, (page) => inTraining(page, text.model.tabs.swarm)],
-  ['share', '', `#/m/${DIGITS}`, shared],
   ['mine-trained', '', `#/m/${DIGITS}`, keptHere],
   [
     'network-offline',
@@ -74,7 +66,6 @@ const states: View[] = [
     '#/network',
     (page) => page.getByText(text.network.closed).waitFor(),
   ],
-  ['network-wrong-address', '', '#/network', wrongAddress],
   [
     'network-failed',
     'unstarted',
@@ -82,6 +73,18 @@ const states: View[] = [
     (page) => page.locator('main .fault').first().waitFor(),
   ],
   ['mine-fault', 'failing', '#/mine', (page) => page.locator('main .fault').first().waitFor()],
+]
+/** Of parts that are seen elsewhere too: with ML_STORE_FULL=1. */
+const others: View[] = [
+  ['models-no-match', '', '#/?q=nothing', (page) => page.locator('.empty').waitFor()],
+  ['models-wrong-link', '', '#/', wrongLink],
+  ['table-mapper', '', `#/m/${FLOWERS}`, (page) => chosen(page, 'a,b,c,d,kind\n1,2,3,4,setosa\n')],
+  ['card-trained', '', `#/m/${DIGITS}`, (page) => inTraining(page, text.model.tabs.card)],
+  ['try-unlabelled', '', `#/m/${DIGITS}/try`, (page) => triedMany(page, 30)],
+  ['versions-lost', 'newer', `#/m/${DIGITS}/versions`, (page) => page.locator('.fault').waitFor()],
+  ['swarm-training', '', `#/m/${DIGITS}`, (page) => inTraining(page, text.model.tabs.swarm)],
+  ['share', '', `#/m/${DIGITS}`, shared],
+  ['network-wrong-address', '', '#/network', wrongAddress],
   ['keys', '', '#/', keys],
 ]
 const looks = (['light', 'dark'] as const).flatMap((colorScheme) =>
@@ -340,7 +343,10 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
 
   test.each([
     ...views.map((view) => ({ view, seen: looks })),
-    ...states.map((view, i) => ({ view, seen: isFull ? corners : [corners[i % 2]!] })),
+    ...[...states, ...(isFull ? others : [])].map((view, i) => ({
+      view,
+      seen: isFull ? corners : [corners[i % 2]!],
+    })),
   ])('$view.0 is accessible and whole', async ({ view: [name, state, hash, until], seen }) => {
     const said: string[] = []
     const page = await open(shared, state, hash, said)
