@@ -89,6 +89,11 @@ export function filesOfList(files: Iterable<File>): FoundFile[] {
   return [...files].map((file) => ({ path: file.webkitRelativePath || file.name, file }))
 }
 
+/** Whether pictures of a folder or on their own are data for a model, and whether tables are. */
+export const takesImages = ({ input, data }: Manifest) =>
+  input.kind === 'image' && data.accept.includes('imagefolder')
+export const takesCsv = ({ data }: Manifest) => data.accept.includes('csv')
+
 /** One picture as the model takes it, to try it. Throws Fault data. */
 export async function readPicture(file: File, manifest: Manifest): Promise<Uint8Array> {
   const pixels = await readPixels(file, manifest, decodePicture)
