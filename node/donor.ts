@@ -18,8 +18,10 @@ export interface Donation {
 const PULL_LIMIT_MS = 60_000
 /** Peers asked, those with the most steps first. */
 const DONORS_LIMIT = 8
-/** Phases of those who answer a pull. A card is a minute old, so a peer that has trained may seem to be joining. */
-const live: readonly Card['phase'][] = ['joining', 'training', 'settling', 'done']
+/** Whose card says that it is in its swarm: it listens to the topic and answers pulls. A card is a minute old, so who has trained may seem to be joining. */
+export function isInSwarm({ phase }: Card): boolean {
+  return phase !== 'leaving' && phase !== 'seeding'
+}
 
 /** Undefined when nobody who has trained is in reach, or none of them gives. Rejects with the signal's reason. */
 export async function pullParams(
@@ -32,7 +34,7 @@ export async function pullParams(
   const found = await host.registry.cards(genesis, { signal })
   const donors = found.cards
     .map(({ card }) => card)
-    .filter(({ phase }) => live.includes(phase))
+    .filter(isInSwarm)
     .toSorted((a, b) => b.steps - a.steps)
   let onEvent = (_: NetworkEvent) => {}
   const network: Network = await joinNetwork({

@@ -3,9 +3,9 @@ import type { GossipSub } from '@libp2p/gossipsub'
 import { Fault } from '../../protocol/errors.ts'
 import type { Listing } from '../../protocol/listing.ts'
 import { compareVersions, type Manifest, semverPattern, swarmOf } from '../../protocol/manifest.ts'
-import type { Card } from '../../protocol/message.ts'
 import type { StoredVersion } from '../../protocol/ports/store.ts'
 import { type CommandSpec, type Context, readCount, shared } from '../command.ts'
+import { isInSwarm, pullParams } from '../donor.ts'
 import type { Host } from '../host.ts'
 import type { Listed } from '../list.ts'
 import { fetchModel, withHost } from '../open.ts'
@@ -14,8 +14,6 @@ import { fetchModel, withHost } from '../open.ts'
 const PEERS_TOLD = 8
 /** A peer that was met says within this what it listens to. */
 const SUBSCRIBED_LIMIT_MS = 3_000
-/** Phases of those who listen to their swarm. */
-const training: readonly Card['phase'][] = ['joining', 'training', 'settling', 'done']
 
 /** The params in our checkpoint, or of a peer that trains → a child version, listed as its model's newest; its CID on stdout. */
 export const release: CommandSpec = {
@@ -93,13 +91,11 @@ async function trainedParams(
   host: Host,
   parent: StoredVersion,
 ): Promise<Uint8Array> {
-  const [{ checkpointFile }, { readCheckpoint }, { codecs, sizeOf }, { pullParams }] =
-    await Promise.all([
-      import('../checkpoint.ts'),
-      import('../../protocol/ports/trainer/checkpoint.ts'),
-      import('../../protocol/index.ts'),
-      import('../donor.ts'),
-    ])
+  const [{ checkpointFile }, { readCheckpoint }, { codecs, sizeOf }] = await Promise.all([
+    import('../checkpoint.ts'),
+    import('../../protocol/ports/trainer/checkpoint.ts'),
+    import('../../protocol/index.ts'),
+  ])
   const { manifest, cid } = parent
   const genesis = swarmOf(manifest, cid)
   const file = checkpointFile(join(host.home.checkpoints, genesis))
@@ -204,7 +200,7 @@ async function tellSwarm(host: Host, { genesis, signed }: Listed, signal: AbortS
     import('../serve.ts'),
   ])
   const found = await host.registry.cards(genesis, { signal }).catch(() => undefined)
-  const peers = (found?.cards ?? []).filter(({ card }) => training.includes(card.phase))
+  const peers = (found?.cards ?? []).filter(({ card }) => isInSwarm(card))
   await Promise.all(
     peers.slice(0, PEERS_TOLD).map(({ card }) => dial(host, card.addresses, signal)),
   )

@@ -7,64 +7,34 @@ export type Line = Report & { t: string }
 
 const isoPattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
 
+const starting: readonly Phase[] = ['fetching', 'preparing']
+/** Once it has joined, it goes from any of these to any other. */
+const joined: readonly Phase[] = ['training', 'training-alone', 'offline-training']
+
 /** A phase comes only after one of these, or first. */
 const before: Record<Phase, readonly (Phase | undefined)[]> = {
   'checking-device': [undefined],
   fetching: ['checking-device'],
-  preparing: ['fetching', 'preparing'],
+  preparing: starting,
   // Also after a long sleep or pause.
-  connecting: [
-    'fetching',
-    'preparing',
-    'training',
-    'training-alone',
-    'offline-training',
-    'paused',
-    'settling',
-  ],
-  training: ['fetching', 'preparing', 'connecting', 'training-alone', 'offline-training', 'paused'],
-  'training-alone': [
-    'fetching',
-    'preparing',
-    'connecting',
-    'training',
-    'offline-training',
-    'paused',
-  ],
-  'offline-training': [
-    'fetching',
-    'preparing',
-    'connecting',
-    'training',
-    'training-alone',
-    'paused',
-  ],
-  evaluating: [
-    'connecting',
-    'training',
-    'training-alone',
-    'offline-training',
-    'paused',
-    'settling',
-    'leaving',
-  ],
-  paused: ['training', 'training-alone', 'offline-training'],
-  settling: ['connecting', 'training', 'training-alone', 'offline-training'],
-  leaving: ['connecting', 'training', 'training-alone', 'offline-training', 'paused', 'settling'],
+  connecting: [...starting, ...joined, 'paused', 'settling'],
+  training: afterJoining('training'),
+  'training-alone': afterJoining('training-alone'),
+  'offline-training': afterJoining('offline-training'),
+  evaluating: ['connecting', ...joined, 'paused', 'settling', 'leaving'],
+  paused: joined,
+  settling: ['connecting', ...joined],
+  leaving: ['connecting', ...joined, 'paused', 'settling'],
   stopped: ['leaving', 'evaluating'],
   failed: [
     'checking-device',
-    'fetching',
-    'preparing',
-    'connecting',
-    'training',
-    'training-alone',
-    'offline-training',
-    'paused',
-    'settling',
-    'evaluating',
-    'leaving',
-  ],
+    ...[...starting, 'connecting', ...joined, 'paused', 'settling'],
+    ...['evaluating', 'leaving'],
+  ] as Phase[],
+}
+
+function afterJoining(phase: Phase): readonly Phase[] {
+  return [...starting, 'connecting', ...joined.filter((other) => other !== phase), 'paused']
 }
 
 /** Every line is a report with its time, phases come in an order that makes sense, and the end says how it ended. */
