@@ -27,6 +27,8 @@ export interface PageResult extends Result {
   /** A swap of 10 MB each way between two tabs: MB of 10^6 one way a second, and packets that the browser threw away. */
   tabSwapMBps: number
   tabSwapDiscarded: number
+  /** A bare data channel's time in the same tabs / ours. */
+  tabSwapOfBare: number
   /** The same between two browsers on this machine, whose UDP buffers are small. */
   browsersSwapMBps: number
 }
@@ -34,7 +36,7 @@ export interface PageResult extends Result {
 const figures = [
   ...['firstPaintKB', 'totalKB', 'firstStepMs', 'firstSwapMs'],
   ...['blockedMsP99', 'ofNode', 'heapSlopeMBPerHour'],
-  ...['tabSwapMBps', 'tabSwapDiscarded', 'browsersSwapMBps'],
+  ...['tabSwapMBps', 'tabSwapDiscarded', 'tabSwapOfBare', 'browsersSwapMBps'],
 ] as const
 
 export const bench: Bench<PageResult> = {
@@ -103,6 +105,7 @@ async function run({ quick, say }: BenchOptions): Promise<PageResult> {
       heapSlopeMBPerHour: rounded(heapSlope),
       tabSwapMBps: rounded(tabs.megabytesPerSecond),
       tabSwapDiscarded: tabs.discarded,
+      tabSwapOfBare: rounded(tabs.ofBare),
       browsersSwapMBps: rounded(apart.megabytesPerSecond),
     }
   } finally {
@@ -113,7 +116,7 @@ async function run({ quick, say }: BenchOptions): Promise<PageResult> {
 const empty: PageResult = {
   ...{ bench: 'page', chromium: ABSENT, firstPaintKB: 0, totalKB: 0, firstStepMs: 0 },
   ...{ firstSwapMs: 0, blockedMsP99: 0, ofNode: 0, heapSlopeMBPerHour: 0 },
-  ...{ tabSwapMBps: 0, tabSwapDiscarded: 0, browsersSwapMBps: 0 },
+  ...{ tabSwapMBps: 0, tabSwapDiscarded: 0, tabSwapOfBare: 0, browsersSwapMBps: 0 },
 }
 
 /** One stranger: opens the link, takes the sample, starts. */

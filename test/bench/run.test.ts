@@ -35,7 +35,7 @@ const keys = {
   page: [
     ...['firstPaintKB', 'totalKB', 'firstStepMs', 'firstSwapMs'],
     ...['blockedMsP99', 'ofNode', 'heapSlopeMBPerHour'],
-    ...['tabSwapMBps', 'tabSwapDiscarded', 'browsersSwapMBps'],
+    ...['tabSwapMBps', 'tabSwapDiscarded', 'tabSwapOfBare', 'browsersSwapMBps'],
   ],
   crowd: [
     'mixed',

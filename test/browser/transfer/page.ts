@@ -20,7 +20,9 @@ import {
   type Network,
   type NetworkEvent,
 } from '../../../protocol/ports/network.ts'
+import { windowBytes } from '../../../protocol/ports/transfer.ts'
 import { tensorsFor } from '../../bench/sizes.ts'
+import { openBare } from './bare.ts'
 
 /** One of two tabs: a node as the page has it, on the shipped network, with copies to give. */
 export interface Tab {
@@ -42,7 +44,10 @@ let node: Node
 let network: Network | undefined
 let copy: Uint8Array<ArrayBuffer>
 let digest: string
-let hear: (event: NetworkEvent) => void = () => {}
+/** Who hears of a swap, and what came before somebody did: the other tab may begin first. */
+const hearers = new Map<string, (event: SwapEvent) => void>()
+const early: SwapEvent[] = []
+type SwapEvent = Extract<NetworkEvent, { type: 'message' | 'copy' | 'broken' }>
 
 const tab: Tab = {
   async open(relay) {
@@ -89,7 +94,12 @@ const tab: Tab = {
     digest = await digestOf(copy)
     network = await joinNetwork({
       ...{ libp2p: node, genesis, tensors, codec: 'int8' },
-      onEvent: (event) => hear(event),
+      onEvent(event) {
+        if (event.type !== 'message' && event.type !== 'copy' && event.type !== 'broken') return
+        const hear = hearers.get(nonceOf(event))
+        if (hear) hear(event)
+        else early.push(event)
+      },
       judge: async () => 'ignore',
     })
     return copy.length
@@ -100,13 +110,15 @@ const tab: Tab = {
     const give = () =>
       network!.send(to, { type: 'params', nonce, bytes: copy.length, digest }, copy)
     await new Promise<void>((resolve, reject) => {
-      hear = (event) => {
+      const hear = (event: SwapEvent) => {
         if (event.type === 'broken') return reject(new Error(`the swap broke: ${event.reason}`))
         if (event.type === 'copy') return resolve()
-        if (event.type !== 'message') return
         if (event.message.type === 'offer') network!.send(to, { type: 'accept', nonce, steps: 0 })
+        else if (event.message.type !== 'accept') return
         give()
       }
+      hearers.set(nonce, hear)
+      for (const event of early.splice(0)) if (nonceOf(event) === nonce) hear(event)
       if (opens) network!.send(to, { type: 'offer', nonce, codec: 'int8', steps: 0 })
     })
     return { from, to: performance.timeOrigin + performance.now() }
@@ -121,6 +133,10 @@ const tab: Tab = {
     }
     return sum
   },
+}
+
+function nonceOf(event: SwapEvent): string {
+  return event.type === 'message' ? event.message.nonce : event.nonce
 }
 
 /** A copy that nothing can compress and that passes the gate. */
@@ -141,4 +157,4 @@ globalThis.RTCPeerConnection = class extends RTCPeerConnection {
   }
 }
 
-Object.assign(globalThis, { tab })
+Object.assign(globalThis, { tab, bare: openBare(windowBytes.webrtc) })
