@@ -17,7 +17,7 @@ export function gpus(
     async start(topology) {
       const { createGpuTrainer, noGpu } = await import('../protocol/ports/trainer/gpu.ts')
       const lack = backend === name ? undefined : await (name === 'webgpu' ? noWebgpu() : noWebgl())
-      if (lack) throw noGpu(lack)
+      if (lack) throw noGpu(name, lack)
       return createGpuTrainer(name, (name) => start(topology, name))
     },
   }))

@@ -235,6 +235,7 @@ function readAddress(text: string, flag: string): string {
   throw new Fault({
     kind: 'usage',
     type: 'wrong-address',
+    address: text,
     message: `${flag} got ${JSON.stringify(text)}, expected a multiaddr such as /ip4/127.0.0.1/tcp/4001/p2p/12D3...`,
     hint: 'copy one of the addresses that the bootstrap or the peer prints when it starts',
   })

@@ -19,6 +19,8 @@ export async function filesIn(dir: string): Promise<VersionFiles> {
     throw new Fault({
       kind: 'verification',
       type: 'too-large',
+      bytes: total,
+      limitBytes: MAX_VERSION_BYTES,
       message: `${dir} holds ${sizes.size} files of ${total} bytes, expected at most ${MAX_FILES} files of ${MAX_VERSION_BYTES} bytes`,
       hint: 'keep only what a version needs in it: model, manifest, card, labels, sample/ and eval/',
     })
@@ -30,6 +32,7 @@ export async function filesIn(dir: string): Promise<VersionFiles> {
         throw new Fault({
           kind: 'not-found',
           type: 'file-not-found',
+          path,
           message: `no file ${path} in ${dir}`,
           hint: 'put it there, and run mlstore check again',
         })

@@ -1,3 +1,5 @@
+import type { FaultFacts } from './facts.ts'
+
 /**
  * Three kinds of wrong, three treatments.
  *
@@ -33,8 +35,10 @@ export interface FaultDetail {
   [fact: string]: unknown
 }
 
-/** The world failed. Carries its facts; the host prints `message` and `hint` and exits with `exitCode`. */
-export class Fault extends Error {
+/** What a fault of this type has to bring. */
+type FactsOf<T extends string> = T extends keyof FaultFacts ? FaultFacts[T] : unknown
+
+class WorldFault extends Error {
   readonly detail: FaultDetail
 
   constructor(detail: FaultDetail, cause?: unknown) {
@@ -47,6 +51,19 @@ export class Fault extends Error {
     return exitCodes[this.detail.kind]
   }
 }
+
+/**
+ * The world failed. Carries its facts; the host prints `message` and `hint` and exits with `exitCode`. Whoever makes one of a
+ * type that facts.ts lists gives those facts: a compiler checks it.
+ */
+export type Fault = WorldFault
+export const Fault: {
+  new <T extends string>(
+    detail: FaultDetail & { type: T } & FactsOf<T>,
+    cause?: unknown,
+  ): WorldFault
+  readonly prototype: WorldFault
+} = WorldFault
 
 /** A neighbour erred. Returned, not thrown: the sender is struck and nothing of ours changes. */
 export interface Rejection {

@@ -35,6 +35,7 @@ async function readExamples({ options, print }: Context, { checked, evalFiles }:
     throw new Fault({
       kind: 'usage',
       type: 'no-data',
+      examples: 0,
       message: 'the version brings no eval data, and no --data was given',
       hint: 'give --data with a folder of images or a CSV file',
     })

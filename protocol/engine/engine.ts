@@ -237,7 +237,8 @@ function memoryOf(pages: number): WebAssembly.Memory {
   } catch (error) {
     const detail = {
       kind: 'resource' as const,
-      type: 'out-of-memory',
+      type: 'out-of-memory' as const,
+      bytes: pages * PAGE_BYTES,
       message: `no ${Math.ceil((pages * PAGE_BYTES) / 1e6)} MB in one piece for the model's plan`,
       hint: 'close other programs, or choose a smaller model or batch',
     }

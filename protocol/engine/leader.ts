@@ -1,4 +1,4 @@
-import { Fault, type FaultDetail } from '../errors.ts'
+import { Fault } from '../errors.ts'
 import {
   type Channel,
   type ChannelSizes,
@@ -61,7 +61,10 @@ export function startHelper(
   const { control, complaint } = channel
   const { promise: ready, resolve, reject } = Promise.withResolvers<void>()
   ready.catch(() => {}) // thrown to who waits for all
-  const timer = setTimeout(() => lose(`was not ready after ${READY_MS / 1000} s`), READY_MS)
+  const timer = setTimeout(
+    () => lose(`was not ready after ${READY_MS / 1000} s`, { waitedMs: READY_MS }),
+    READY_MS,
+  )
   let orders = 0
   const helper: Helper = {
     ...{ channel, ready, lost: undefined },
@@ -82,12 +85,13 @@ export function startHelper(
       for (let slices = Math.ceil(limitMs / SLICE_MS); ; slices--) {
         const done = Atomics.load(control, DONE)
         if (done === orders) break
-        if (slices <= 0) throw lose(`did not answer for ${Math.round(limitMs / 1000)} s`)
+        if (slices <= 0)
+          throw lose(`did not answer for ${Math.round(limitMs / 1000)} s`, { waitedMs: limitMs })
         Atomics.wait(control, DONE, done, Math.min(SLICE_MS, limitMs))
       }
       if (control[FAILED] === 0) return
       const said = new TextDecoder().decode(complaint.slice(0, control[FAILED]))
-      throw lose(`failed: ${said}`)
+      throw lose(`failed: ${said}`, { said })
     },
 
     close() {
@@ -105,7 +109,7 @@ export function startHelper(
         clearTimeout(timer)
         resolve()
       },
-      onEnded: (error) => void lose('ended by itself', error),
+      onEnded: (error) => void lose('ended by itself', {}, error),
     },
   )
   return helper
@@ -115,10 +119,15 @@ export function startHelper(
     Atomics.notify(control, ORDER)
   }
 
-  function lose(what: string, cause?: unknown): Fault {
-    const detail: FaultDetail = {
-      kind: 'unexpected',
-      type: 'thread-lost',
+  function lose(
+    what: string,
+    facts: { waitedMs?: number; said?: string } = {},
+    cause?: unknown,
+  ): Fault {
+    const detail = {
+      ...facts,
+      kind: 'unexpected' as const,
+      type: 'thread-lost' as const,
       message: `a thread that computes a part of each batch ${what}`,
       hint: 'train with fewer threads: --threads 1 needs none',
     }
@@ -154,9 +163,10 @@ function sharedBytes(bytes: number): SharedArrayBuffer {
   try {
     return new SharedArrayBuffer(bytes)
   } catch (error) {
-    const detail: FaultDetail = {
-      kind: 'resource',
-      type: 'out-of-memory',
+    const detail = {
+      kind: 'resource' as const,
+      type: 'out-of-memory' as const,
+      bytes,
       message: `no ${Math.ceil(bytes / 1e6)} MB that threads can share`,
       hint: 'train with fewer threads, or a smaller model or batch',
     }

@@ -159,6 +159,7 @@ function tooManyCalls({ name, className }: Node): Fault {
     message: `the plan up to layer ${layer} has more than ${MAX_CALLS} kernel calls, expected at most those`,
     hint: 'make its windows or strides smaller',
     layer,
+    limit: MAX_CALLS,
   })
 }
 

@@ -1,4 +1,5 @@
 import { Fault } from '../errors.ts'
+import type { FaultFacts } from '../facts.ts'
 import type { Manifest } from '../manifest.ts'
 import { collectExamples, type Examples } from './examples.ts'
 
@@ -39,6 +40,7 @@ export function createCsvReader(
     if (cells.length !== header.length) {
       throw wrong(
         'wrong-row',
+        { file: name, row, cells: cells.length, expected: header.length },
         `${name} row ${row} has ${cells.length} cells, expected ${header.length}`,
         ROW_HINT,
       )
@@ -71,6 +73,7 @@ export function createCsvReader(
       const came = places ? 'a header and no rows' : 'nothing'
       throw wrong(
         'no-examples',
+        { file: name, hasHeader: places !== undefined },
         `${name} holds ${came}, expected a header and at least one row`,
         'give a file with examples',
       )
@@ -95,6 +98,7 @@ function pixelPlaces(
   if (columns.length === width) return columns
   throw wrong(
     'wrong-columns',
+    { file: name, columns: columns.length, expected: width },
     `${name} has ${columns.length} pixel columns beside the label, expected ${width} (${shape.join('x')})`,
     'resize the images before you write the file, or give a folder of images',
   )
@@ -107,6 +111,7 @@ function placeOf(header: readonly string[], column: string, name: string): numbe
   const more = header.length > 5 ? ` and ${header.length - 5} more` : ''
   throw wrong(
     'missing-column',
+    { file: name, column, header },
     `${name} has no column ${quoted(column)}; its header has ${some}${more}`,
     'name the columns in the first line as the model does',
   )
@@ -134,6 +139,7 @@ function wrongCell(
   const expected = kind === 'image' ? 'a whole number 0 to 255' : 'a number'
   return wrong(
     'wrong-cell',
+    { file: name, row, column, cell, input: kind },
     `${name} row ${row} column ${quoted(column)} is ${quoted(cell)}, expected ${expected}`,
     ROW_HINT,
   )
@@ -146,6 +152,7 @@ export function unknownLabel(where: string, label: string, manifest: Manifest): 
   const more = labels.length > 12 ? ` and ${labels.length - 12} more` : ''
   return wrong(
     'unknown-label',
+    { where, label, labels },
     `${where} has the label ${quoted(label)}, expected one of ${some}${more}`,
     'rename it, or take it out of the data',
   )
@@ -153,8 +160,13 @@ export function unknownLabel(where: string, label: string, manifest: Manifest): 
 
 const ROW_HINT = 'correct that row, or take it out'
 
-function wrong(type: string, message: string, hint: string): Fault {
-  return new Fault({ kind: 'data', type, message, hint })
+function wrong<T extends keyof FaultFacts>(
+  type: T,
+  facts: FaultFacts[T],
+  message: string,
+  hint: string,
+): Fault {
+  return new Fault<string>({ kind: 'data', type, message, hint, ...facts })
 }
 
 /** What came from a file, on one line and short. */

@@ -76,5 +76,7 @@ function wrong(came: string, expected: string): Fault {
     type: 'not-of-its-genesis',
     message: `${MANIFEST_FILE}: ${came}, expected ${expected}`,
     hint: 'it cannot train with its swarm: open another version, or publish it as a model of its own',
+    came,
+    expected,
   })
 }

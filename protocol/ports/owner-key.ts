@@ -146,11 +146,14 @@ function keyFrom(plain: Uint8Array): Ed25519PrivateKey | undefined {
 }
 
 function weakPassphrase(passphrase: string): Fault {
+  const { length } = [...passphrase]
   return new Fault({
     kind: 'usage',
     type: 'weak-passphrase',
-    message: `the passphrase has ${[...passphrase].length} characters, expected at least ${PASSPHRASE_LEAST}`,
+    message: `the passphrase has ${length} characters, expected at least ${PASSPHRASE_LEAST}`,
     hint: 'take several words: whoever gets hold of the file may try as long as they like',
+    length,
+    least: PASSPHRASE_LEAST,
   })
 }
 
@@ -161,6 +164,7 @@ function wrongFile(why: string, cause?: unknown): Fault {
       type: 'wrong-key-file',
       message: `this is no owner key as mlstore writes it: ${why}`,
       hint: 'take the file as it was exported, whole',
+      why,
     },
     cause,
   )

@@ -286,6 +286,7 @@ async function untilOnline(
         message: nobodyAnswered(tried, seconds),
         hint: 'give --join with the address that a bootstrap or a peer prints when it starts, and check that it runs',
         tried,
+        waitedMs: timeoutMs,
       },
       error,
     )

@@ -77,6 +77,7 @@ export function readReference(text: string): Reference {
   throw new Fault({
     kind: 'usage',
     type: 'wrong-model-name',
+    name: plain(text),
     message: `got ${JSON.stringify(plain(text))}, expected a name such as digits, a CID, or a share link, with @latest, @1.2.0 or @CID behind it`,
     hint: 'mlstore ls shows what is listed',
   })
@@ -259,6 +260,8 @@ async function listingOf(
     type: 'ambiguous-name',
     message: `${listings.length} models are called ${name ?? cid}: ${listings.slice(0, 5).map(lineOf).join('; ')}`,
     hint: 'give the CID of the one you mean',
+    name: name ?? cid!,
+    count: listings.length,
   })
 }
 
@@ -282,6 +285,9 @@ async function versionAt(
     type: 'version-not-found',
     message: `no version ${at} of ${listing.name}, whose latest is ${listing.manifestVersion}`,
     hint: `mlstore show ${listing.name} says what there is`,
+    name: listing.name,
+    version: at,
+    latest: listing.manifestVersion,
   })
 }
 
@@ -366,6 +372,8 @@ function notListed(model: string, registries: number): Fault {
     type: 'model-not-found',
     message: `no model ${model} is listed by the ${registries === 1 ? 'one registry' : `${registries} registries`} that answered`,
     hint: 'mlstore ls shows what is listed; a model that is not listed can be named by its CID',
+    name: model,
+    registries,
   })
 }
 
@@ -375,6 +383,8 @@ function badListing(model: string, { registry, message }: Lie): Fault {
     type: 'bad-listing',
     message: `no listing of ${model} passed its check: ${registry} sent one that is wrong: ${plain(message)}`,
     hint: 'join through another bootstrap, or name the version by its CID',
+    name: model,
+    registry,
   })
 }
 
@@ -385,6 +395,8 @@ function contested(genesis: string, owners: string[]): Fault {
     type: 'contested-genesis',
     message: `${owners.length} owners (${named.join(', ')}) list genesis ${genesis}, and nobody who could be asked has it, expected one owner`,
     hint: 'join a peer that holds the genesis, which says whose it is, or name the version by its CID if you trust it',
+    genesis,
+    owners,
   })
 }
 
@@ -394,5 +406,6 @@ function wrongListing(listing: Listing, expected: string, came: string): Fault {
     type: 'wrong-owner',
     message: `the listing of ${listing.name} is signed for ${expected}, but the version says ${came}`,
     hint: 'somebody lists what is not theirs; name the version by its CID if you trust it',
+    name: listing.name,
   })
 }

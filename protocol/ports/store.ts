@@ -21,6 +21,7 @@ import { CID } from 'multiformats/cid'
 import * as raw from 'multiformats/codecs/raw'
 import { concat, equals } from 'uint8arrays'
 import { Fault } from '../errors.ts'
+import type { FaultFacts } from '../facts.ts'
 import {
   bytesOf,
   MANIFEST_FILE,
@@ -229,7 +230,11 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
       const file = await fileAt(cid, get)
       const size = file.reduce((sum, leaf) => sum + leaf.bytes, 0)
       if (size > options.maxBytes)
-        throw wrong('too-large', `${cid} holds ${size} bytes, expected at most ${options.maxBytes}`)
+        throw wrong(
+          'too-large',
+          { bytes: size, limitBytes: options.maxBytes },
+          `${cid} holds ${size} bytes, expected at most ${options.maxBytes}`,
+        )
       return concat(await Promise.all(file.map((leaf) => getLeaf(leaf, get))))
     },
 
@@ -313,7 +318,11 @@ async function fetchTree(
   const total = bytesOf(manifest)
   const most = Math.min(options.maxBytes ?? MAX_VERSION_BYTES, MAX_VERSION_BYTES)
   if (total > most)
-    throw wrong('too-large', `version ${cid} holds ${total} bytes, expected at most ${most}`)
+    throw wrong(
+      'too-large',
+      { bytes: total, limitBytes: most },
+      `version ${cid} holds ${total} bytes, expected at most ${most}`,
+    )
   const { files } = await treeOf(cid, get)
   checkTree(files, manifest)
   const version = filesFrom(files, get)
@@ -363,11 +372,16 @@ async function fetchRoot(
 ): Promise<{ manifest: Manifest; manifestBytes: number }> {
   const link = linksOf(await get(cid), cid).find(({ Name }) => Name === MANIFEST_FILE)
   if (link === undefined)
-    throw wrong('missing-file', `${cid} has no ${MANIFEST_FILE}, expected a version directory`)
+    throw wrong(
+      'missing-file',
+      { path: MANIFEST_FILE },
+      `${cid} has no ${MANIFEST_FILE}, expected a version directory`,
+    )
   const leaf = leafOf(link, cid)
   if (leaf.bytes > MAX_MANIFEST_BYTES) {
     throw wrong(
       'wrong-manifest',
+      {},
       `${MANIFEST_FILE} has ${leaf.bytes} bytes, expected at most ${MAX_MANIFEST_BYTES}`,
     )
   }
@@ -389,6 +403,7 @@ async function readDirectory(cid: CID, prefix: string, get: GetBlock, tree: Tree
     if (!pathPattern.test(path) || tree.files.has(path) || tree.files.size > MAX_FILES) {
       throw wrong(
         'wrong-path',
+        { path },
         `${cid} holds ${JSON.stringify(path)}, expected at most ${MAX_FILES} distinct file names, one folder deep`,
       )
     }
@@ -411,6 +426,7 @@ async function fileAt(cid: CID, get: GetBlock): Promise<Leaf[]> {
   if (isDirectory(node) || leaves.length < 2 || leaves.length > MAX_LEAVES || !whole) {
     throw wrong(
       'wrong-layout',
+      { cid: cid.toString() },
       `${cid} is no file of blocks of ${CHUNK_BYTES} bytes, expected 2 to ${MAX_LEAVES} of them`,
     )
   }
@@ -422,6 +438,7 @@ function leafOf(link: dagPb.PBLink, parent: CID): Leaf {
   if (link.Hash.code !== raw.code || link.Hash.version !== 1 || bytes < 0 || bytes > CHUNK_BYTES) {
     throw wrong(
       'wrong-layout',
+      { cid: parent.toString() },
       `${parent} links ${link.Hash} of ${bytes} bytes, expected a raw block of at most ${CHUNK_BYTES}`,
     )
   }
@@ -433,6 +450,7 @@ async function getLeaf({ cid, bytes }: Leaf, get: GetBlock): Promise<Uint8Array>
   if (block.length === bytes) return block
   throw wrong(
     'wrong-size',
+    { path: cid.toString(), bytes: block.length, expected: bytes },
     `block ${cid} has ${block.length} bytes, expected ${bytes} as its link says`,
   )
 }
@@ -440,7 +458,11 @@ async function getLeaf({ cid, bytes }: Leaf, get: GetBlock): Promise<Uint8Array>
 function linksOf(block: Uint8Array, cid: CID): dagPb.PBLink[] {
   const node = decodeNode(block, cid)
   if (isDirectory(node)) return node.Links
-  throw wrong('wrong-layout', `${cid} is no UnixFS directory, expected a version directory`)
+  throw wrong(
+    'wrong-layout',
+    { cid: cid.toString() },
+    `${cid} is no UnixFS directory, expected a version directory`,
+  )
 }
 
 function decodeNode(block: Uint8Array, cid: CID): dagPb.PBNode {
@@ -448,11 +470,17 @@ function decodeNode(block: Uint8Array, cid: CID): dagPb.PBNode {
     try {
       return dagPb.decode(block)
     } catch (error) {
-      throw wrong('wrong-layout', `${cid} is no dag-pb node: ${(error as Error).message}`, error)
+      throw wrong(
+        'wrong-layout',
+        { cid: cid.toString() },
+        `${cid} is no dag-pb node: ${(error as Error).message}`,
+        error,
+      )
     }
   }
   throw wrong(
     'wrong-layout',
+    { cid: cid.toString() },
     `${cid} is of codec 0x${cid.code.toString(16)}, expected a UnixFS node (0x70)`,
   )
 }
@@ -474,14 +502,24 @@ function checkTree(files: ReadonlyMap<string, Leaf[]>, manifest: Manifest): void
   if (extra !== undefined)
     throw wrong(
       'extra-file',
+      { path: extra },
       `${extra} is not among the files of ${MANIFEST_FILE}, expected only those`,
     )
   for (const { path, bytes } of manifest.files) {
     const leaves = files.get(path)
     if (leaves === undefined)
-      throw wrong('missing-file', `${path} is missing, expected as ${MANIFEST_FILE} lists it`)
+      throw wrong(
+        'missing-file',
+        { path },
+        `${path} is missing, expected as ${MANIFEST_FILE} lists it`,
+      )
     const size = leaves.reduce((sum, leaf) => sum + leaf.bytes, 0)
-    if (size !== bytes) throw wrong('wrong-size', `${path} has ${size} bytes, expected ${bytes}`)
+    if (size !== bytes)
+      throw wrong(
+        'wrong-size',
+        { path, bytes: size, expected: bytes },
+        `${path} has ${size} bytes, expected ${bytes}`,
+      )
   }
 }
 
@@ -501,6 +539,7 @@ async function readLeaves(
       type: 'file-not-found',
       message: `no file ${path} in this version`,
       hint: `its files are those that ${MANIFEST_FILE} lists`,
+      path,
     })
   const blocks: Uint8Array[] = []
   for (const leaf of leaves) blocks.push(await getLeaf(leaf, get))
@@ -551,6 +590,7 @@ function blockReader(helia: Helia, libp2p: Libp2p, options: FetchOptions): GetBl
         if (block.length <= MAX_BLOCK_BYTES) return block
         throw wrong(
           'wrong-size',
+          { path: cid.toString(), bytes: block.length, expected: MAX_BLOCK_BYTES },
           `block ${cid} has ${block.length} bytes, expected at most ${MAX_BLOCK_BYTES}`,
         )
       } catch (error) {
@@ -675,6 +715,7 @@ function parseCid(text: string): CID {
         type: 'wrong-cid',
         message: `got ${JSON.stringify(text)}, expected a CID such as bafybei...`,
         hint: 'copy the whole of it, as mlstore ls --json prints it',
+        cid: text,
       },
       error,
     )
@@ -707,6 +748,8 @@ function noProvider(cid: CID, providers: readonly string[]): Fault {
     type: 'no-provider',
     message: `none of ${providers.length} addresses of peers that hold ${cid} could be reached`,
     hint: 'name a peer that holds it with --join, or try again later',
+    cid: cid.toString(),
+    addresses: providers.length,
   })
 }
 
@@ -720,12 +763,18 @@ function notFound(cid: CID, libp2p: Libp2p, waitedMs: number, cause?: unknown): 
       hint: 'name a peer that holds it with --join, or try again later',
       cid: cid.toString(),
       waitedMs: Math.round(waitedMs),
+      peers,
     },
     cause,
   )
 }
 
-function wrong(type: string, message: string, cause?: unknown): Fault {
+function wrong<T extends keyof FaultFacts>(
+  type: T,
+  facts: FaultFacts[T],
+  message: string,
+  cause?: unknown,
+): Fault {
   const hint = 'what these peers hold is not a version; nothing of it is kept or passed on'
-  return new Fault({ kind: 'verification', type, message, hint }, cause)
+  return new Fault<string>({ kind: 'verification', type, message, hint, ...facts }, cause)
 }

@@ -9,6 +9,7 @@
 import { sha256 as sha256Hasher } from 'multiformats/hashes/sha2'
 import { toString as textOf } from 'uint8arrays/to-string'
 import { Fault } from '../errors.ts'
+import type { FaultFacts } from '../facts.ts'
 import {
   MANIFEST_FILE,
   type Manifest,
@@ -117,7 +118,11 @@ export async function checkVersion(
   const said = manifest.tensorsSha256
   const had = await tensorsHash(topology.tensors)
   if (said === undefined ? topology.frozen.length > 0 : said !== had)
-    throw wrong('wrong-tensors', `tensorsSha256 is ${said ?? 'missing'}, expected ${had}`)
+    throw wrong(
+      'wrong-tensors',
+      { came: said ?? 'missing', expected: had },
+      `tensorsSha256 is ${said ?? 'missing'}, expected ${had}`,
+    )
   return { manifest, topology, modelJson: new TextDecoder().decode(modelBytes), ...parts }
 }
 
@@ -211,9 +216,11 @@ function checkTensors(
   const different = had.findIndex((spec, i) => spec !== said[i])
   if (different < 0 && said.length === had.length) return
   const i = different >= 0 ? different : had.length
+  const [came, wanted] = [had[i] ?? 'missing', said[i] ?? 'none']
   throw wrong(
     'wrong-tensors',
-    `${what} ${i} is ${had[i] ?? 'missing'} in model.json, expected ${said[i] ?? 'none'} as in ${MANIFEST_FILE}`,
+    { came, expected: wanted },
+    `${what} ${i} is ${came} in model.json, expected ${wanted} as in ${MANIFEST_FILE}`,
   )
 }
 
@@ -370,12 +377,14 @@ function readDraftManifest(bytes: Uint8Array): ManifestDraft {
   } catch (error) {
     throw wrong(
       'wrong-manifest',
+      {},
       `${MANIFEST_FILE} is not JSON: ${(error as Error).message}`,
       error,
     )
   }
   throw wrong(
     'wrong-manifest',
+    {},
     `${MANIFEST_FILE} is no object, expected one with name, version, title, ...`,
   )
 }
@@ -386,21 +395,34 @@ function checkPaths(paths: string[], manifest: Manifest): void {
   if (extra !== undefined)
     throw wrong(
       'extra-file',
+      { path: extra },
       `${extra} is not among the files of ${MANIFEST_FILE}, expected only those`,
     )
   const missing = [...expected].find((path) => !paths.includes(path))
   if (missing !== undefined)
-    throw wrong('missing-file', `${missing} is missing, expected as ${MANIFEST_FILE} lists it`)
+    throw wrong(
+      'missing-file',
+      { path: missing },
+      `${missing} is missing, expected as ${MANIFEST_FILE} lists it`,
+    )
 }
 
 async function readChecked(files: VersionFiles, file: ManifestFile): Promise<Uint8Array> {
   const bytes = await readFile(files, file.path)
   if (bytes.length !== file.bytes) {
-    throw wrong('wrong-size', `${file.path} has ${bytes.length} bytes, expected ${file.bytes}`)
+    throw wrong(
+      'wrong-size',
+      { path: file.path, bytes: bytes.length, expected: file.bytes },
+      `${file.path} has ${bytes.length} bytes, expected ${file.bytes}`,
+    )
   }
   const digest = await sha256(bytes)
   if (digest !== file.sha256)
-    throw wrong('wrong-hash', `${file.path} has sha256 ${digest}, expected ${file.sha256}`)
+    throw wrong(
+      'wrong-hash',
+      { path: file.path },
+      `${file.path} has sha256 ${digest}, expected ${file.sha256}`,
+    )
   return bytes
 }
 
@@ -416,13 +438,13 @@ async function readParams(
   for (const path of topology.paths) shards.push(await readChecked(files, fileOf(manifest, path)))
   const params = concat(shards)
   if (!allFinite(floatsOf(params)))
-    throw wrong('not-finite', 'the params hold NaN or infinity, expected finite numbers')
+    throw wrong('not-finite', {}, 'the params hold NaN or infinity, expected finite numbers')
   return splitParams(topology, params)
 }
 
 function wrongLength(got: number, expected: number): Fault {
   const message = `the shards hold ${got} bytes, expected ${expected} for the model's params`
-  return wrong('wrong-size', message)
+  return wrong('wrong-size', { path: MODEL_FILE, bytes: got, expected }, message)
 }
 
 function checkInputAndOutput(topology: Topology, manifest: Manifest): void {
@@ -435,18 +457,21 @@ function checkInputAndOutput(topology: Topology, manifest: Manifest): void {
     const expected = shapes.map((shape) => `[${shape}]`).join(' or ')
     throw wrong(
       'wrong-model',
+      { field: 'input' },
       `model.json takes [${topology.inputShape}], expected ${expected} as ${MANIFEST_FILE} says`,
     )
   }
   if (topology.outputUnits !== output.labels.length) {
     throw wrong(
       'wrong-model',
+      { field: 'output' },
       `model.json gives ${topology.outputUnits} values, expected ${output.labels.length}: one a label`,
     )
   }
   if (topology.outputActivation !== 'softmax') {
     throw wrong(
       'wrong-model',
+      { field: 'output' },
       `model.json ends in ${topology.outputActivation}, expected softmax with ${manifest.train.loss}`,
     )
   }
@@ -460,6 +485,7 @@ function checkLabels(bytes: Uint8Array, manifest: Manifest): void {
   if (lines.join('\n') !== manifest.output.labels.join('\n')) {
     throw wrong(
       'wrong-labels',
+      { labels: lines.length, expected: manifest.output.labels.length },
       `${LABELS_FILE} has ${lines.length} labels, expected the ${manifest.output.labels.length} of ${MANIFEST_FILE} in their order`,
     )
   }
@@ -470,6 +496,7 @@ function fileOf(manifest: Manifest, path: string): ManifestFile {
   if (file === undefined)
     throw wrong(
       'missing-file',
+      { path },
       `${path} is not among the files of ${MANIFEST_FILE}, expected since model.json names it`,
     )
   return file
@@ -480,7 +507,7 @@ async function readFile(files: VersionFiles, path: string): Promise<Uint8Array> 
     return await files.read(path)
   } catch (error) {
     if (!(error instanceof Fault) || error.detail.kind !== 'not-found') throw error
-    throw wrong('missing-file', `${path} is missing, expected in every version`, error)
+    throw wrong('missing-file', { path }, `${path} is missing, expected in every version`, error)
   }
 }
 
@@ -531,18 +558,27 @@ export function concat(parts: Uint8Array[]): Uint8Array {
 
 function missing(path: string): never {
   const hint = 'add it, and run mlstore check again'
-  throw new Fault({ kind: 'not-found', type: 'file-not-found', message: `no file ${path}`, hint })
+  throw new Fault({
+    ...({ kind: 'not-found', type: 'file-not-found', path } as const),
+    ...{ message: `no file ${path}`, hint },
+  })
 }
 
 function wrongPath(path: string): Fault {
   return wrong(
     'wrong-path',
+    { path },
     `${JSON.stringify(path)} cannot be a file of a version, expected letters, digits, . _ - and at most one folder`,
   )
 }
 
-function wrong(type: string, message: string, cause?: unknown): Fault {
+function wrong<T extends keyof FaultFacts>(
+  type: T,
+  facts: FaultFacts[T],
+  message: string,
+  cause?: unknown,
+): Fault {
   const hint =
     'fetch it again from its owner; if it is yours, correct it and run mlstore check again'
-  return new Fault({ kind: 'verification', type, message, hint }, cause)
+  return new Fault<string>({ kind: 'verification', type, message, hint, ...facts }, cause)
 }

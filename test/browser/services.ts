@@ -431,6 +431,7 @@ function wrongAddress(address: string): Fault {
   return new Fault({
     kind: 'usage',
     type: 'wrong-address',
+    address,
     message: `${JSON.stringify(address)} is no multiaddr`,
     hint: 'paste an address as mlstore prints it: /ip4/.../p2p/12D3...',
   })
@@ -449,6 +450,8 @@ function weakPassphrase({ length }: string): Fault {
   return new Fault({
     kind: 'usage',
     type: 'weak-passphrase',
+    length,
+    least: 10,
     message: `the passphrase has ${length} characters, expected at least 10`,
     hint: 'take several words: whoever gets hold of the file may try as long as they like',
   })
@@ -458,6 +461,7 @@ function wrongPassphrase(): Fault {
   return new Fault({
     kind: 'verification',
     type: 'wrong-passphrase',
+    owner: network.peer,
     message: 'the passphrase does not open this key, or the file was changed since it was written',
     hint: 'type it as it was when the key was exported',
   })
@@ -467,6 +471,9 @@ function notFound(reference: string): Fault {
   return new Fault({
     kind: 'not-found',
     type: 'artifact-not-found',
+    cid: reference,
+    waitedMs: 60_000,
+    peers: 3,
     message: `nobody in reach has ${reference.slice(0, 12)}…; waited 60 s`,
     hint: 'ask who sent the link to keep a peer running',
   })

@@ -406,5 +406,6 @@ function noRegistry(unreachable: FoundListings['unreachable']): Fault {
       ? `none of ${unreachable.length} registries answered (${tried})`
       : 'connected to no registry',
     hint: 'give the address of a running bootstrap or peer with --join',
+    registries: unreachable.length,
   })
 }

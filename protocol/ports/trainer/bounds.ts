@@ -13,6 +13,7 @@ import { layers as layerRules } from '../../engine/layers/table.ts'
 import { helperBytes } from '../../engine/space.ts'
 import { multiplyAddsOf } from '../../engine/work.ts'
 import { Fault } from '../../errors.ts'
+import type { FaultFacts } from '../../facts.ts'
 import { MAX_VERSION_BYTES } from '../../manifest.ts'
 import { sizeOf, tensorSize } from '../../params.ts'
 
@@ -75,6 +76,7 @@ export function boundedDemand(graph: Graph, limits: Limits): Demand {
       ...{ took: `this model has ${total.toLocaleString('en')} params` },
       ...{ limit: MAX_PARAMS.toLocaleString('en'), layer: largest(graph, params) },
       ...{ hint: 'a version holds no more; make the model smaller' },
+      facts: { params: total, limit: MAX_PARAMS },
     })
   }
   const forward = multiplyAddsOf(graph)
@@ -84,6 +86,7 @@ export function boundedDemand(graph: Graph, limits: Limits): Demand {
       ...{ took: `a training step of this model takes ${billions(multiplyAdds)} multiply-adds` },
       ...{ limit: billions(most), layer: largest(graph, forward) },
       ...{ hint: 'make the model, its input or its batches smaller' },
+      facts: { multiplyAdds, limit: most },
     })
   }
   const cut = isPlanned(graph) ? cutOf(graph) : undefined
@@ -147,7 +150,7 @@ function tooMuchMemory(memoryBytes: number, limitBytes: number, layer: string, t
     ...{ took: `training this model ${how}takes about ${megabytes(memoryBytes)}` },
     ...{ limit: `${Math.round(limitBytes / 1e6)} MB`, layer },
     hint: `close other programs, or ${help}`,
-    facts: { memoryBytes, limitBytes },
+    facts: { memoryBytes, limitBytes, threads },
   })
 }
 
@@ -160,11 +163,17 @@ function largest({ nodes }: Graph, figures: readonly number[]): string {
 const billions = (count: number) => `${Math.ceil(count / 1e9).toLocaleString('en')} billion`
 const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`
 
-function tooMuch(
-  type: string,
-  demand: { took: string; limit: string; layer: string; hint: string; facts?: object },
+function tooMuch<T extends 'too-many-params' | 'too-much-work' | 'too-much-memory'>(
+  type: T,
+  demand: {
+    took: string
+    limit: string
+    layer: string
+    hint: string
+    facts: Omit<FaultFacts[T], 'layer'>
+  },
 ): Fault {
   const { took, limit, layer, hint, facts } = demand
   const message = `${took}, expected at most ${limit}; the largest layer is ${layer}`
-  return new Fault({ kind: 'verification', type, message, hint, layer, ...facts })
+  return new Fault<string>({ kind: 'verification', type, message, hint, layer, ...facts })
 }

@@ -146,6 +146,8 @@ function wrongCheckpoint(came: string, expected: string): Fault {
     type: 'wrong-checkpoint',
     message: `the checkpoint is of ${came}, expected ${expected}`,
     hint: 'move the checkpoint away to start from the version, or use another home',
+    came,
+    expected,
   })
 }
 

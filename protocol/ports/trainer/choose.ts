@@ -66,12 +66,12 @@ async function startOther(
   { others }: Ways,
 ): Promise<Trainer> {
   const candidate = others.find((other) => other.backend === backend)
-  if (!candidate) throw noBackend(`there is no ${backend} here`)
+  if (!candidate) throw noBackend(backend, `there is no ${backend} here`)
   const trainer = await candidate.start(topology)
   const other = otherOf(candidate, trainer)
   if (other === undefined) return trainer
   trainer.close()
-  throw noBackend(other)
+  throw noBackend(backend, other)
 }
 
 /** As `startTrainer` has it, without the host's others. */
@@ -81,7 +81,7 @@ export function chooseTrainer(backend: BackendName, unplanned: readonly string[]
   if (unplanned.length === 0)
     return { type: 'engine', simd: backend === 'engine-plain' ? 'plain' : 'auto' }
   if (backend === 'auto') return { type: 'tfjs', backend }
-  throw noBackend(`the backend ${backend} does not train ${unplanned.join(', ')}`)
+  throw noBackend(backend, `the backend ${backend} does not train ${unplanned.join(', ')}`)
 }
 
 /** Whether what was asked for may be the engine. */
@@ -153,7 +153,7 @@ async function tryAll(
     const trainer = await candidate.start(bare)
     try {
       const other = otherOf(candidate, trainer)
-      if (other && candidate !== own) throw noBackend(other)
+      if (other && candidate !== own) throw noBackend(candidate.backend, other)
       return trialOf(trainer, batchSize, now)
     } finally {
       trainer.close()
@@ -242,6 +242,7 @@ function steady(config: Config): Config {
   }
 }
 
-function noBackend(message: string): Fault {
-  return new Fault({ kind: 'resource', type: 'no-backend', message, hint: 'try --backend auto' })
+function noBackend(backend: string, message: string): Fault {
+  const hint = 'try --backend auto'
+  return new Fault({ kind: 'resource', type: 'no-backend', backend, message, hint })
 }

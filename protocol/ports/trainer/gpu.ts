@@ -27,7 +27,7 @@ export async function createGpuTrainer(
   const read = readBack(THIRD)
   if (read !== THIRD) {
     trainer.close()
-    throw noGpu(`this ${name} gives ${read} back for ${THIRD}, expected the same 32 bits`)
+    throw noGpu(name, `this ${name} gives ${read} back for ${THIRD}, expected the same 32 bits`)
   }
   return watched(trainer, name === 'webgl' ? contextLost() : deviceLost())
 }
@@ -75,8 +75,9 @@ function deviceLost(): () => boolean {
   return () => lost
 }
 
-export function noGpu(message: string): Fault {
-  return new Fault({ kind: 'resource', type: 'no-backend', message, hint: 'try --backend auto' })
+export function noGpu(backend: string, message: string): Fault {
+  const hint = 'try --backend auto'
+  return new Fault({ kind: 'resource', type: 'no-backend', backend, message, hint })
 }
 
 function gpuLost(backend: string, cause?: unknown): Fault {
@@ -84,6 +85,7 @@ function gpuLost(backend: string, cause?: unknown): Fault {
     {
       kind: 'resource',
       type: 'gpu-lost',
+      backend,
       message: `the GPU went away while ${backend} computed`,
       hint: 'start again: training goes on from its checkpoint, on the processor where the GPU does not return',
     },

@@ -579,6 +579,7 @@ function lossDiverged(step: number, loss: number): Fault {
     kind: 'diverged',
     type: 'diverged',
     step,
+    loss,
     message: `training diverged: the loss at step ${step} is ${loss}, expected a finite number`,
     hint: "lower the recipe's learning rate, or check the data's scale",
   })
@@ -589,6 +590,7 @@ function noData({ data, init }: Mind): Fault {
   return new Fault({
     kind: 'data',
     type: 'no-data',
+    examples: init.data ? data.split.train.length : 0,
     message: `cannot train: got ${came}, expected at least 1 example`,
     hint: 'give data with --data',
   })

@@ -44,7 +44,7 @@ export async function createTfjsTrainer(
 export async function createTfjsGraphTrainer(graph: Graph, options: TfjsOptions): Promise<Trainer> {
   const { nodes: layers, tensors, inputShape, outputUnits } = graph
   const unknown = layers.find(({ className }) => !Object.hasOwn(forwards, className))
-  if (unknown) throw notTrained(unknown.className)
+  if (unknown) throw notTrained(options.backend, unknown.className)
   const { frozen = new Float32Array(0) } = options
   const frozenSize = sizeOf(graph.frozen ?? [])
   invariant(frozen.length === frozenSize, `${frozenSize} frozen values, got ${frozen.length}`)
@@ -124,10 +124,11 @@ export async function createTfjsGraphTrainer(graph: Graph, options: TfjsOptions)
   }
 }
 
-function notTrained(what: string): Fault {
+function notTrained(backend: string, what: string): Fault {
   return new Fault({
     kind: 'resource',
     type: 'no-backend',
+    backend,
     message: `TensorFlow.js does not train ${what} here`,
     hint: 'try --backend auto',
   })
@@ -152,6 +153,7 @@ async function startNext({ backend, ...options }: TfjsOptions): Promise<string> 
   throw new Fault({
     kind: 'resource',
     type: 'no-backend',
+    backend,
     message: `the backend ${backend} did not start; TensorFlow.js offers ${tf.getBackend() ?? 'none'}`,
     hint: 'try --backend auto',
   })

@@ -125,6 +125,8 @@ export function logitLayersOf({ layers }: Pick<Topology, 'layers'>): Layer[] {
     throw new Fault({
       kind: 'verification',
       type: 'wrong-output',
+      layer: last.className,
+      activation: String(activation),
       message: `model.json ends in ${last.className} with activation ${activation}, expected softmax`,
       hint: 'end the model in a Dense or Activation layer with softmax: labels are classes',
     })
