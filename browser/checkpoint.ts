@@ -1,11 +1,12 @@
 import { createStore, promisifyRequest, type UseStore } from 'idb-keyval'
-import { Fault, type FaultDetail } from '../protocol/errors.ts'
+import type { Fault, FaultDetail } from '../protocol/errors.ts'
 import {
   type CheckpointFile,
   factsOf,
   readCheckpoint,
 } from '../protocol/ports/trainer/checkpoint.ts'
 import { has } from './abilities.ts'
+import { pageFault } from './words.ts'
 
 /** Checkpoints in IndexedDB, each model's under its genesis, in two generations. */
 
@@ -137,33 +138,14 @@ async function read(genesis: string): Promise<Kept | undefined> {
 }
 
 function cannotKeep(error: Error): Fault {
-  const isFull = error.name === 'QuotaExceededError'
-  return new Fault(
-    {
-      kind: 'resource',
-      type: isFull ? 'disk-full' : 'cannot-write',
-      message: isFull
-        ? 'this browser has no room left to keep what is trained here; it is in the memory of this page alone'
-        : `this browser keeps nothing of what is trained here (${oneLine(error.message)}); it is in the memory of this page alone`,
-      hint: isFull
-        ? 'free some space or forget an old run under Mine, or take the result as a zip under Card before this page closes'
-        : 'take the result as a zip under Card before this page closes; a window that is not private may keep it',
-    },
-    error,
-  )
+  return error.name === 'QuotaExceededError'
+    ? pageFault('resource', 'disk-full', { what: 'runs' }, error)
+    : pageFault('resource', 'cannot-write', { why: oneLine(error.message) }, error)
 }
 
 /** A browser that has a database and opens none: a private window, or a person who allows no site data. */
 function noStorage(error: Error): Fault {
-  return new Fault(
-    {
-      kind: 'resource',
-      type: 'no-storage',
-      message: `this browser keeps nothing for this page (${oneLine(error.message)})`,
-      hint: 'allow it to keep site data, or use a window that is not private; until then take results as a zip under Card',
-    },
-    error,
-  )
+  return pageFault('resource', 'no-storage', { what: 'runs', why: oneLine(error.message) }, error)
 }
 
 /** A browser's own words, to stand inside a sentence. */

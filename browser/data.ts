@@ -1,4 +1,4 @@
-import { Fault } from '../protocol/errors.ts'
+import type { Fault } from '../protocol/errors.ts'
 import type { Manifest } from '../protocol/manifest.ts'
 import { createCsvReader, DEFAULT_LABEL } from '../protocol/ports/csv.ts'
 import {
@@ -9,6 +9,8 @@ import {
   skip,
 } from '../protocol/ports/examples.ts'
 import { affineOf, fillInto, type Pixels, pixelsFor } from '../protocol/ports/preprocess.ts'
+import { text } from './text.ts'
+import { pageFault } from './words.ts'
 
 /**
  * What a person drops or chooses → examples, all of it inside this page.
@@ -59,18 +61,10 @@ export async function readFiles(
   const { accept } = manifest.data
   if (tables.length > 0 && accept.includes('csv')) {
     if (tables.length === 1 && visible.length === 1) return readCsv(tables[0]!, manifest, options)
-    throw wrong(
-      'several-files',
-      `${visible.length} files came with ${tables.length} CSV among them, expected one CSV file by itself`,
-      'drop that one file',
-    )
+    throw pageFault('data', 'several-files', { files: visible.length, tables: tables.length })
   }
   if (manifest.input.kind === 'table' || !accept.includes('imagefolder')) {
-    throw wrong(
-      'wrong-format',
-      `${nameOf(visible)} came, and the model takes a CSV file with a header`,
-      'drop a file whose name ends in .csv',
-    )
+    throw pageFault('data', 'wrong-format', { came: nameOf(visible) })
   }
   return readPictures(visible, manifest, options)
 }
@@ -98,7 +92,7 @@ export const takesCsv = ({ data }: Manifest) => data.accept.includes('csv')
 export async function readPicture(file: File, manifest: Manifest): Promise<Uint8Array> {
   const pixels = await readPixels(file, manifest, decodePicture)
   if (pixels instanceof Uint8Array) return pixels
-  throw wrong('wrong-image', `${file.name} ${pixels.reason}`, 'choose another picture')
+  throw pageFault('data', 'wrong-image', { file: file.name, why: pixels.reason })
 }
 
 /** Examples as the model takes them: Float32Array[size × width], scaled. */
@@ -163,7 +157,7 @@ async function readPictures(
     const print = fingerprint(pixels)
     const twin = seen.get(print)
     if (twin !== undefined && !toTry) {
-      skip(skips, path, `is the same picture as ${twin}`)
+      skip(skips, path, text.leftOut.twin(twin))
       continue
     }
     seen.set(print, path)
@@ -181,12 +175,12 @@ async function readPixels(
   decode: (file: File) => Promise<Pixels>,
 ): Promise<Uint8Array | { reason: string }> {
   if (file.size > MAX_IMAGE_BYTES) {
-    return { reason: `has ${file.size} bytes, expected at most ${MAX_IMAGE_BYTES}` }
+    return { reason: text.leftOut.large(file.size, MAX_IMAGE_BYTES) }
   }
   const decoded = await decode(file).catch(() => undefined)
-  if (!decoded) return { reason: 'is no picture that this browser can read' }
+  if (!decoded) return { reason: text.leftOut.unreadable }
   const pixels = pixelsFor(manifest, decoded)
-  return pixels instanceof Uint8Array ? pixels : { reason: pixels.message }
+  return pixels instanceof Uint8Array ? pixels : { reason: text.leftOut.misfit(pixels) }
 }
 
 /** Decoded as it was stored: no colour management, so that the same file gives the same numbers as in Node. */
@@ -304,25 +298,20 @@ function fingerprint(pixels: Uint8Array): string {
 }
 
 function unknownFolder(name: string | undefined, { output: { labels } }: Manifest): string {
-  if (name === undefined) return 'is not in a folder named for its label'
+  if (name === undefined) return text.leftOut.loose
   const some = labels.slice(0, 5).join(', ')
-  return `lies in the folder ${JSON.stringify(name)}, expected one named for a label: ${some}${labels.length > 5 ? ' …' : ''}`
+  return text.leftOut.folder(name, `${some}${labels.length > 5 ? ' …' : ''}`)
 }
 
 function nothingRead(files: readonly FoundFile[], { list: [first] }: Skips): Fault {
-  const came = first ? `${first.item} ${first.reason}` : 'no files came'
-  return wrong(
-    'no-examples',
-    files.length > 1 ? `none of ${files.length} files can be used; ${came}` : came,
-    'put each picture into a folder named for its label, and drop the folder around them',
-  )
+  return pageFault('data', 'no-examples', { files: files.length, first })
 }
 
 function nameOf(files: readonly FoundFile[]): string {
-  if (files.length === 0) return 'nothing'
+  if (files.length === 0) return text.data.nothing
   const [folder, below] = files[0]!.path.split('/')
   if (files.length === 1 || below === undefined) {
-    return files.length === 1 ? files[0]!.file.name : `${files.length} files`
+    return files.length === 1 ? files[0]!.file.name : text.data.fileCount(files.length)
   }
   return `${folder}/`
 }
@@ -331,14 +320,6 @@ function isCsv(path: string, isAlone: boolean): boolean {
   return (isAlone ? /\.(csv|tsv|txt)$/i : /\.(csv|tsv)$/i).test(path)
 }
 
-function unreadableFile(name: string, why: string): Fault {
-  return wrong(
-    'unreadable',
-    `${name} cannot be read: ${why.replace(/[.\s]+$/, '')}`,
-    'check that it is still there and that this browser may read it, and choose it again',
-  )
-}
-
-function wrong(type: string, message: string, hint: string): Fault {
-  return new Fault({ kind: 'data', type, message, hint })
+function unreadableFile(file: string, why: string): Fault {
+  return pageFault('data', 'unreadable', { file, why: why.replace(/[.\s]+$/, '') })
 }

@@ -1,7 +1,8 @@
 import type { Multiaddr } from '@multiformats/multiaddr'
-import { Fault } from '../protocol/errors.ts'
+import type { Fault } from '../protocol/errors.ts'
 import { isLocal } from '../protocol/ports/libp2p.ts'
 import { isLoopback, withoutPeer } from '../protocol/ports/presence.ts'
+import { pageFault } from './words.ts'
 
 /** Whom a page may dial: it came from somewhere, and knocks at no door that a stranger names behind the person's router. */
 
@@ -48,60 +49,18 @@ export function whyNot(
   error: unknown,
   { page, limitMs }: { page: Pick<Location, 'protocol'>; limitMs: number },
 ): Fault {
-  const place = address.toString()
-  const fault = (kind: 'network' | 'usage', type: string, message: string, hint: string) =>
-    new Fault({ kind, type, address: place, message, hint }, error)
+  const facts = { address: address.toString() }
   const errors = error instanceof AggregateError ? error.errors : [error]
   const is = (name: string) => errors.some((one) => one instanceof Error && one.name === name)
-  if (!mayDial(page, address))
-    return fault(
-      'usage',
-      'insecure-address',
-      `this page came over https, where browsers open no socket without a certificate, as ${place} is`,
-      'paste an address of the same peer with webrtc-direct or wss in it, or open this page over http',
-    )
-  const other = errors.map(answeredBy).find((peer) => peer !== undefined)
-  if (other !== undefined)
-    return fault(
-      'network',
-      'wrong-peer',
-      `who answers at ${place} is another peer, ${other}`,
-      'ask for its address again: a peer that lost its key has a new name',
-    )
-  if (is('NoValidAddressesError'))
-    return fault(
-      'usage',
-      'no-transport',
-      `no browser can dial ${place}`,
-      'paste an address of the same peer with ws, wss or webrtc-direct in it',
-    )
-  if (is('DialDeniedError'))
-    return fault(
-      'network',
-      'refused-peer',
-      `this page does not dial ${place}: what came from that peer was wrong too often`,
-      'paste the address of another peer, or reload this page to try that one again',
-    )
-  if (is('InvalidPeerIdError'))
-    return fault(
-      'usage',
-      'own-address',
-      `${place} is this page itself`,
-      'paste the address of another peer',
-    )
+  if (!mayDial(page, address)) return pageFault('usage', 'insecure-address', facts, error)
+  const peer = errors.map(answeredBy).find((peer) => peer !== undefined)
+  if (peer !== undefined) return pageFault('network', 'wrong-peer', { ...facts, peer }, error)
+  if (is('NoValidAddressesError')) return pageFault('usage', 'no-transport', facts, error)
+  if (is('DialDeniedError')) return pageFault('network', 'refused-peer', facts, error)
+  if (is('InvalidPeerIdError')) return pageFault('usage', 'own-address', facts, error)
   if (is('TimeoutError') || is('AbortError'))
-    return fault(
-      'network',
-      'unreachable',
-      `nobody answered at ${place} within ${limitMs / 1000} s`,
-      'check that the peer runs and that nothing between you and it keeps it away, then connect again',
-    )
-  return fault(
-    'network',
-    'refused',
-    `no peer answers at ${place}`,
-    'check that the peer runs and that the address is whole, then connect again',
-  )
+    return pageFault('network', 'unreachable', { ...facts, waitedMs: limitMs }, error)
+  return pageFault('network', 'refused', facts, error)
 }
 
 /** The peer that noise found in the place of the one that was asked for. */

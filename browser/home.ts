@@ -18,6 +18,7 @@ import type { Datastore } from 'interface-datastore'
 import { Fault } from '../protocol/errors.ts'
 import { RoomyBlockstore } from './blocks.ts'
 import { takeLock, whenFree } from './lock.ts'
+import { pageFault } from './words.ts'
 
 export interface Home {
   peerKey: Ed25519PrivateKey
@@ -166,15 +167,7 @@ function isDamaged(error: unknown): undefined {
 }
 
 function damaged(name: string, cause?: unknown): Fault {
-  return new Fault(
-    {
-      kind: 'verification',
-      type: 'damaged-key',
-      message: `the ${name} key that this browser keeps cannot be opened: what is stored is damaged`,
-      hint: 'import it from the file it was exported to; until then what is stored stays as it is',
-    },
-    cause,
-  )
+  return pageFault('verification', 'damaged-key', { name }, cause)
 }
 
 async function wrappingKey(store: UseStore): Promise<CryptoKey> {

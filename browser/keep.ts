@@ -1,5 +1,5 @@
 import { del, get, update } from 'idb-keyval'
-import { Fault } from '../protocol/errors.ts'
+import type { Fault } from '../protocol/errors.ts'
 import type { Traffic } from './quota.ts'
 import {
   type Drawing,
@@ -10,6 +10,7 @@ import {
   themes,
   type Work,
 } from './state.ts'
+import { pageFault } from './words.ts'
 
 /** What a person asked this browser to remember: settings, and their data if they said so. A browser that keeps nothing is fine. */
 
@@ -185,20 +186,9 @@ async function forget(key: string): Promise<void> {
 }
 
 function notKept(error: Error): Fault {
-  const isFull = error.name === 'QuotaExceededError'
-  return new Fault(
-    {
-      kind: 'resource',
-      type: isFull ? 'disk-full' : 'no-storage',
-      message: isFull
-        ? 'this browser has no room left for your data; it stays on this page until that closes'
-        : 'this browser keeps nothing for this page; your data stays on it until it closes',
-      hint: isFull
-        ? 'free some space or forget an old run under Mine, then add more or tick it again'
-        : 'allow it to keep site data, or use a window that is not private',
-    },
-    error,
-  )
+  return error.name === 'QuotaExceededError'
+    ? pageFault('resource', 'disk-full', { what: 'data' }, error)
+    : pageFault('resource', 'no-storage', { what: 'data', why: error.message }, error)
 }
 
 /** Rejects where the browser opens no database, which throws at once. */

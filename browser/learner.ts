@@ -5,6 +5,7 @@ import type { Command, WorkerEvent } from '../protocol/ports/trainer/commands.ts
 import type { LearnEvent, LearnJob } from './jobs.ts'
 import type { TrainOptions } from './services.ts'
 import { startWorker } from './start-worker.ts'
+import { pageFault } from './words.ts'
 
 /** A learner in a worker, seen from the window. */
 export interface RunningLearner extends Learner {
@@ -96,10 +97,5 @@ export function startLearner(
 }
 
 function gone(): Fault {
-  return new Fault({
-    kind: 'not-found',
-    type: 'no-params',
-    message: 'the training thread is gone, and its params with it',
-    hint: 'start again: the checkpoint goes on from its last minute',
-  })
+  return pageFault('not-found', 'no-params', {})
 }

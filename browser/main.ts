@@ -1,11 +1,13 @@
 import { createApp } from 'vue'
-import { Fault } from '../protocol/errors.ts'
+import type { Fault } from '../protocol/errors.ts'
 import { loadSettings } from './keep.ts'
 import { createPage, pageKey } from './page.ts'
 import type { Services } from './services.ts'
 import { wouldLose } from './state.ts'
+import { pageFault } from './words.ts'
 import './style.css'
 import App from './App.vue'
+import { text } from './text.ts'
 
 const UNPAINTED_MS = 1_000
 
@@ -16,6 +18,7 @@ addEventListener('hashchange', () => page.dispatch({ type: 'navigated', hash: lo
 addEventListener('beforeunload', (event) => {
   if (wouldLose(page.state.value)) event.preventDefault()
 })
+document.documentElement.lang = text.lang
 createApp(App).provide(pageKey, page).mount('#app')
 
 async function open(): Promise<Services> {
@@ -26,15 +29,7 @@ async function open(): Promise<Services> {
 }
 
 function incomplete(cause: unknown): Fault {
-  return new Fault(
-    {
-      kind: 'network',
-      type: 'page-incomplete',
-      message: `only a part of this page came from ${location.host}`,
-      hint: 'check the connection, then reload the page; what is kept in this browser stays',
-    },
-    cause,
-  )
+  return pageFault('network', 'page-incomplete', { host: location.host }, cause)
 }
 
 /** A hidden tab paints nothing, nor may one that is hidden soon: both start all the same. */

@@ -1,5 +1,4 @@
 /** Opens what the page works with: home, network, store and training, behind the one face that services.ts describes. */
-import { Fault } from '../protocol/errors.ts'
 import { swarmOf } from '../protocol/manifest.ts'
 import { sizeOf } from '../protocol/params.ts'
 import type { Examples } from '../protocol/ports/examples.ts'
@@ -18,6 +17,7 @@ import { startPredictor } from './predictor.ts'
 import { readRoute } from './route.ts'
 import type { OpenVersion, Services } from './services.ts'
 import { startRun } from './training.ts'
+import { pageFault } from './words.ts'
 
 /** How long a model is looked for. */
 const NETWORK_LIMIT_MS = 30_000
@@ -158,10 +158,5 @@ async function peersNearby(): Promise<string[]> {
 
 function requireSecure(): void {
   if (abilities().some(({ name, has }) => name === 'secure' && has)) return
-  throw new Fault({
-    kind: 'resource',
-    type: 'insecure-origin',
-    message: `this page came from ${location.origin}, where browsers hide the cryptography that a peer needs`,
-    hint: 'open it over https, or from localhost on the machine that serves it',
-  })
+  throw pageFault('resource', 'insecure-origin', { origin: location.origin })
 }

@@ -1,5 +1,5 @@
 import { type InjectionKey, inject, type ShallowRef, shallowRef } from 'vue'
-import { Fault, faultFrom, invariant } from '../protocol/errors.ts'
+import { type Fault, faultFrom, invariant } from '../protocol/errors.ts'
 import type { Manifest } from '../protocol/manifest.ts'
 import type { Examples } from '../protocol/ports/examples.ts'
 import { phaseReport } from '../protocol/report.ts'
@@ -42,6 +42,7 @@ import {
   workOf,
 } from './state.ts'
 import { text } from './text.ts'
+import { pageFault } from './words.ts'
 
 /**
  * Where actions meet the world: each deed asks the services for something and dispatches what came of it. Views read
@@ -482,7 +483,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
           return dispatch({
             type: 'readFailed',
             genesis: version.genesis,
-            fault: text.data.noSample,
+            fault: pageFault('data', 'no-sample', {}).detail,
           })
         dispatch({
           type: 'read',
@@ -695,12 +696,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
 function requireAlike(theirs: Manifest, ours: Manifest): void {
   const isAlike = [theirs, ours].map(({ input, output }) => JSON.stringify([input, output.labels]))
   if (isAlike[0] === isAlike[1]) return
-  throw new Fault({
-    kind: 'data',
-    type: 'not-alike',
-    message: `version ${theirs.version} takes other data or has other labels than ${ours.version}`,
-    hint: 'open it to try it by itself',
-  })
+  throw pageFault('data', 'not-alike', { version: theirs.version, ours: ours.version })
 }
 
 /** A quick model has a hundred rounds a second; drawing each would take the time that the rounds need. */

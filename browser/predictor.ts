@@ -3,6 +3,7 @@ import type { CheckedVersion } from '../protocol/ports/version.ts'
 import type { PredictCommand, PredictEvent } from './jobs.ts'
 import type { Predictor } from './services.ts'
 import { startWorker } from './start-worker.ts'
+import { pageFault } from './words.ts'
 
 /** Predicts in a worker of its own, by the params it was last given. */
 export interface RunningPredictor extends Predictor {
@@ -52,10 +53,5 @@ export function startPredictor(
 }
 
 function closed(): Fault {
-  return new Fault({
-    kind: 'unexpected',
-    type: 'closed',
-    message: 'the model was closed before it answered',
-    hint: 'try again',
-  })
+  return pageFault('unexpected', 'closed', {})
 }

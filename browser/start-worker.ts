@@ -1,6 +1,7 @@
-import { Fault } from '../protocol/errors.ts'
+import type { Fault } from '../protocol/errors.ts'
 import { has } from './abilities.ts'
 import type { Job } from './jobs.ts'
+import { pageFault } from './words.ts'
 import workerFile from './worker.ts?worker&url'
 
 /** A running worker: messages in order, and its death told once. */
@@ -49,21 +50,9 @@ export function startWorker<Said>(
 }
 
 function died(message: string | undefined): Fault {
-  return new Fault({
-    kind: 'resource',
-    type: 'worker-died',
-    message: message
-      ? `the training thread ended: ${message}`
-      : 'the training thread could not be loaded, or this device has no memory left for it',
-    hint: 'check the connection, close other tabs, then try again; the checkpoint is unharmed',
-  })
+  return pageFault('resource', 'worker-died', { why: message })
 }
 
 function noWorker(): Fault {
-  return new Fault({
-    kind: 'resource',
-    type: 'no-worker',
-    message: 'this browser has no workers, and training needs one',
-    hint: 'open this page in another browser, or a newer one; what you brought stays on this page meanwhile',
-  })
+  return pageFault('resource', 'no-worker', {})
 }

@@ -2,13 +2,7 @@ import type { FaultDetail } from '../protocol/errors.ts'
 import type { Manifest } from '../protocol/manifest.ts'
 import { type Examples, type Skips, skip } from '../protocol/ports/examples.ts'
 import type { FetchProgress } from '../protocol/ports/store.ts'
-import {
-  type Metrics,
-  type Path,
-  type Phase,
-  phaseSentences,
-  type Report,
-} from '../protocol/report.ts'
+import type { Metrics, Path, Phase, Report } from '../protocol/report.ts'
 import type { Stroke } from './drawing.ts'
 import { type Filters, type Route, readRoute } from './route.ts'
 import type {
@@ -544,8 +538,8 @@ export function phaseText({ phase, limited, unsaved, prepared, count }: RunState
   if (limited && isAlone(phase)) return text.run.limited
   if (phase === 'training-alone' && count > 0) return text.run.apart(count)
   if (phase === 'preparing' && prepared)
-    return text.run.preparing(phaseSentences[phase], prepared.done, prepared.total)
-  return phaseSentences[phase]
+    return text.run.preparing(text.phases[phase], prepared.done, prepared.total)
+  return text.phases[phase]
 }
 
 /** Training, with nobody to swap with. */

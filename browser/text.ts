@@ -1,15 +1,22 @@
-import type { FaultDetail } from '../protocol/errors.ts'
-import type { Path } from '../protocol/report.ts'
+import type { Misfit } from '../protocol/ports/preprocess.ts'
+import { type RemarkFacts, type RemarkType, sayRemark } from '../protocol/ports/trainer/remarks.ts'
+import { type Path, type Phase, phaseSentences } from '../protocol/report.ts'
 import type { Ability } from './abilities.ts'
-import { duration } from './format.ts'
+import { duration, whole } from './format.ts'
+import { type Language, language } from './language.ts'
 import type { NetworkView } from './services.ts'
 import type { Alone } from './state.ts'
+import { faults } from './text/faults.ts'
+
+type Remarks = { [T in RemarkType]: (facts: RemarkFacts<T>) => string }
 
 /**
- * Every sentence of the page. A second language is a second object of this type; phases have theirs in protocol/report.ts,
- * and a fault brings its own.
+ * Every sentence of the page, in English; faults have a file of their own. A second language is a second object of this type,
+ * and a line in `catalogues`: README.md says how.
  */
 const english = {
+  /** Of the page, for who reads it aloud. */
+  lang: 'en',
   name: 'ML-Store',
   skip: 'Skip to the page',
   models: {
@@ -32,7 +39,7 @@ const english = {
     unanswered: (age: string | undefined) =>
       `Nobody who lists models answers now. This is what is kept here${age ? `, from ${age}` : ''}.`,
     cut: (listed: number, total: number) =>
-      `${listed.toLocaleString('en')} of ${total.toLocaleString('en')} models; a search finds the others.`,
+      `${whole(listed)} of ${whole(total)} models; a search finds the others.`,
     refresh: 'Refresh',
     noMatch: 'No model matches.',
     clear: 'Clear the filters',
@@ -113,12 +120,6 @@ const english = {
     fetchingSample: 'Fetching the sample data …',
     lookingAtFiles: 'Looking at the files …',
     readingFile: (done: number, total: number) => `Reading ${done} of ${total} files …`,
-    noSample: {
-      kind: 'data',
-      type: 'no-sample',
-      message: 'this version came without sample data',
-      hint: 'draw a few, or drop your own',
-    } satisfies FaultDetail,
     remove: (name: string) => `Remove ${name}`,
     undo: 'Undo drawing',
     empty: 'Remove all',
@@ -136,9 +137,23 @@ const english = {
     labelFor: 'Label files',
     byFolder: 'by their folder',
     allAs: (label: string) => `all as ${label}`,
+    nothing: 'nothing',
+    fileCount: (count: number) => plural(count, 'file', 'files'),
     columns: 'say below which of its columns is which',
     choose: 'Choose a column',
     useColumns: 'Read the file',
+  },
+  /** Why a file was left out, behind its name. */
+  leftOut: {
+    loose: 'is not in a folder named for its label',
+    folder: (name: string, labels: string) =>
+      `lies in the folder ${JSON.stringify(name)}, expected one named for a label: ${labels}`,
+    twin: (path: string) => `is the same picture as ${path}`,
+    large: (bytes: number, limit: number) =>
+      `has ${whole(bytes)} bytes, expected at most ${whole(limit)}`,
+    unreadable: 'is no picture that this browser can read',
+    /** Its facts are what another language says it by. */
+    misfit: ({ message }: Pick<Misfit, 'facts' | 'message'>) => message,
   },
   run: {
     title: 'Training',
@@ -171,7 +186,7 @@ const english = {
       `Training alone; ${plural(count, 'other is', 'others are')} known, and none swaps with this page yet`,
     limited: 'Training alone; today’s limit of traffic is reached',
     limitedHint: (megabytes: number) =>
-      `Swaps have sent and received ${megabytes.toLocaleString('en')} MB today, as much as the settings allow. They go on after midnight, or when the limit is raised.`,
+      `Swaps have sent and received ${whole(megabytes)} MB today, as much as the settings allow. They go on after midnight, or when the limit is raised.`,
     limits: 'Change the limit',
     why: {
       offline: 'This browser is offline. Swaps go on when it is back; what is trained is kept.',
@@ -187,7 +202,7 @@ const english = {
       'What was kept here of earlier rounds cannot be read any more, so this run began with the model as it was published. Its first checkpoint takes that place.',
     session: 'Training session',
     preparing: (sentence: string, done: number, total: number) =>
-      `${sentence}: ${done.toLocaleString()} of ${total.toLocaleString()} examples`,
+      `${sentence}: ${whole(done)} of ${whole(total)} examples`,
     stoppedUnsaved: 'Stopped; no checkpoint could be saved',
     noSimd:
       'This browser has no WebAssembly SIMD, so plain JavaScript trains, many times slower. A newer browser has it.',
@@ -218,6 +233,8 @@ const english = {
     soon: (count: number) => `${plural(count, 'peer', 'peers')} found; no swap yet.`,
     ms: (ms: number) => `${Math.round(ms)} ms`,
     unknown: '–',
+    /** `reason`: what ended the stream, in the words of whoever did; another language may say that it failed and no more. */
+    failed: (reason: string) => reason,
     paths: {
       tcp: 'TCP',
       ws: 'WebSocket',
@@ -244,13 +261,13 @@ const english = {
     manyCsv: 'Choose a CSV file',
     manyOwn: 'Use my training data',
     working: (done: number, of: number) =>
-      of > 0 ? `Tried ${done.toLocaleString('en')} of ${of.toLocaleString('en')} …` : 'Reading …',
+      of > 0 ? `Tried ${whole(done)} of ${whole(of)} …` : 'Reading …',
     right: (right: string, size: number) =>
       `${right} of ${plural(size, 'example', 'examples')} right`,
     unlabelled: (size: number) =>
       `${plural(size, 'example', 'examples')} without labels: this is what the model says of them.`,
     first: (shown: number, size: number) =>
-      shown < size ? `The first ${shown} of ${size.toLocaleString('en')}` : 'What it says of each',
+      shown < size ? `The first ${shown} of ${whole(size)}` : 'What it says of each',
     example: 'Example',
     says: 'It says',
     probability: 'Probability',
@@ -260,8 +277,6 @@ const english = {
     compare: (version: string) => `Compare with the newest, ${version}`,
     comparing: (version: string) => `Fetching version ${version} …`,
     untrained: 'Train it here and this page compares what you trained with what was published.',
-    notNumber: (column: string) => `${column} needs a number.`,
-    number: 'Write digits, with a point before decimals, such as 3.14.',
   },
   copy: {
     copy: 'Copy',
@@ -293,6 +308,15 @@ const english = {
     measured: (backend: string, msPerStep: number, steps: number) =>
       `Measured here with ${backend}: ${duration(msPerStep)} a step, ${duration(msPerStep * steps)} of training a round.`,
     unmeasured: 'Measured when you start training.',
+    /** Each of its facts, which are text. */
+    remarks: {
+      differs: (facts) => sayRemark('differs', facts),
+      slower: (facts) => sayRemark('slower', facts),
+      failed: (facts) => sayRemark('failed', facts),
+      another: (facts) => sayRemark('another', facts),
+      'no-room': (facts) => sayRemark('no-room', facts),
+      'features-first': (facts) => sayRemark('features-first', facts),
+    } satisfies Remarks,
     remark: (remark: string) => `${remark.charAt(0).toUpperCase()}${remark.slice(1)}.`,
     params: 'Params',
     accuracy: 'Accuracy, says its manifest',
@@ -303,12 +327,6 @@ const english = {
     zipping: 'Packing …',
     takePublished: 'Download as published',
     takeMine: 'Download as trained here',
-    noMine: {
-      kind: 'data',
-      type: 'nothing-trained',
-      message: 'what was trained here cannot be read any more',
-      hint: 'train once more, or download it as published',
-    } satisfies FaultDetail,
   },
   versions: {
     title: 'Where it comes from',
@@ -477,6 +495,9 @@ const english = {
   },
   nav: { label: 'Pages', models: 'Models', mine: 'Mine', network: 'Network', settings: 'Settings' },
   theme: { auto: 'As this device', light: 'Light', dark: 'Dark', toggle: 'Light or dark' },
+  /** Of a run, by their stable names. */
+  phases: phaseSentences as Record<Phase, string>,
+  faults,
   fault: {
     retry: 'Try again',
     copy: 'Copy details',
@@ -484,31 +505,16 @@ const english = {
     message: (message: string) =>
       `${/^[a-z]+ /.test(message) ? message.charAt(0).toUpperCase() + message.slice(1) : message}.`,
     hint: (hint: string) => `Next: ${hint}${/[.!?…]$/.test(hint) ? '' : '.'}`,
-    /** What to do here, where the fault's own hint is for the command line; by the fault's type. */
-    hints: {
-      'no-network':
-        'ask whoever sent the link to keep a peer running, or paste the address of one that runs under Network',
-      'no-provider': 'ask whoever sent the link to keep a peer running, then try again',
-      'artifact-not-found': 'ask whoever sent the link to keep a peer running, then try again',
-      'no-registry': 'paste the address of a bootstrap or peer that runs under Network',
-      'model-not-found': 'see what is listed under Models, or ask for the whole link again',
-      'wrong-cid': 'see what is listed under Models, or ask for the whole link again',
-      'wrong-model-name': 'see what is listed under Models, or ask for the whole link again',
-      'version-not-found': 'see what is listed under Models',
-      'unknown-manifest': 'reload this page: a newer one may read it',
-      'no-data': 'draw a few, or bring your own data',
-      'too-much-memory': 'close other tabs and programs, or train a smaller model',
-      'no-backend': 'reload this page, or open it in another browser; what is kept stays',
-      'thread-lost': 'start again: the checkpoint goes on from its last minute',
-      unexpected: 'try again, or reload the page; what is kept in this browser stays',
-    } as Record<string, string>,
   },
   unknown: { title: 'There is no such page', back: 'To the models' },
 }
 
 export type Catalogue = typeof english
-export const text: Catalogue = english
+const catalogues: Record<Language, Catalogue> = { en: english }
+
+/** What this page says, in the language that was chosen when it began. */
+export const text = catalogues[language]
 
 function plural(count: number, one: string, many: string): string {
-  return `${count.toLocaleString('en')} ${count === 1 ? one : many}`
+  return `${whole(count)} ${count === 1 ? one : many}`
 }

@@ -1,4 +1,4 @@
-import { Fault } from '../protocol/errors.ts'
+import type { Fault } from '../protocol/errors.ts'
 import { joinSwarm, systemClock } from '../protocol/index.ts'
 import { introductionsOf } from '../protocol/ports/presence.ts'
 import type { StoredVersion } from '../protocol/ports/store.ts'
@@ -12,6 +12,7 @@ import { type RunningLearner, startLearner } from './learner.ts'
 import { takeLock } from './lock.ts'
 import { startPredictor } from './predictor.ts'
 import type { Run, TrainOptions } from './services.ts'
+import { pageFault } from './words.ts'
 
 /** A run that was away for more than this many rounds' time pulls a live peer's state. */
 const ROUNDS_AWAY = 20
@@ -210,19 +211,9 @@ function freshNonce(): string {
 }
 
 function alreadyTraining(): Fault {
-  return new Fault({
-    kind: 'resource',
-    type: 'already-training',
-    message: 'another tab of this browser is training, expected one at a time',
-    hint: 'stop it there, or go on there',
-  })
+  return pageFault('resource', 'already-training', {})
 }
 
 function notReady(limitMs: number): Fault {
-  return new Fault({
-    kind: 'unexpected',
-    type: 'worker-not-ready',
-    message: `the training thread was not ready after ${limitMs / 60_000} minutes`,
-    hint: 'try less data, or a smaller model',
-  })
+  return pageFault('unexpected', 'worker-not-ready', { waitedMs: limitMs })
 }

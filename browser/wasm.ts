@@ -1,6 +1,7 @@
-import { Fault } from '../protocol/errors.ts'
+import type { Fault } from '../protocol/errors.ts'
 import type { Simd } from '../protocol/ports/trainer/engine.ts'
 import type { WasmPlaces } from '../protocol/ports/trainer/tfjs.ts'
+import { pageFault } from './words.ts'
 
 const engineAt: Record<Simd, URL> = {
   plain: new URL('../protocol/engine/binaries/plain.wasm', import.meta.url),
@@ -28,20 +29,13 @@ export function tfjsWasmPlaces(): WasmPlaces {
 
 async function bytesAt(address: URL): Promise<ArrayBuffer> {
   const response = await fetch(address).catch((error: unknown) => {
-    throw noEngine(address, 'nobody answered', error)
+    throw noEngine(address, undefined, error)
   })
   if (response.ok) return response.arrayBuffer()
-  throw noEngine(address, `the answer was ${response.status}`)
+  throw noEngine(address, response.status)
 }
 
-function noEngine({ host, pathname }: URL, why: string, cause?: unknown): Fault {
-  return new Fault(
-    {
-      kind: 'network',
-      type: 'no-engine',
-      message: `the training engine could not be loaded from ${host}${pathname}: ${why}`,
-      hint: 'check the connection, then start again; what you brought stays on this page',
-    },
-    cause,
-  )
+/** `status`: of an answer that was none. */
+function noEngine({ host, pathname }: URL, status: number | undefined, cause?: unknown): Fault {
+  return pageFault('network', 'no-engine', { place: `${host}${pathname}`, status }, cause)
 }

@@ -20,6 +20,11 @@ export interface Pixels {
 /** Why an image does not fit: what came and what was expected. */
 export interface Misfit {
   type: 'misfit'
+  /** What came and what fits, for who says it in other words; an image for a table has neither. */
+  facts:
+    | { came: readonly [width: number, height: number]; fits: readonly [number, number] }
+    | { channels: number; fits: number }
+    | Record<string, never>
   message: string
   hint: string
 }
@@ -27,12 +32,14 @@ export interface Misfit {
 /** Decoded RGBA → Uint8[h × w × c] as the model's input has it, values still 0..255. */
 export function pixelsFor(manifest: Manifest, rgba: Pixels): Uint8Array | Misfit {
   const { input, preprocess } = manifest
-  if (input.kind !== 'image') return misfit('an image came', 'a row of a table', 'give a CSV file')
+  if (input.kind !== 'image')
+    return misfit({}, 'an image came', 'a row of a table', 'give a CSV file')
   const [height, width, channels] = input.shape
   let image = channels === 4 ? rgba : onWhite(rgba)
   for (const step of preprocess) image = reshape(image, step)
   if (image.width !== width || image.height !== height) {
     return misfit(
+      { came: [image.width, image.height], fits: [width, height] },
       `the image is ${image.width}x${image.height} pixels`,
       `${width}x${height} (width x height)`,
       'resize your images, or choose a model whose preprocessing resizes them',
@@ -42,6 +49,7 @@ export function pixelsFor(manifest: Manifest, rgba: Pixels): Uint8Array | Misfit
   if (channels === 3 && image.channels === 1) image = spread(image)
   if (image.channels !== channels) {
     return misfit(
+      { channels: image.channels, fits: channels },
       `the image has ${image.channels} channels`,
       `${channels}`,
       channels === 1
@@ -226,6 +234,6 @@ function passInto(
   })
 }
 
-function misfit(came: string, expected: string, hint: string): Misfit {
-  return { type: 'misfit', message: `${came}, expected ${expected}`, hint }
+function misfit(facts: Misfit['facts'], came: string, expected: string, hint: string): Misfit {
+  return { type: 'misfit', facts, message: `${came}, expected ${expected}`, hint }
 }

@@ -96,6 +96,111 @@ const LIMIT_MS = 60_000
 const WAIT_MS = 10_000
 requireChromium('the views of the page')
 
+/** Where a person goes and what goes wrong there, without a word of English: for a language that this file does not speak. */
+const walks: [state: string, hash: string, steps: ((page: Page) => Promise<unknown>)[]][] = [
+  [
+    '',
+    '#/',
+    [
+      (page) => page.locator('.cards .card').first().waitFor(),
+      (page) => typed(page, 'form.link', 'hello', '#link-fault'),
+      (page) => page.keyboard.press('?').then(() => page.locator('dialog[open]').waitFor()),
+      (page) => page.keyboard.press('Escape').then(() => at(page, '#/?q=nothing', '.empty')),
+      (page) => at(page, '#/nowhere', '.empty h1'),
+      (page) => at(page, '#/mine', '.empty'),
+      (page) => at(page, '#/network', '.abilities'),
+      (page) => typed(page, 'main form.filters', 'hello', 'main .fault'),
+      (page) => at(page, '#/settings', '.passphrase'),
+      (page) => at(page, '#/m/nothing', '.fault'),
+      (page) => at(page, `#/m/${FLOWERS}`, 'button.sample'),
+      sampled,
+      (page) => chosen(page, '7,8\n1,2\n'),
+      (page) => at(page, `#/m/${FLOWERS}/try`, '.boxes button').then(() => noNumbers(page)),
+      (page) => at(page, `#/m/${DIGITS}`, '.teach').then(() => drawn(page)),
+      leftOut,
+      (page) => page.locator('.model-title button:not(.icon)').first().click(),
+      (page) => page.keyboard.press('Escape').then(() => watched(page)),
+      (page) => at(page, `#/m/${DIGITS}/card`, '.card-tab'),
+      (page) => at(page, `#/m/${DIGITS}/versions`, '.lineage li:nth-child(3)'),
+      (page) => at(page, `#/m/${DIGITS}/swarm`, '.table'),
+      (page) => at(page, `#/m/${DIGITS}/try`, '.choosers').then(() => triedMany(page, 2)),
+      (page) => at(page, `#/m/${DIGITS}`, 'section.run').then(() => over(page)),
+      (page) => at(page, '#/mine', '.cards'),
+    ],
+  ],
+  ['offline', '#/', [(page) => page.locator('.kept').first().waitFor()]],
+  ['unstarted', '#/network', [(page) => page.locator('main .fault').first().waitFor()]],
+]
+
+async function noNumbers(page: Page): Promise<void> {
+  for (const box of await page.locator('.boxes input').all()) await box.fill('x')
+  await page.locator('.boxes button').click()
+  await page.locator('main .fault').waitFor()
+}
+
+/** One picture of two that can be read. */
+async function leftOut(page: Page): Promise<void> {
+  await page.locator('.data select').selectOption('3')
+  const files = [picture(1), Buffer.from('no picture')].map((buffer, i) => ({
+    ...{ name: `${i}.png`, mimeType: 'image/png', buffer: Buffer.from(buffer) },
+  }))
+  await page.locator('.data input[multiple]').setInputFiles(files)
+  await page.locator('.data details.warning').waitFor()
+}
+
+async function watched(page: Page): Promise<void> {
+  await page.locator('section.start button.primary').click()
+  await page.locator('section.run .phase.running').waitFor()
+  await page.locator('.detail > .scroll tbody tr').first().waitFor()
+}
+
+async function over(page: Page): Promise<void> {
+  await page.locator('section.run button.danger').click()
+  await page.locator('section.run .phase.ended').waitFor()
+}
+
+async function at(page: Page, hash: string, selector: string): Promise<void> {
+  await page.evaluate((hash) => {
+    location.hash = hash
+  }, hash)
+  await page.locator(`main ${selector}`).first().waitFor()
+}
+
+async function typed(page: Page, form: string, words: string, then: string): Promise<void> {
+  await page.locator(`${form} input`).first().fill(words)
+  await page.locator(`${form} button[type=submit]`).click()
+  await page.locator(then).first().waitFor()
+}
+
+/** Data, which every language says the same: names of models and of what they know, and figures. */
+const names =
+  /Handwritten digits|Flowers by their measures|Reads one .*on dark\.|Tells three .*lengths\.|Apache-2\.0|digits|mnist|sample|flowers|table|setosa|versicolor|virginica|(sepal|petal) (length|width)|species|mine\.csv|\d\.png/g
+const figures =
+  /[\d.,]+ (B|kB|MB|ms|s)\b|\bnow\b|\byesterday\b|[\d.]+ ?(seconds?|minutes?|hours?|days?|s|min|h|d) ago/g
+
+/** What a page shows, or says aloud, in no catalogue's words. */
+async function unsaid(page: Page): Promise<string[]> {
+  const found = await page.evaluate(() => {
+    const all = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+    const seen = [document.title]
+    const quoted = 'code, pre, kbd, .readme, script, style, noscript'
+    for (let node = all.nextNode(); node; node = all.nextNode()) {
+      const parent = node.parentElement!
+      if (!parent.closest(quoted)) seen.push(node.textContent!)
+    }
+    const called = ['aria-label', 'title', 'placeholder', 'alt']
+    for (const name of called)
+      for (const one of document.body.querySelectorAll(`[${name}]`))
+        if (!one.closest(quoted)) seen.push(one.getAttribute(name)!)
+    return seen
+  })
+  return found.flatMap((one) => {
+    let rest = one
+    while (/⟦[^⟦⟧]*⟧/.test(rest)) rest = rest.replace(/⟦[^⟦⟧]*⟧/g, '')
+    return /\p{L}/u.test(rest.replace(names, '').replace(figures, '')) ? [one.trim()] : []
+  })
+}
+
 /** What axe's source leaves in the page. */
 type AxeGlobal = { axe: typeof axe }
 
@@ -548,6 +653,21 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await undo.tap()
     await page.getByText(text.train.teachHint).waitFor()
     await context.close()
+  })
+
+  test('says nothing but what its catalogue says, so that a second language can say all of it', async () => {
+    const found: string[] = []
+    for (const [state, hash, steps] of walks) {
+      const page = await open(shared, `${state}&pseudo`, hash)
+      for (const [i, step] of steps.entries()) {
+        await step(page)
+        expect(await page.getByText('⟦').count()).toBeGreaterThan(10)
+        const odd = await unsaid(page)
+        found.push(...odd.map((one) => `${state || 'usual'} ${hash} step ${i}: ${one}`))
+      }
+      await page.close()
+    }
+    expect(found).toEqual([])
   })
 
   test('says what is missing where this browser has no WebRTC', async () => {

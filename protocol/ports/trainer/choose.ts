@@ -5,6 +5,7 @@ import { sizeOf } from '../../params.ts'
 import { normal, randomFrom } from '../../random.ts'
 import type { BackendName } from './commands.ts'
 import { unplannedLayersOf } from './engine.ts'
+import { sayRemark } from './remarks.ts'
 import type { Topology } from './topology.ts'
 import type { Batch, Trainer } from './trainer.ts'
 
@@ -100,7 +101,7 @@ function nameOf(choice: Exclude<Choice, { type: 'other' }>): string {
 /** That something else computes, or undefined. */
 function otherOf({ backend }: Candidate, trainer: Trainer): string | undefined {
   const name = trainer.backend === 'engine-plain' ? 'engine' : trainer.backend
-  return name === backend ? undefined : `${backend} did not start: ${trainer.backend} computes`
+  return name === backend ? undefined : sayRemark('another', { backend, other: trainer.backend })
 }
 
 /** Relative difference of two trials that we blame on rounding. */
@@ -136,15 +137,20 @@ async function tryAll(
       const difference = differenceOf(trial, reference)
       if (!(difference <= ROUNDING))
         remarks.push(
-          `${backend} is not used: its step differs by ${difference.toPrecision(2)}, expected at most ${ROUNDING}`,
+          sayRemark('differs', {
+            ...{ backend, difference: difference.toPrecision(2), most: String(ROUNDING) },
+          }),
         )
       else if (trial.ms * GAIN > best.ms)
         remarks.push(
-          `${backend} is not used: its step takes ${trial.ms.toFixed(2)} ms, that of ${best.candidate.backend} ${best.ms.toFixed(2)} ms`,
+          sayRemark('slower', {
+            ...{ backend, ms: trial.ms.toFixed(2) },
+            ...{ other: best.candidate.backend, otherMs: best.ms.toFixed(2) },
+          }),
         )
       else best = { candidate, ms: trial.ms }
     } catch (thrown) {
-      remarks.push(`${backend} is not used: ${faultFrom(thrown).message}`)
+      remarks.push(sayRemark('failed', { backend, why: faultFrom(thrown).message }))
     }
   }
   return { winner: best.candidate, remarks }

@@ -21,6 +21,7 @@ import {
 import type { Command, WorkerEvent, WorkerInit } from './commands.ts'
 import { allRows, evaluate } from './evaluate.ts'
 import { featuresOf, fits, unchanged } from './features.ts'
+import { sayRemark } from './remarks.ts'
 import type { Features, Trainer } from './trainer.ts'
 
 /**
@@ -216,17 +217,12 @@ function remarkOn(
   count: number,
 ): string[] {
   const examples = count.toLocaleString('en')
-  if (!fits(features, count))
-    return [
-      `the features of ${examples} examples have no room here: each step computes the frozen layers anew`,
-    ]
+  if (!fits(features, count)) return [sayRemark('no-room', { examples })]
   const size = init.manifest.train.batchSize
   const inputs = new Float32Array(size * inputSize)
   const ms = (timed(ports, () => features.of(inputs, size)) * count) / size
   if (ms < PREPARING_EVERY_MS) return []
-  return [
-    `the features of ${examples} examples are computed before the first round, in about ${Math.ceil(ms / 1000)} s`,
-  ]
+  return [sayRemark('features-first', { examples, seconds: String(Math.ceil(ms / 1000)) })]
 }
 
 function countOf({ examples, evaluation }: LearnerData): number {
