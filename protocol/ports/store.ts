@@ -6,7 +6,7 @@
  * writer makes, so a hostile directory is refused by its links before its bytes are fetched.
  */
 import { withBitswap } from '@helia/bitswap'
-import type { BlockBroker, Helia } from '@helia/interface'
+import type { BlockBroker, GraphNode, GraphWalker, Helia } from '@helia/interface'
 import { withLibp2pLight } from '@helia/libp2p'
 import * as dagCbor from '@ipld/dag-cbor'
 import * as dagPb from '@ipld/dag-pb'
@@ -58,7 +58,10 @@ export interface Store {
   has(cid: string): Promise<boolean>
   /** What is kept here. */
   versions(): Promise<KeptVersion[]>
-  /** Drops a version and every block that only it needed. */
+  /**
+   * Drops a version and every block that only it needed; what is left of fetches that did not end goes too, unless one is
+   * under way. Asks nobody.
+   */
   remove(cid: string): Promise<void>
   /** Whether `peer` sends two random blocks of a version that we hold ourselves: what makes it a replica. */
   answers(peer: string, cid: string, random: Random, signal?: AbortSignal): Promise<boolean>
@@ -97,6 +100,8 @@ export interface KeptVersion {
   /** The CID that names its swarm; its own for a genesis. */
   genesis: string
   bytes: number
+  /** Milliseconds since 1970; undefined for what was kept before that was noted. */
+  keptAt: number | undefined
 }
 
 export interface OpenStore<S extends ServiceMap> {
@@ -176,14 +181,19 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
       version,
       genesis: manifest.genesis ?? cid.toString(),
       bytes: bytesOf(manifest),
+      keptAt: Date.now(),
     }
     if (!(await isKept(helia, cid))) for await (const _ of helia.pins.add(cid, { metadata }));
   }
+
+  /** Versions whose blocks come in and are not pinned yet. */
+  let arriving = 0
 
   const store: Store = {
     async addVersion(files) {
       const manifest = readManifest(files.get(MANIFEST_FILE) ?? new Uint8Array())
       await genesisOf(manifest, local)
+      arriving++
       try {
         const root = await importAll(helia, files)
         await keep(root, manifest)
@@ -191,6 +201,8 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
       } catch (error) {
         await helia.gc().catch(() => undefined)
         throw error
+      } finally {
+        arriving--
       }
     },
 
@@ -199,6 +211,7 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
       const kept = await isKept(helia, cid)
       const report = (bytes: number, total: number) =>
         options.onProgress?.({ bytes, total, providers: libp2p.getPeers().length })
+      arriving++
       try {
         // What is kept was checked when it came: opening it asks nobody, unless it is known whom.
         const find = (manifest: Manifest) =>
@@ -216,6 +229,8 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
       } catch (error) {
         if (isForeign(error) && !kept) await helia.gc()
         throw error
+      } finally {
+        arriving--
       }
     },
 
@@ -248,13 +263,17 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
     async versions() {
       const kept: KeptVersion[] = []
       for await (const { cid, metadata } of helia.pins.ls()) {
-        const { name, version, genesis, bytes } = metadata as Record<string, string | number>
+        const { name, version, genesis, bytes, keptAt } = metadata as Record<
+          string,
+          string | number
+        >
         kept.push({
           cid: cid.toString(),
           name: `${name}`,
           version: `${version}`,
           genesis: `${genesis}`,
           bytes: Number(bytes),
+          keptAt: keptAt === undefined ? undefined : Number(keptAt),
         })
       }
       return kept
@@ -262,8 +281,13 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
 
     async remove(cidText) {
       const cid = parseCid(cidText)
-      if (await isKept(helia, cid)) for await (const _ of helia.pins.rm(cid));
-      await helia.gc()
+      const blocks = await blocksBelow(cid, local)
+      if (await isKept(helia, cid))
+        for await (const _ of helia.pins.rm(cid, { walker: () => walkerOver(blocks) }));
+      const blockstore = bareBlocksOf(helia)
+      for (const block of blocks)
+        if (!(await helia.pins.isPinned(block))) await blockstore.delete(block)
+      if (arriving === 0) await helia.gc()
     },
 
     async answers(peer, cidText, random, signal) {
@@ -414,6 +438,36 @@ async function readDirectory(cid: CID, prefix: string, get: GetBlock, tree: Tree
       tree.nodes.push(link.Hash)
       tree.files.set(path, await fileAt(link.Hash, get))
     }
+  }
+}
+
+/** The blocks under one, itself first, each once however often it is linked; those under a node that is not here are left out. */
+async function blocksBelow(root: CID, get: GetBlock): Promise<CID[]> {
+  const found = new Map<string, CID>()
+  const visit = async (cid: CID) => {
+    if (found.has(cid.toString())) return
+    found.set(cid.toString(), cid)
+    if (cid.code !== dagPb.code) return
+    const links = await get(cid).then(
+      (block) => dagPb.decode(block).Links,
+      () => [],
+    )
+    for (const { Hash } of links) await visit(Hash)
+  }
+  await visit(root)
+  return [...found.values()]
+}
+
+/**
+ * Helia's own walker takes a block as often as it is linked, so that unpinning counts one down twice that was counted up once,
+ * and what another version shares is lost; and it asks peers for what is missing.
+ */
+function walkerOver(blocks: readonly CID[]): GraphWalker {
+  return {
+    async *walk<T>() {
+      for (const cid of blocks)
+        yield { block: { cid }, depth: 0, path: [] } as unknown as GraphNode<T>
+    },
   }
 }
 
@@ -684,6 +738,11 @@ async function answersAll(
     signal?.throwIfAborted()
     return false
   }
+}
+
+/** What lies under Helia's blockstore, whose own delete() fails where there is no content router to be told of it. */
+function bareBlocksOf(helia: Helia): Blockstore {
+  return (helia.blockstore as unknown as { unwrap(): Blockstore }).unwrap()
 }
 
 /** Helia lists its brokers under a name it does not type: its blockstore would answer from our own copy. */

@@ -5,6 +5,7 @@ import * as dagPb from '@ipld/dag-pb'
 import { tcp } from '@libp2p/tcp'
 import { MemoryBlockstore } from 'blockstore-core'
 import { MemoryDatastore } from 'datastore-core'
+import type { Blockstore } from 'interface-blockstore'
 import { CID } from 'multiformats/cid'
 import * as raw from 'multiformats/codecs/raw'
 import { sha256 } from 'multiformats/hashes/sha2'
@@ -256,13 +257,52 @@ test('a child whose genesis is a child itself is refused', async () => {
   )
 })
 
-test('removing a version drops its blocks and leaves what another version shares', async () => {
-  const { store, helia } = await open()
-  const one = await store.addVersion(await tableVersion())
-  const two = await store.addVersion(await tableVersion({ version: '1.1.0' }))
+test('removing a version drops its blocks and leaves what another version shares, however often', async () => {
+  const only = await open()
+  const { store, helia } = only
+  const same = new TextEncoder().encode('x,y,z,label\n1,2,3,no\n')
+  const extra = new Map([...'ab'].map((name) => [`eval/${name}.csv`, same]))
+  const one = await store.addVersion(await tableVersion({}, { extra }))
+  const before = Date.now()
+  const two = await store.addVersion(await tableVersion({ version: '1.1.0' }, { extra }))
   await store.remove(one)
   expect(await helia.blockstore.has(CID.parse(one))).toBe(false)
-  expect((await store.fetchVersion(two)).manifest.version).toBe('1.1.0')
+  expect(await store.versions()).toMatchObject([{ cid: two, keptAt: expect.any(Number) }])
+  expect((await store.versions())[0]!.keptAt).toBeGreaterThanOrEqual(before)
+  const version = await store.fetchVersion(two)
+  expect(await version.read('eval/b.csv')).toEqual(same)
+  await store.remove(two)
+  expect(await blockCount(only)).toBe(0)
+})
+
+test('removing a version that is damaged asks nobody, and leaves nothing', async () => {
+  const only = await open()
+  const { store, helia } = only
+  const cid = await store.addVersion(await tableVersion({}, { hidden: 300_000 }))
+  const shard = dagPb
+    .decode(await blockOf(helia, CID.parse(cid)))
+    .Links.find(({ Name }) => Name === 'group1-shard1of2.bin')!
+  const [leaf] = dagPb.decode(await blockOf(helia, shard.Hash)).Links
+  await bareBlocksOf(only).delete(leaf!.Hash)
+  await store.remove(cid)
+  expect(await store.versions()).toEqual([])
+  expect(await blockCount(only)).toBe(0)
+})
+
+test('removing a version leaves what another fetch has so far', async () => {
+  const [first, second] = [await open(), await open()]
+  const one = await second.store.addVersion(await tableVersion())
+  const two = await first.store.addVersion(await tableVersion({}, { hidden: 300_000, seed: 2 }))
+  let removing: Promise<number> | undefined
+  await second.store.fetchVersion(two, {
+    providers: addressesOf(first),
+    onProgress() {
+      removing ??= second.store.remove(one).then(() => blockCount(second))
+    },
+  })
+  // The directory, two files of several blocks, the manifest and the model.
+  expect(await removing).toBeGreaterThanOrEqual(5)
+  expect(await second.store.has(one)).toBe(false)
 })
 
 describe('a hostile directory is refused, nothing of it is kept:', () => {
@@ -498,6 +538,11 @@ async function collectBlock(
 
 async function blockOf(helia: Opened['helia'], cid: CID): Promise<Uint8Array> {
   return Buffer.concat(await Array.fromAsync(helia.blockstore.get(cid)))
+}
+
+/** Without Helia's watch over what is pinned. */
+function bareBlocksOf({ helia }: Opened): Blockstore {
+  return (helia.blockstore as unknown as { unwrap(): Blockstore }).unwrap()
 }
 
 async function blockCount({ helia }: Opened): Promise<number> {
