@@ -7,12 +7,30 @@ import type { Settings } from './state.ts'
 export function cliTrain(
   { cid, manifest }: OpenVersion,
   network: NetworkView,
-  { rounds, intensity }: Pick<Settings, 'rounds' | 'intensity'> = { rounds: 0, intensity: 1 },
+  settings: Pick<Settings, 'rounds' | 'intensity'> = { rounds: 0, intensity: 1 },
 ): string {
   const data = manifest.input.kind === 'image' ? './mine' : 'mine.csv'
+  return `mlstore train ${cid} --data ${data}${limitsOf(settings)}${joins(network)}`
+}
+
+/** A run and its figures: one event a line goes into the file. */
+export function cliRun(
+  version: OpenVersion,
+  network: NetworkView,
+  settings: Pick<Settings, 'rounds' | 'intensity'>,
+): string[] {
+  const line = cliTrain(version, network, settings)
+  return [line, `${line} --json > rounds.jsonl`]
+}
+
+/** The limits that are set, for whatever is trained. */
+export function cliLimits(settings: Pick<Settings, 'rounds' | 'intensity'>): string {
+  return `mlstore train MODEL --data DATA${limitsOf(settings)}`
+}
+
+function limitsOf({ rounds, intensity }: Pick<Settings, 'rounds' | 'intensity'>): string {
   const most = rounds > 0 ? ` --rounds ${rounds}` : ''
-  const pace = intensity < 1 ? ` --intensity ${100 * intensity}` : ''
-  return `mlstore train ${cid} --data ${data}${most}${pace}${joins(network)}`
+  return intensity < 1 ? `${most} --intensity ${100 * intensity}` : most
 }
 
 export function cliPredict({ cid, manifest }: OpenVersion, network: NetworkView): string {
@@ -20,7 +38,15 @@ export function cliPredict({ cid, manifest }: OpenVersion, network: NetworkView)
   return `mlstore predict ${cid} ${file}${joins(network)}`
 }
 
-export function cliEval({ cid, manifest }: OpenVersion, network: NetworkView): string {
+/** Many at once: how often it is right, and what it says of each. */
+export function cliMany(version: OpenVersion, network: NetworkView): string[] {
+  const { cid, manifest } = version
+  const files = manifest.input.kind === 'image' ? 'mine/*/*.png' : 'mine.csv'
+  const each = `mlstore predict ${cid} ${files}${joins(network)} --json > predictions.json`
+  return [cliEval(version, network), each]
+}
+
+function cliEval({ cid, manifest }: OpenVersion, network: NetworkView): string {
   const data = manifest.input.kind === 'image' ? './mine' : 'mine.csv'
   return `mlstore eval ${cid} --data ${data}${joins(network)}`
 }
@@ -40,6 +66,11 @@ export function cliGoOn(cid: string, task: string | undefined, network: NetworkV
     task ?? ''
   ]
   return `mlstore train ${cid} --data ${data ?? 'DATA'}${joins(network)}`
+}
+
+/** The same, from the model as it was published. */
+export function cliAnew(...model: Parameters<typeof cliGoOn>): string {
+  return `${cliGoOn(...model)} --fresh`
 }
 
 export function cliSeed(cid: string, network: NetworkView): string {

@@ -285,6 +285,16 @@ const english = {
   },
   cli: {
     show: 'Show CLI',
+    data: 'mlstore reads your files where they are, and keeps no copy.',
+    run: 'In a terminal: Ctrl-C says goodbye, saves and stops, and the same command goes on from there. Who starts it from a program writes pause, resume, finish or leave to it, one word a line.',
+    checkpoint:
+      'mlstore keeps one checkpoint a model in its home. Nothing there forgets it: --fresh begins anew, and writes over it.',
+    version:
+      'mlstore keeps in its home what it fetched, and has no command that frees one version. This serves it, as this page does while it is open.',
+    limits:
+      'In a terminal a run has these limits for itself; --for 2h ends it after a time. mlstore counts no megabytes a day.',
+    join: 'mlstore remembers in its home, in config.json, what was given with --join.',
+    doctor: 'The same checks for a machine that runs mlstore, and for a peer that it can dial.',
   },
   test: {
     published: 'as published',

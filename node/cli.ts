@@ -4,7 +4,8 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { Fault } from '../protocol/errors.ts'
-import { type CommandSpec, type OptionSpec, runCommand, shared, tell } from './command.ts'
+import { type CommandSpec, runCommand, tell } from './command.ts'
+import { fill, quietly } from './parser.ts'
 import { createPrint } from './print.ts'
 
 /** Name, what it does, where it lives: a new command is one line here and one file there. */
@@ -116,48 +117,9 @@ async function programFor(name: string): Promise<Command> {
   quietly(program)
   for (const [command, text, load] of commands) {
     const added = quietly(program.command(command).description(text))
-    if (command === name) fill(added, await load())
+    if (command === name) fill(added, await load(), runCommand)
   }
   return program
-}
-
-/** Errors are thrown to main(), which says them in our way. */
-function quietly(command: Command): Command {
-  return command
-    .exitOverride()
-    .configureOutput({ outputError: () => undefined })
-    .showHelpAfterError(false)
-}
-
-function fill(command: Command, spec: CommandSpec): void {
-  if (spec.arguments !== undefined) command.arguments(spec.arguments)
-  for (const option of [...(spec.options ?? []), shared.json, shared.quiet])
-    addOption(command, option)
-  command.addHelpText(
-    'after',
-    `\nExamples:\n${spec.examples.map((line) => `  ${line}`).join('\n')}`,
-  )
-  command.action(async (...given: unknown[]) => {
-    const args = given.slice(0, -2) as (string | string[] | undefined)[]
-    await runCommand(spec, args, command.opts())
-  })
-}
-
-function addOption(
-  command: Command,
-  { flags, text, read, many, default: initial, required }: OptionSpec,
-): void {
-  const option = command.createOption(flags, text)
-  if (initial !== undefined) option.default(initial)
-  if (required === true) option.makeOptionMandatory()
-  const [flag = flags] = flags.split(' ').filter((word) => word.startsWith('--'))
-  if (many === true) {
-    option.argParser((value: string, before: unknown[] | undefined) => [
-      ...(before ?? []),
-      read?.(value, flag) ?? value,
-    ])
-  } else if (read !== undefined) option.argParser((value: string) => read(value, flag))
-  command.addOption(option)
 }
 
 function leave(thrown: unknown, argv: string[]): never {

@@ -1,7 +1,25 @@
-import { expect, test } from 'vitest'
-import { cliDoctor, cliGoOn, cliPull, cliSeed, cliTake, cliTrain } from '../../browser/cli.ts'
+import { Command } from 'commander'
+import { describe, expect, test } from 'vitest'
+import {
+  cliAnew,
+  cliDoctor,
+  cliGoOn,
+  cliKey,
+  cliLimits,
+  cliList,
+  cliMany,
+  cliPredict,
+  cliPull,
+  cliRun,
+  cliSeed,
+  cliShow,
+  cliTake,
+  cliTrain,
+} from '../../browser/cli.ts'
 import type { OpenVersion } from '../../browser/services.ts'
 import { initialState } from '../../browser/state.ts'
+import type { CommandSpec } from '../../node/command.ts'
+import { fill, quietly } from '../../node/parser.ts'
 import { digits } from './manifests.ts'
 
 const version = { cid: 'bafyversion', manifest: digits } as OpenVersion
@@ -54,3 +72,57 @@ test('it seeds, takes and releases by the relay, too, and says whose params it t
   ])
   expect(cliTake('bafy', true, reached).at(-1)).toBe(`mlstore release bafy --join ${relay}`)
 })
+
+test('the limits that are set stand in the line of whatever is trained', () => {
+  expect(cliLimits(settings)).toBe('mlstore train MODEL --data DATA --rounds 30 --intensity 25')
+  expect(cliLimits({ rounds: 0, intensity: 1 })).toBe('mlstore train MODEL --data DATA')
+})
+
+describe('mlstore takes each line that the page shows:', () => {
+  const relay = '/ip4/127.0.0.1/tcp/4002/ws/p2p/12D3KooWRelay'
+  const far = { ...network, addresses: [`${relay}/p2p-circuit/webrtc/p2p/12D3KooWMe`] }
+  const all = [network, far].flatMap((seen) => [
+    ...[cliTrain(version, seen), cliTrain(version, seen, settings), cliPredict(version, seen)],
+    ...[...cliRun(version, seen, settings), ...cliMany(version, seen), cliLimits(settings)],
+    ...[cliShow('bafy', seen), cliPull('bafy', seen), cliSeed('bafy', seen), ...cliKey],
+    ...[...cliTake('bafy', true, seen), cliDoctor('', seen), cliDoctor(relay, seen)],
+    ...[cliGoOn('bafy', undefined, seen), cliAnew('bafy', 'tabular-classification', seen)],
+    ...[cliList({ query: '' }, seen), cliList({ query: "a 'b" }, seen)],
+  ])
+  const lines = [...new Set(all)].filter((line) => !line.startsWith('#'))
+
+  test.each(lines)('%s', async (line) => {
+    const [program, name, ...args] = wordsOf(line)
+    expect(program).toBe('mlstore')
+    expect(await taken(name!, args)).toBe(true)
+  })
+
+  test('and would refuse another', async () => {
+    await expect(taken('train', ['bafy', '--data', 'DATA', '--slowly'])).rejects.toThrow('--slowly')
+    await expect(taken('train', ['bafy'])).rejects.toThrow('--data')
+    await expect(taken('train', ['bafy', '--data', 'a', '--rounds', 'x'])).rejects.toThrow('x')
+  })
+})
+
+/** As a shell takes it apart; where the output goes is the shell's own. */
+function wordsOf(line: string): string[] {
+  const command = line.replace(/ > [\w.]+$/, '')
+  return [...command.matchAll(/(?:'[^']*'|\\.|[^\s'\\])+/g)].map(([word]) =>
+    [...word.matchAll(/'([^']*)'|\\(.)|([^'\\]+)/g)]
+      .map(([, quoted, escaped, plain]) => quoted ?? escaped ?? plain)
+      .join(''),
+  )
+}
+
+/** Whether a command's own parser hands these on to it. */
+async function taken(name: string, args: string[]): Promise<boolean> {
+  const found: Record<string, CommandSpec> = await import(`../../node/commands/${name}.ts`)
+  const [spec] = Object.values(found).filter(({ examples }) => examples)
+  let isTaken = false
+  const command = quietly(new Command(name))
+  fill(command, spec!, async () => {
+    isTaken = true
+  })
+  await command.parseAsync(args, { from: 'user' })
+  return isTaken
+}
