@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline'
 import { Fault } from '../../protocol/errors.ts'
 import type { Learner, Ready, Swarm } from '../../protocol/index.ts'
 import type { Listing } from '../../protocol/listing.ts'
-import { type Manifest, swarmOf } from '../../protocol/manifest.ts'
+import type { Manifest } from '../../protocol/manifest.ts'
 import type { StoredVersion } from '../../protocol/ports/store.ts'
 import {
   type BackendName,
@@ -243,9 +243,10 @@ interface Run {
 }
 
 async function swarmOn({ args, options, signal }: Context, host: Host, run: Run, screen: Screen) {
-  const [{ joinSwarm, systemClock }, { introductionsOf }] = await Promise.all([
+  const [{ joinSwarm, systemClock }, { introductionsOf }, { newestKnown }] = await Promise.all([
     import('../../protocol/index.ts'),
     import('../../protocol/ports/presence.ts'),
+    import('../../protocol/ports/release.ts'),
   ])
   const { manifest } = run.version
   const swarm = await joinSwarm({
@@ -276,7 +277,7 @@ async function swarmOn({ args, options, signal }: Context, host: Host, run: Run,
       run.awayMs > ROUNDS_AWAY * Math.max(ROUND_MS, roundMsOf(manifest, msPerStep)),
     swapsPerRound: options.swapsPerRound as number | undefined,
     released: newestKnown(host, run.version),
-    onRelease: (listing, bytes) => keepRelease(host, listing, bytes, screen.note),
+    onRelease: (listing, bytes) => keptRelease(host, listing, bytes, screen.note),
   })
   const onSignal = () => void swarm.leave('interrupted')
   if (signal.aborted) onSignal()
@@ -326,30 +327,20 @@ function listenToWords(swarm: Swarm): { close(): void } {
   }
 }
 
-/** Sequence of the owner's newest listing that we know. */
-function newestKnown(host: Host, { manifest, cid }: StoredVersion): number | undefined {
-  const query = { genesis: swarmOf(manifest, cid), owner: manifest.owner }
-  return host.book.search(query, Date.now()).entries[0]?.listing.sequence
-}
-
-/** A release by the model's owner: peers who train keep it and serve it, and pass its listing on. */
-async function keepRelease(
+/** A release by the model's owner, kept and served from now on; what came of it goes to the person. */
+async function keptRelease(
   host: Host,
   listing: Listing,
   bytes: Uint8Array,
   note: (text: string) => void,
 ): Promise<boolean> {
-  const { fetchResolved, holdersOf } = await import('../../protocol/ports/resolve.ts')
-  const { version: cid, genesis } = listing
-  const signal = AbortSignal.timeout(READY_MS)
+  const { keepRelease } = await import('../../protocol/ports/release.ts')
   try {
-    await host.book.put(bytes, Date.now())
-    const providers = await holdersOf(host, [cid, genesis], signal)
-    await fetchResolved(host, { cid, genesis, listing, providers }, { signal })
-    note(`keeps and serves the release ${cid}`)
+    await keepRelease(host, listing, bytes, AbortSignal.timeout(READY_MS))
+    note(`keeps and serves the release ${listing.version}`)
     return true
   } catch (error) {
-    note(`could not fetch the release ${cid}: ${(error as Error).message}`)
+    note(`could not fetch the release ${listing.version}: ${(error as Error).message}`)
     return false
   }
 }
