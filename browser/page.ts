@@ -36,6 +36,7 @@ import {
   isKept,
   isLive,
   reduce,
+  roundsOf,
   type Settings,
   sizeOfWork,
   skipsOf,
@@ -531,7 +532,8 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       const resumes = options.resume && !from && isKept(state.value, version.genesis)
       dispatch({ type: 'started', version, examples: sizeOfWork(work), resumes })
       ofRun = version
-      const { rounds, intensity } = state.value.settings
+      const { intensity } = state.value.settings
+      const rounds = roundsOf(state.value.settings, version.manifest)
       swapping = !meter(undefined)
       await attempt(
         async () => {
@@ -546,7 +548,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
             onKept: (fault) => dispatch({ type: 'unsaved', fault }),
             onPreparing: (done, total) => dispatch({ type: 'preparing', done, total }),
             ...(from && { from }),
-            ...(rounds > 0 && { rounds }),
+            ...(rounds !== undefined && { rounds }),
           })
           dispatch({ type: 'joined', view: run.view })
           counted = 0

@@ -138,6 +138,7 @@ export interface TrainOptions {
   skips: Skips
   /** Go on from this profile's checkpoint, if there is one. */
   resume: boolean
+  /** Ends by itself after so many; a run that has them behind ends after as many again. */
   rounds?: number
   /** The share of the time that training takes, until setPace(); all of it unless given. */
   pace?: number
@@ -178,6 +179,7 @@ export interface RunView {
   /** Who was passed over to compute it, and why. */
   remarks: readonly string[]
   resumed: boolean
+  /** The one after which it ends by itself; 0 is none. */
   rounds: number
   data: DataReport
 }

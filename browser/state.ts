@@ -514,6 +514,14 @@ export function latest(
   return points.findLast((point) => point[at] !== undefined)?.[at]
 }
 
+/** Rounds after which a run ends by itself: what the person says, else the model's owner; undefined where neither does. */
+export function roundsOf(
+  settings: Pick<Settings, 'rounds'>,
+  { train }: Manifest,
+): number | undefined {
+  return settings.rounds > 0 ? settings.rounds : train.stop?.rounds
+}
+
 export function isLive(run: RunState | undefined): run is RunState {
   return run !== undefined && run.type !== 'ended'
 }

@@ -162,6 +162,7 @@ const english = {
     round: (round: number, limit: number | undefined) =>
       limit ? `Round ${round} of ${limit}` : `Round ${round}`,
     rounds: 'Round',
+    limit: (limit: number) => `of ${limit.toLocaleString('en')}`,
     samples: 'Examples seen',
     pause: 'Pause',
     pauseHour: 'Pause 1 hour',
@@ -327,6 +328,8 @@ const english = {
       'no-room': (facts) => sayRemark('no-room', facts),
       'features-first': (facts) => sayRemark('features-first', facts),
     } satisfies Remarks,
+    stops: (rounds: number) =>
+      `It ends by itself after ${plural(rounds, 'round', 'rounds')}, as its owner says; the settings can say otherwise.`,
     remark: (remark: string) => `${remark.charAt(0).toUpperCase()}${remark.slice(1)}.`,
     params: 'Params',
     accuracy: 'Accuracy, says its manifest',
@@ -389,7 +392,8 @@ const english = {
     theme: 'Light or dark',
     limits: 'Limits',
     rounds: 'Stop after so many rounds',
-    roundsHint: '0 goes on until you stop it. Holds from the next start.',
+    roundsHint:
+      '0 goes on until you stop it, or as long as the model’s owner says. Holds from the next start.',
     megabytes: 'Megabytes a day',
     megabytesHint: (today: string) =>
       `What swaps may send and receive together; then training goes on alone until the next day. 0 is no limit. Today: ${today}.`,

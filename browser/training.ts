@@ -1,6 +1,8 @@
 import type { Fault } from '../protocol/errors.ts'
-import { joinSwarm, systemClock } from '../protocol/index.ts'
-import { introductionsOf } from '../protocol/ports/presence.ts'
+import { joinSwarm, type Ready, systemClock } from '../protocol/index.ts'
+import type { Listing } from '../protocol/listing.ts'
+import { type HeldVersion, introductionsOf } from '../protocol/ports/presence.ts'
+import { keepRelease, newestKnown } from '../protocol/ports/release.ts'
 import type { StoredVersion } from '../protocol/ports/store.ts'
 import { dataFilesOf } from '../protocol/ports/version.ts'
 import { randomFrom } from '../protocol/random.ts'
@@ -81,11 +83,14 @@ interface Started {
 
 async function join(
   host: Host,
-  { manifest, checked, cid }: StoredVersion,
+  version: StoredVersion,
   { rounds, pace, swapping }: TrainOptions,
   { learner, genesis, at, release }: Started,
 ): Promise<Run> {
+  const { manifest, checked, cid } = version
   const awayMs = at === undefined ? 0 : Date.now() - at
+  const limitOf = ({ rounds: done }: Ready) => rounds && limitFrom(done, rounds)
+  const serving = servingOf(host, { cid, genesis })
   host.yieldCard(genesis)
   const ready = within(learner.ready, READY_MS)
   const swarm = await joinSwarm({
@@ -103,7 +108,7 @@ async function join(
     linkLimit: LINK_LIMIT,
     hasRoom: host.hasRoom,
     key: host.home.peerKey,
-    rounds,
+    rounds: limitOf,
     ...(pace !== undefined && { pace }),
     ...(swapping !== undefined && { swapping }),
     adopt: ({ msPerStep }) => {
@@ -111,13 +116,15 @@ async function join(
       const roundMs = Math.max(strict ? 0 : ROUND_MS, stepsPerRound * msPerStep)
       return awayMs > ROUNDS_AWAY * Math.max(ROUND_MS, roundMs)
     },
-    onRelease: ({ version }, bytes) => void keepRelease(host, version, bytes),
+    released: newestKnown(host, version),
+    onRelease: serving.keep,
   })
-  const { backend, msPerStep, remarks, resumed, data } = await ready
+  const found = await ready
+  const { backend, msPerStep, remarks, resumed, data } = found
   const predictor = lazy(async () => startPredictor(checked, await learner.params()))
   return {
     reports: reports(),
-    view: { backend, msPerStep, remarks, resumed, rounds: rounds ?? 0, data },
+    view: { backend, msPerStep, remarks, resumed, rounds: limitOf(found) ?? 0, data },
     pause: swarm.pause,
     resume: swarm.resume,
     finish: swarm.finish,
@@ -142,7 +149,7 @@ async function join(
     } finally {
       await Promise.race([learner.ended, new Promise((resolve) => setTimeout(resolve, GOODBYE_MS))])
       release()
-      void host.announce({ cid, genesis }).catch(() => undefined)
+      serving.announce()
       await predictor.made()?.then(
         (running) => running.close(),
         () => {},
@@ -151,12 +158,32 @@ async function join(
   }
 }
 
-/** A release by the model's owner: peers who train keep it and serve it, and pass its listing on. */
-async function keepRelease(host: Host, cid: string, listing: Uint8Array): Promise<void> {
-  await host.book.put(listing, Date.now()).catch(() => undefined)
-  await host.store
-    .fetchVersion(cid, { signal: AbortSignal.timeout(RELEASE_MS) })
-    .catch(() => undefined) // who asks for it next tries again, and hears why not
+/** A limit that was reached is behind: who goes on after 30 of 30 rounds wants as many again. */
+function limitFrom(done: number, rounds: number): number {
+  return rounds * (Math.floor(done / rounds) + 1)
+}
+
+/** What of a model this page serves: the version that a run began with, and then the last release that it kept. */
+function servingOf(host: Host, first: HeldVersion) {
+  let held = first
+  let isAnnouncing = false // a run's own card names it
+  const announce = () => {
+    isAnnouncing = true
+    void host.announce(held).catch(() => undefined)
+  }
+  return {
+    announce,
+    async keep(listing: Listing, bytes: Uint8Array): Promise<boolean> {
+      try {
+        await keepRelease(host, listing, bytes, AbortSignal.timeout(RELEASE_MS))
+      } catch {
+        return false // who asks for it next tries again, and hears why not
+      }
+      held = { ...first, cid: listing.version }
+      if (isAnnouncing) announce()
+      return true
+    },
+  }
 }
 
 /** Made at the first use, and made anew at the next once it is dropped or could not be made. */

@@ -88,8 +88,8 @@ export interface SwarmOptions {
   random: Random
   freshNonce: () => Nonce
   key: PrivateKey
-  /** Rounds of our own, or train until told to finish. */
-  rounds?: number | undefined
+  /** Rounds of our own, with those that a checkpoint has already; or train until told to finish. */
+  rounds?: number | undefined | ((ready: Ready) => number | undefined)
   /** False is the control: train alone. */
   swap?: boolean
   /** False begins without swaps, until allowSwaps(true). */
@@ -179,7 +179,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     stepsPerRound: manifest.train.stepsPerRound,
     strict: options.strict ?? manifest.train.strict ?? false,
     swapsPerRound: options.swapsPerRound ?? manifest.gossip.swapsPerRound,
-    rounds: options.rounds,
+    rounds: typeof options.rounds === 'function' ? options.rounds(ready) : options.rounds,
     swap: options.swap ?? true,
     swapping: options.swapping ?? true,
     paused: options.paused ?? false,
