@@ -35,7 +35,7 @@ export function startLearner(
   const onSaid = (event: LearnEvent) => {
     if (over) return
     if (event.type === 'kept') return onKept(event.fault)
-    if (event.type === 'preparing') return onPreparing(event.done, event.total)
+    if (event.type === 'progress' && !listener) return onPreparing(event)
     if (event.type === 'version-params') return asked.shift()?.(event.bytes)
     if (event.type === 'ready') ready.resolve(event)
     if (event.type === 'failed') ready.reject(new Fault(event.detail))

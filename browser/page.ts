@@ -546,7 +546,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
             pace: intensity,
             swapping,
             onKept: (fault) => dispatch({ type: 'unsaved', fault }),
-            onPreparing: (done, total) => dispatch({ type: 'preparing', done, total }),
+            onPreparing: (progress) => dispatch({ type: 'preparing', progress }),
             ...(from && { from }),
             ...(rounds !== undefined && { rounds }),
           })

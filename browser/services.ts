@@ -3,6 +3,7 @@ import type { Listing } from '../protocol/listing.ts'
 import type { Manifest } from '../protocol/manifest.ts'
 import type { DataReport, Examples, Skips } from '../protocol/ports/examples.ts'
 import type { FetchProgress } from '../protocol/ports/store.ts'
+import type { ProgressOf } from '../protocol/ports/trainer/commands.ts'
 import type { Path, Report } from '../protocol/report.ts'
 
 /**
@@ -148,8 +149,15 @@ export interface TrainOptions {
   from?: Uint8Array
   /** Called when a checkpoint cannot be kept, with the reason, and without one when it can again. Training goes on. */
   onKept?(fault: FaultDetail | undefined): void
-  /** Examples whose frozen features are computed so far, before the run is there. */
-  onPreparing?(done: number, total: number): void
+  /** How far the check of the device and what the data needs are, before the run is there. */
+  onPreparing?(progress: Progress): void
+}
+
+/** Trial steps of the device, examples of the data. */
+export interface Progress {
+  of: ProgressOf
+  done: number
+  total: number
 }
 
 /** One run: reports in order, ends after `stopped`; a fault is thrown at the reader. */

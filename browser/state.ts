@@ -13,6 +13,7 @@ import type {
   ModelList,
   NetworkView,
   OpenVersion,
+  Progress,
   RunView,
 } from './services.ts'
 import { text } from './text.ts'
@@ -108,8 +109,9 @@ export interface RunState {
   /** Was to go on from a checkpoint that is kept here. */
   resumes: boolean
   view: RunView | undefined
-  /** Examples whose frozen features are computed, before a run is there. */
-  prepared: { done: number; total: number } | undefined
+  /** How far is what takes long of what it does now, and the swap under way; nothing where all is quick. */
+  progress: Progress | undefined
+  transfer: Transfer | undefined
   round: number
   steps: number
   /** Examples that this run trained on, each as often as it was seen. */
@@ -129,6 +131,13 @@ export interface RunState {
   lonely: boolean
   pausedUntil: number | undefined
   fault: FaultDetail | undefined
+}
+
+/** Bytes of both copies of a swap. */
+export interface Transfer {
+  with: string
+  done: number
+  total: number
 }
 
 /** One round on the chart. */
@@ -208,7 +217,7 @@ export interface Actions {
   removed: { genesis: string; part: number }
   emptied: { genesis: string }
   started: { version: OpenVersion; examples: number; resumes: boolean }
-  preparing: { done: number; total: number }
+  preparing: { progress: Progress }
   joined: { view: RunView }
   reported: { report: Report; at: number }
   lonely: object
@@ -329,7 +338,11 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
   joined: (state, { view }) =>
     onRun(state, (run) => ({ type: isOver(run) ? run.type : 'running', view })),
   reported: (state, { report, at }) => onRun(state, (run) => reported(run, report, at)),
-  preparing: (state, prepared) => onRun(state, () => ({ phase: 'preparing', prepared })),
+  preparing: (state, { progress }) =>
+    onRun(state, () => ({
+      phase: progress.of === 'device' ? 'checking-device' : 'preparing',
+      progress,
+    })),
   unsaved: (state, { fault }) => onRun(state, () => ({ unsaved: fault })),
   lonely: (state) => onRun(state, ({ phase }) => ({ lonely: isAlone(phase) })),
   pausing: (state, { until }) => onRun(state, () => ({ pausedUntil: until })),
@@ -541,12 +554,14 @@ export function isClosed({ peers, introducers }: NetworkView): boolean {
   return peers.length > 0 && introducers === 0
 }
 
-export function phaseText({ phase, limited, unsaved, prepared, count }: RunState): string {
+export function phaseText({ phase, limited, unsaved, progress, count }: RunState): string {
   if (phase === 'stopped' && unsaved) return text.run.stoppedUnsaved
   if (limited && isAlone(phase)) return text.run.limited
   if (phase === 'training-alone' && count > 0) return text.run.apart(count)
-  if (phase === 'preparing' && prepared)
-    return text.run.preparing(text.phases[phase], prepared.done, prepared.total)
+  if (progress && (progress.of === 'device' || progress.of === 'data')) {
+    const { of, done, total } = progress
+    return text.run.preparing[of](text.phases[phase], done, total)
+  }
   return text.phases[phase]
 }
 
@@ -606,7 +621,8 @@ function newRun(
     phase: 'checking-device',
     ...given,
     view: undefined,
-    prepared: undefined,
+    progress: undefined,
+    transfer: undefined,
     round: 0,
     steps: 0,
     samples: 0,
@@ -626,20 +642,26 @@ function newRun(
 }
 
 function reported(run: RunState, report: Report, at: number): Partial<RunState> {
-  if (report.ev === 'phase')
-    return { phase: report.phase, lonely: run.lonely && isAlone(report.phase) }
+  if (report.ev === 'phase') {
+    const lonely = run.lonely && isAlone(report.phase)
+    return { phase: report.phase, lonely, progress: undefined, transfer: undefined }
+  }
+  if (report.ev === 'progress') return underWay(report)
   if (report.ev === 'peers') return { count: report.count, direct: report.direct }
   if (report.ev === 'round') {
     const { round, steps, loss } = report
     const samples = run.samples + report.samples
-    return { round, steps, samples, points: withPoint(run.points, { round, loss }) }
+    const points = withPoint(run.points, { round, loss })
+    return { round, steps, samples, points, progress: nextRound(run, report) }
   }
   if (report.ev === 'eval') {
-    return { points: withPoint(run.points, { round: report.round, [report.at]: report.metrics }) }
+    const points = withPoint(run.points, { round: report.round, [report.at]: report.metrics })
+    return { points, progress: afterEvaluation(run) }
   }
   if (report.ev === 'swap') {
     const { bytesUp, bytesDown } = report
     return {
+      transfer: undefined,
       swaps: run.swaps + 1,
       bytesUp: run.bytesUp + bytesUp,
       bytesDown: run.bytesDown + bytesDown,
@@ -655,16 +677,39 @@ function reported(run: RunState, report: Report, at: number): Partial<RunState> 
     }
   }
   if (report.ev === 'swap-failed') {
-    return { peers: withPeer(run, report.with, () => ({ failure: report.reason })) }
+    const peers = withPeer(run, report.with, () => ({ failure: report.reason }))
+    return { peers, transfer: undefined }
   }
   if (report.ev === 'stopped') {
-    return { phase: 'stopped', bytesUp: report.bytesUp, bytesDown: report.bytesDown }
+    const { bytesUp, bytesDown } = report
+    return { phase: 'stopped', bytesUp, bytesDown, progress: undefined, transfer: undefined }
   }
   if (report.ev === 'failed') {
     const { type = 'unexpected', message, hint } = report
     return { phase: 'failed', fault: { kind: 'unexpected', type, message, hint } }
   }
   return {}
+}
+
+function underWay(report: Extract<Report, { ev: 'progress' }>): Partial<RunState> {
+  const { of, done, total, with: peer = '' } = report
+  if (of !== 'swap') return { progress: { of, done, total } }
+  return { transfer: done < total ? { with: peer, done, total } : undefined }
+}
+
+/** What it measured long enough to be watched gives way to the next round. */
+function afterEvaluation({ progress, phase, steps: total }: RunState): Progress | undefined {
+  if (progress?.of !== 'evaluation') return progress
+  return phase === 'evaluating' ? undefined : { of: 'round', done: 0, total }
+}
+
+/** Where a round was long enough to be watched, so is the next: its bar keeps its place. */
+function nextRound(
+  { progress }: RunState,
+  { steps: total }: Extract<Report, { ev: 'round' }>,
+): Progress | undefined {
+  const isLong = progress?.of === 'round' && progress.done > 0
+  return isLong ? { of: 'round', done: 0, total } : undefined
 }
 
 /** Rounds on the chart; older ones go. */

@@ -202,8 +202,19 @@ const english = {
     notResumed:
       'What was kept here of earlier rounds cannot be read any more, so this run began with the model as it was published. Its first checkpoint takes that place.',
     session: 'Training session',
-    preparing: (sentence: string, done: number, total: number) =>
-      `${sentence}: ${whole(done)} of ${whole(total)} examples`,
+    preparing: {
+      device: (sentence: string, done: number, total: number) =>
+        `${sentence}: ${done} of ${total} trial steps`,
+      data: (sentence: string, done: number, total: number) =>
+        `${sentence}: ${whole(done)} of ${whole(total)} examples`,
+    },
+    underWay: {
+      round: (done: string, total: string, round: number) =>
+        `Round ${whole(round)}: step ${done} of ${total}`,
+      evaluation: (done: string, total: string) => `Measuring it: ${done} of ${total} examples`,
+      swap: (done: string, total: string, peer: string) =>
+        `Swapping with ${peer}: ${done} of ${total}`,
+    },
     stoppedUnsaved: 'Stopped; no checkpoint could be saved',
     noSimd:
       'This browser has no WebAssembly SIMD, so plain JavaScript trains, many times slower. A newer browser has it.',

@@ -35,7 +35,11 @@ interface State {
   up: number
   down: number
   partners: Map<string, { path: string; swaps: number; at: number }>
+  /** What takes long enough to be watched, as it was last told. */
+  far: Partial<Record<Far['of'], Far>>
 }
+
+type Far = Extract<Report, { ev: 'progress' }>
 
 export async function createLive(
   print: Print,
@@ -56,6 +60,7 @@ export async function createLive(
     up: 0,
     down: 0,
     partners: new Map(),
+    far: {},
   }
   let saidAt = Number.NEGATIVE_INFINITY
   // Until the peer has joined, notes say what happens, one below the other.
@@ -96,12 +101,19 @@ function fold(state: State, report: Report, now: number): void {
     case 'phase':
       state.phase = report.text
       state.phaseName = report.phase
+      state.far = {}
+      return
+    case 'progress':
+      if (report.done < report.total) state.far[report.of] = report
+      else delete state.far[report.of]
       return
     case 'round':
       state.round = report.round
       state.loss = report.loss
+      delete state.far.round
       return
     case 'eval':
+      delete state.far.evaluation
       state[report.at] = report.metrics.accuracy
       return
     case 'peers':
@@ -114,10 +126,12 @@ function fold(state: State, report: Report, now: number): void {
       state.swaps += 1
       state.up += report.bytesUp
       state.down += report.bytesDown
+      delete state.far.swap
       return
     }
     case 'swap-failed':
       state.failed += 1
+      delete state.far.swap
       return
     default:
       return
@@ -128,6 +142,7 @@ function fold(state: State, report: Report, now: number): void {
 export function lineOf(state: State): string {
   const parts = [
     `round ${state.round}`,
+    ...farText(state),
     state.loss === undefined ? '' : `loss ${state.loss.toFixed(3)}`,
     accuracyText(state),
     `peers ${state.direct} direct of ${state.peers}`,
@@ -143,6 +158,8 @@ function blockOf(state: State, now: number): string {
     `  round ${state.round}${state.loss === undefined ? '' : `   loss ${state.loss.toFixed(4)}`}   ${accuracyText(state)}`,
     `  peers ${state.direct} direct of ${state.peers} known   swaps ${state.swaps}${state.failed > 0 ? `, ${state.failed} given up` : ''}   ↑ ${sizeText(state.up)}  ↓ ${sizeText(state.down)}`,
   ]
+  const far = farText(state)
+  if (far.length > 0) rows.push(`  ${far.join('   ')}`)
   const partners = [...state.partners].sort(([, a], [, b]) => b.at - a.at).slice(0, PEERS_SHOWN)
   for (const [peer, { path, swaps, at }] of partners) {
     rows.push(
@@ -150,6 +167,17 @@ function blockOf(state: State, now: number): string {
     )
   }
   return rows.join('\n')
+}
+
+/** How far the round, the measurement and the swap under way are. */
+function farText({ round, far }: State): string[] {
+  const { round: steps, evaluation, swap } = far
+  return [
+    steps && `round ${round + 1} at step ${steps.done} of ${steps.total}`,
+    evaluation && `measured on ${evaluation.done} of ${evaluation.total} examples`,
+    swap &&
+      `swaps with …${plain(swap.with ?? '').slice(-8)}: ${sizeText(swap.done)} of ${sizeText(swap.total)}`,
+  ].filter((text) => text !== undefined)
 }
 
 function accuracyText({ trained, averaged }: State): string {

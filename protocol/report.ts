@@ -77,6 +77,16 @@ const reports = [
     bytesDown: count,
     distance: v.pipe(v.number(), v.minValue(0)),
   }),
+  /** How far something is that takes longer than half a second, four times a second at most. */
+  v.object({
+    ev: v.literal('progress'),
+    of: v.picklist(['round', 'evaluation', 'swap']),
+    /** Steps of a round, examples of an evaluation, bytes of a swap both ways, which are equal once it is over, whole or not. */
+    done: count,
+    total: count,
+    /** Of a swap. */
+    with: v.optional(text),
+  }),
   v.object({ ev: v.literal('swap-failed'), round: count, with: text, reason: text }),
   v.object({
     ev: v.literal('eval'),
@@ -116,5 +126,6 @@ export function phaseReport(phase: Phase, far?: { done: number; total: number })
   const sentence = phaseSentences[phase]
   if (far === undefined) return { ev: 'phase', phase, text: sentence }
   const [done, total] = [far.done, far.total].map((count) => count.toLocaleString('en'))
-  return { ev: 'phase', phase, text: `${sentence}: ${done} of ${total} examples` }
+  const unit = phase === 'checking-device' ? 'trial steps' : 'examples'
+  return { ev: 'phase', phase, text: `${sentence}: ${done} of ${total} ${unit}` }
 }

@@ -316,6 +316,11 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
         return dispatch(event)
       case 'evaluated':
         return evaluated(event)
+      case 'progress': {
+        const { of, done, total } = event
+        if (of === 'round' || of === 'evaluation') queue.push({ ev: 'progress', of, done, total })
+        return
+      }
       case 'failed':
         return fail(event)
       case 'stopped':
@@ -370,6 +375,11 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
           digest: event.digest,
           bytes: event.bytes.length,
         })
+      case 'moved': {
+        const { peer, done, total } = event
+        if (over) return
+        return queue.push({ ev: 'progress', of: 'swap', with: peer, done, total })
+      }
       case 'announced':
         void onAnnounced(event.bytes)
         return

@@ -86,7 +86,9 @@ export const train: CommandSpec = {
     const data = String(options.data)
     await kindOf(data)
     // The thread loads its libraries while we load ours and start the network.
-    const worker = await openWorker((event) => screen.show(phaseReport('preparing', event)))
+    const worker = await openWorker((event) =>
+      screen.show(phaseReport(event.of === 'device' ? 'checking-device' : 'preparing', event)),
+    )
     const { createLive } = await import('../live.ts')
     const live = await createLive(print)
     const screen: Screen = {
@@ -383,7 +385,7 @@ type Device = Extract<WorkerEvent, { type: 'device' }>
 
 /** The worker's thread, and who listens to it: what comes up to `ready` is for us, the rest for the swarm. */
 async function openWorker(
-  onPreparing: (event: Extract<WorkerEvent, { type: 'preparing' }>) => void,
+  onProgress: (event: Extract<WorkerEvent, { type: 'progress' }>) => void,
 ): Promise<OpenWorker> {
   const { openLearner } = await import('../learner.ts')
   const device = Promise.withResolvers<Device>()
@@ -399,7 +401,7 @@ async function openWorker(
   const early: WorkerEvent[] = []
   const { begin, send, ended, close } = openLearner((event) => {
     if (event.type === 'device') return device.resolve(event)
-    if (event.type === 'preparing') return onPreparing(event)
+    if (event.type === 'progress' && !listener) return onProgress(event)
     if (event.type === 'ready') return ready.resolve(event)
     if (event.type === 'failed') reject(new Fault(event.detail))
     if (listener) listener(event)

@@ -14,6 +14,7 @@ import { sizeOf, type TensorSpec } from '../params.ts'
 import type { Draft } from '../peer/events.ts'
 import type { Path } from '../report.ts'
 import { directConnectionTo, type Node, pathOf } from './libp2p.ts'
+import { tellerOf, watched } from './progress.ts'
 import { type Channel, openChannel } from './transfer.ts'
 
 /**
@@ -42,6 +43,11 @@ export type NetworkEvent =
   /** A copy (or whole state) that passed the gate. The bytes are the receiver's to keep. */
   | { type: 'copy'; nonce: Nonce; bytes: Uint8Array<ArrayBuffer>; digest: Digest }
   | { type: 'broken'; nonce: Nonce; reason: string }
+  /**
+   * Bytes of a swap's or a pull's copies that crossed so far, both ways together: after half a second, four times a second;
+   * and then once with both the same, when it is over, whole or not.
+   */
+  | { type: 'moved'; peer: PeerId; done: number; total: number }
   | { type: 'linked'; peer: PeerId; path: Path }
   | { type: 'unlinked'; peer: PeerId }
   /** A dial came to nothing. */
@@ -92,6 +98,12 @@ interface Session {
   codec: CodecName
   /** The digest that `params` announced. */
   announced: Digest | undefined
+  /** Bytes that are to cross both ways, and those that did. */
+  total: number
+  moved: number
+  /** Tells of them; there from the first on. */
+  tell: ((now: number) => void) | undefined
+  isTold: boolean
   /** The last transfer we began; close() waits for it. */
   sending: Promise<void>
   /** The gate's work on what came. */
@@ -107,6 +119,7 @@ interface Swarmer {
 interface ChannelHandler {
   wronged(): void
   message(message: Message): void
+  moved(bytes: number): void
   data(bytes: Uint8Array): void
   end(reason: string | undefined): void
 }
@@ -128,12 +141,13 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
   // Streams ----------------------------------------------------------------------------------------------------------
 
   function sessionOf(
-    { type, nonce }: Message,
+    message: MessageOf<'offer' | 'ask' | 'pull'>,
     peer: PeerId,
     channel: Channel,
     what: Session['what'],
     codec: CodecName,
   ): Session {
+    const { type, nonce } = message
     const key = type === 'ask' ? QUESTION + nonce : nonce
     const session: Session = {
       key,
@@ -143,12 +157,43 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
       what,
       codec,
       announced: undefined,
+      total: totalOf(message, codec),
+      moved: 0,
+      tell: undefined,
+      isTold: false,
       sending: Promise.resolve(),
       checking: Promise.resolve(),
       closed: false,
     }
     sessions.set(key, session)
     return session
+  }
+
+  /** A swap's copies are of one size; a pull has one of them, or a whole state. */
+  function totalOf(message: MessageOf<'offer' | 'ask' | 'pull'>, codec: CodecName): number {
+    if (message.type === 'ask') return 0
+    if (message.type === 'pull' && message.what === 'state') return stateBytes(tensors)
+    return (message.type === 'offer' ? 2 : 1) * codecs[codec].sizeBytes(tensors)
+  }
+
+  function move(session: Session, bytes: number): void {
+    const now = performance.now()
+    session.moved += bytes
+    session.tell ??= tellerOf(now, watched, () => {
+      session.isTold = true
+      tellMoved(session, session.total)
+    })
+    session.tell(now)
+  }
+
+  /** Who heard of it hears that it is over. */
+  function endMoving(session: Session): void {
+    if (session.isTold) tellMoved(session, session.moved)
+    session.isTold = false
+  }
+
+  function tellMoved({ peer, moved: done }: Session, total: number): void {
+    onEvent({ type: 'moved', peer, done, total })
   }
 
   /** How copies of its swap are encoded; nothing of a question is. */
@@ -172,11 +217,13 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
         if (message.type === 'params') return expectCopy(session, message)
         onEvent({ type: 'message', from: session.peer, message })
       },
+      moved: (bytes) => move(session, bytes),
       data: (bytes) => {
         session.checking = checkCopy(session, bytes as Uint8Array<ArrayBuffer>)
       },
       end: (reason) => {
         if (sessions.get(session.key) === session) sessions.delete(session.key)
+        endMoving(session)
         if (isQuestion(session)) return
         // A copy that came whole is told before its stream's end: a donor closes right behind it.
         void session.checking.then(() => {
@@ -195,7 +242,10 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
   function closeSession(session: Session): void {
     session.closed = true
     sessions.delete(session.key)
-    void session.sending.then(() => session.channel.close())
+    void session.sending.then(() => {
+      endMoving(session)
+      return session.channel.close()
+    })
   }
 
   function breakOff(session: Session, reason: string, isFault: boolean): void {
@@ -204,7 +254,7 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
   }
 
   function expectedBytes(session: Session): number {
-    return session.what === 'state' ? 8 * sizeOf(tensors) : codecs[session.codec].sizeBytes(tensors)
+    return session.what === 'state' ? stateBytes(tensors) : codecs[session.codec].sizeBytes(tensors)
   }
 
   function expectCopy(session: Session, message: MessageOf<'params'>): void {
@@ -249,6 +299,7 @@ export async function joinNetwork(options: NetworkOptions): Promise<Network> {
     let handler: ChannelHandler | undefined
     const channel = openChannel(stream, connection, {
       message: (answer) => handler?.message(answer),
+      moved: (bytes) => handler?.moved(bytes),
       data: (bytes) => handler?.data(bytes),
       wronged: () => handler?.wronged(),
       end: (reason) => handler?.end(reason),
@@ -485,6 +536,7 @@ function receive(
       if (swarmer) handler = swarmer.opened(channel, message)
       else refuseUnknown(channel, message.nonce)
     },
+    moved: (bytes) => handler?.moved(bytes),
     data: (bytes) => handler?.data(bytes),
     // What comes behind a refusal finds no room: that is late, not wrong.
     wronged: () => {
@@ -520,6 +572,10 @@ function parse(address: string): Multiaddr[] {
 }
 
 /** A whole state is two float32 vectors: params and momentum. */
+function stateBytes(tensors: readonly TensorSpec[]): number {
+  return 8 * sizeOf(tensors)
+}
+
 function checkState(bytes: Uint8Array, tensors: readonly TensorSpec[]): Rejection | undefined {
   return float32.check(bytes, [{ name: 'state', shape: [2 * sizeOf(tensors)], role: 'trainable' }])
 }

@@ -38,6 +38,8 @@ export interface ChannelEvents {
   message(message: Message): void
   /** The expected data is here whole. */
   data(bytes: Uint8Array): void
+  /** So much more data was written, or came. */
+  moved?(bytes: number): void
   /** The other side broke the framing: its stream ends next. */
   wronged(reason: string): void
   /** The stream ended, once: `undefined` when the other side closed it in order. */
@@ -158,6 +160,7 @@ export function openChannel(
       target.set(piece, filled)
       filled += piece.length
       consumed(credit, acknowledge, piece.length, filled === target.length)
+      events.moved?.(piece.length)
       if (filled < target.length) return
       const whole = target
       target = undefined
@@ -201,6 +204,7 @@ export function openChannel(
         const piece = bytes.subarray(from, from + PIECE_BYTES)
         await takeCredit(piece.length)
         write('data', piece)
+        events.moved?.(piece.length)
       }
     },
     expectData(into) {

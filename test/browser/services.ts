@@ -18,7 +18,7 @@ import { phaseReport, type Report } from '../../protocol/report.ts'
 
 /**
  * Services that pretend: two models, three peers, and a run whose figures get better whatever it is given. `?state=` in the
- * address chooses an odd one: empty, slow, failing, offline, alone, broken, closed, unstarted, newer.
+ * address chooses an odd one: empty, slow, failing, offline, alone, broken, closed, unstarted, newer, long.
  */
 export async function createServices(): Promise<Services> {
   const odd = new URLSearchParams(location.search).get('state') ?? ''
@@ -79,7 +79,8 @@ export async function createServices(): Promise<Services> {
     },
     async train(version, { examples, resume, pace = 1, swapping = true }) {
       await wait(200)
-      const start = { round: resume ? rounds : 0, alone: odd === 'alone', pace, swapping }
+      const round = resume ? rounds : 0
+      const start = { round, alone: odd === 'alone', long: odd === 'long', pace, swapping }
       return pretend(version, examples, start, (round) => {
         rounds = round
       })
@@ -125,6 +126,8 @@ export async function createServices(): Promise<Services> {
 interface Start {
   round: number
   alone: boolean
+  /** A round takes seconds, and so does a swap. */
+  long: boolean
   pace: number
   swapping: boolean
 }
@@ -132,7 +135,7 @@ interface Start {
 function pretend(
   version: OpenVersion,
   examples: Examples,
-  { round: start, alone: lonely, pace, swapping }: Start,
+  { round: start, alone: lonely, long, pace, swapping }: Start,
   keep: (round: number) => void,
 ): Run {
   const random = randomFrom(1)
@@ -155,6 +158,7 @@ function pretend(
       told = phase
       await wait(150 / pace)
       if (paused) continue
+      if (long) yield* slowly(others[0][0])
       round++
       keep(round)
       const loss = 2.2 * Math.exp(-round / 14) + 0.18 + 0.06 * random()
@@ -221,6 +225,16 @@ function pretend(
     predict: async (_, size) => guesses(size, labels.length, 12),
     params: async () => version.params,
   }
+}
+
+/** A round of 40 steps that meets a swap of 8 MB. */
+async function* slowly(peer: string): AsyncGenerator<Report> {
+  for (let done = 1; done < 40; done += 3) {
+    yield { ev: 'progress', of: 'round', done, total: 40 }
+    yield { ev: 'progress', of: 'swap', with: peer, done: done * 2e5, total: 8e6 }
+    await wait(250)
+  }
+  yield { ev: 'progress', of: 'swap', with: peer, done: 8e6, total: 8e6 }
 }
 
 function evaluation(

@@ -51,6 +51,7 @@ const states: View[] = [
   ['table', '', `#/m/${FLOWERS}`, sampled],
   ['table-try', '', `#/m/${FLOWERS}/try`, tried],
   ['paused', '', `#/m/${DIGITS}`, paused],
+  ['training-long', 'long', `#/m/${DIGITS}`, longRound],
   ['try-many', '', `#/m/${DIGITS}`, measured],
   ['try-compared', 'newer', `#/m/${DIGITS}/try`, compared],
   ['mine-trained', '', `#/m/${DIGITS}`, keptHere],
@@ -299,6 +300,11 @@ async function paused(page: Page): Promise<void> {
   await training(page)
   await page.getByRole('button', { name: text.run.pauseHour }).click()
   await page.getByText(phaseSentences.paused).first().waitFor()
+}
+
+async function longRound(page: Page): Promise<void> {
+  await training(page)
+  await page.locator('.under-way li').nth(1).waitFor()
 }
 
 async function shared(page: Page): Promise<void> {

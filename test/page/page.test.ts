@@ -202,6 +202,26 @@ test('a run shows its reports, is stopped, and its params can be taken and tried
   })
 })
 
+test('a run ends after as many rounds as the settings say, else the model’s owner', async () => {
+  const asked: (number | undefined)[] = []
+  const page = pageWith({
+    train: async (_, { rounds }) => {
+      asked.push(rounds)
+      throw fault()
+    },
+  })
+  const { train } = digits
+  const stopping = {
+    ...version,
+    manifest: { ...digits, train: { ...train, stop: { rounds: 40 } } },
+  }
+  await page.start(version, { resume: false })
+  await page.start(stopping, { resume: false })
+  page.set({ rounds: 30 })
+  await page.start(stopping, { resume: false })
+  expect(asked).toEqual([undefined, 40, 30])
+})
+
 test('what was trained on an earlier visit can be tried and taken, until it is forgotten', async () => {
   const kept = { ...version, title: 'Digits', version: version.cid, rounds: 3, at: 0, bytes: 9 }
   let runs = [kept]

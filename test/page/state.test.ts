@@ -220,10 +220,53 @@ test('what was kept comes before what was brought since, each under an id of its
 })
 
 test('a run that computes features says how far it is, until it has begun', () => {
-  const preparing = after(started, { type: 'preparing', done: 1750, total: 6000 })
+  const checking = after(started, {
+    type: 'preparing',
+    progress: { of: 'device', done: 1, total: 3 },
+  })
+  expect(phaseText(checking.run!)).toBe('Checking what this device can do: 1 of 3 trial steps')
+  const preparing = reduce(checking, {
+    type: 'preparing',
+    progress: { of: 'data', done: 1750, total: 6000 },
+  })
   expect(phaseText(preparing.run!)).toBe('Preparing the data: 1,750 of 6,000 examples')
   const begun = [joined, ...reports(phaseReport('training'))].reduce(reduce, preparing)
   expect(phaseText(begun.run!)).toBe('Training with the swarm')
+})
+
+describe('what takes long in a run', () => {
+  const far = (of: 'round' | 'evaluation' | 'swap', done: number, total: number): Report => ({
+    ...{ ev: 'progress', of, done, total },
+    ...(of === 'swap' && { with: 'ana' }),
+  })
+  const round: Report = { ev: 'round', round: 1, steps: 40, loss: 1, samples: 5 }
+  const measured: Report = {
+    ...({ ev: 'eval', round: 1, at: 'trained', examples: 9 } as const),
+    metrics: { accuracy: 0.5, loss: 1 },
+  }
+  const runOf = (...all: Report[]) => after(started, joined, ...reports(...all)).run!
+  const progressOf = (...all: Report[]) => runOf(...all).progress
+
+  test('is a round: its bar keeps its place in the next, until one is short', () => {
+    expect(progressOf(far('round', 12, 40))).toEqual({ of: 'round', done: 12, total: 40 })
+    const next = { of: 'round', done: 0, total: 40 }
+    expect(progressOf(far('round', 12, 40), round)).toEqual(next)
+    expect(progressOf(far('round', 12, 40), round, far('evaluation', 250, 900), measured)).toEqual(
+      next,
+    )
+    expect(progressOf(far('round', 12, 40), round, round)).toBeUndefined()
+    expect(progressOf(far('round', 12, 40), phaseReport('paused'))).toBeUndefined()
+    expect(progressOf(round, measured)).toBeUndefined()
+  })
+
+  test('is a swap, until it is over in whichever way', () => {
+    const transferOf = (...all: Report[]) => runOf(far('swap', 10, 80), ...all).transfer
+    expect(transferOf(far('round', 1, 9))).toEqual({ with: 'ana', done: 10, total: 80 })
+    expect(transferOf(far('swap', 30, 30))).toBeUndefined()
+    expect(transferOf({ ev: 'swap-failed', round: 1, with: 'ana', reason: 'gone' })).toBeUndefined()
+    const swap = { path: 'webrtc', bytesUp: 40, bytesDown: 40, distance: 1 } as const
+    expect(transferOf({ ev: 'swap', round: 1, with: 'ana', ...swap })).toBeUndefined()
+  })
 })
 
 test('a run that ends keeps its figures until it is dismissed', () => {

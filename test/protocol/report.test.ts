@@ -12,6 +12,7 @@ const reports: Report[] = [
   { ev: 'peers', count: 2, direct: 1 },
   { ev: 'round', round: 1, steps: 10, loss: 0.5, samples: 640 },
   { ev: 'swap', round: 1, with: 'p', path: 'ws', bytesUp: 1, bytesDown: 1, distance: 0.1 },
+  { ev: 'progress', of: 'swap', done: 1, total: 2, with: 'p' },
   { ev: 'swap-failed', round: 1, with: 'p', reason: 'lost' },
   { ev: 'eval', round: 1, at: 'averaged', metrics: { accuracy: 0.9, loss: 0.3 }, examples: 100 },
   { ev: 'release', version: '1.2.0', cid: 'bafy' },
@@ -56,5 +57,8 @@ test('every phase has a sentence of its own', () => {
   expect(phaseReport('preparing', { done: 1250, total: 60_000 })).toEqual({
     ...{ ev: 'phase', phase: 'preparing' },
     text: 'Preparing the data: 1,250 of 60,000 examples',
+  })
+  expect(phaseReport('checking-device', { done: 1, total: 3 })).toMatchObject({
+    text: 'Checking what this device can do: 1 of 3 trial steps',
   })
 })

@@ -59,8 +59,11 @@ export type WorkerEvent =
       /** As the trainer has them, and what its frozen layers cost. */
       remarks: readonly string[]
     }
-  /** Between the two, once a second where it takes longer: examples whose features are computed. */
-  | { type: 'preparing'; done: number; total: number }
+  /**
+   * How far it is with what takes long: before `ready` once a second, trial steps of `device` and then examples of `data` whose
+   * features are computed; after it steps of a round and examples of an evaluation, after half a second, four times a second.
+   */
+  | { type: 'progress'; of: ProgressOf; done: number; total: number }
   | {
       type: 'ready'
       /** As `device` has them. */
@@ -117,6 +120,7 @@ export const backendNames = [
 /** More threads than this nobody is given: each has a memory of its own. */
 export const THREADS_LIMIT = 64
 
+export type ProgressOf = 'device' | 'data' | 'round' | 'evaluation'
 export type SwapRole = 'offerer' | 'accepter' | 'puller'
 export type EvaluatedAt = 'trained' | 'averaged'
 

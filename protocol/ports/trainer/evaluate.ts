@@ -9,8 +9,8 @@ const LEAST_PROBABILITY = 1e-7
 
 /**
  * Measures `params` on `examples`: the one way that training, `mlstore eval` and the page do it, so that they print the same
- * number. `params` are read once, at the start. `pause` is awaited between passes; when it answers false we stop and return
- * undefined. Without examples accuracy and loss are 0.
+ * number. `params` are read once, at the start. `pause` is awaited between passes and told how many examples are done; when it
+ * answers false we stop and return undefined. Without examples accuracy and loss are 0.
  */
 export async function evaluate(
   trainer: Trainer,
@@ -18,7 +18,7 @@ export async function evaluate(
   examples: Examples,
   rows: Uint32Array,
   affine: Affine,
-  pause: () => Promise<boolean>,
+  pause: (done: number) => Promise<boolean>,
 ): Promise<Metrics | undefined> {
   trainer.load(params)
   const batch = {
@@ -37,7 +37,7 @@ export async function evaluate(
       if (largestAt(row) === label) right++
       loss -= Math.log(Math.max(LEAST_PROBABILITY, row[label]!))
     }
-    if (!(await pause())) return undefined
+    if (!(await pause(to))) return undefined
   }
   const count = Math.max(1, rows.length)
   return { accuracy: right / count, loss: loss / count }

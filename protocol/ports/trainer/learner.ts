@@ -10,6 +10,7 @@ import type { Optimizer } from '../../optimizer.ts'
 import { sizeOf } from '../../params.ts'
 import type { DataReport, Examples, Split } from '../examples.ts'
 import { type Affine, affineOf } from '../preprocess.ts'
+import { awaited, tellerOf, watched } from '../progress.ts'
 import { type Batches, createBatches, type Place } from './batches.ts'
 import { breathe } from './breathe.ts'
 import {
@@ -18,7 +19,7 @@ import {
   encodeCheckpoint,
   readCheckpoint,
 } from './checkpoint.ts'
-import type { Command, WorkerEvent, WorkerInit } from './commands.ts'
+import type { Command, ProgressOf, WorkerEvent, WorkerInit } from './commands.ts'
 import { allRows, evaluate } from './evaluate.ts'
 import { featuresOf, fits, unchanged } from './features.ts'
 import { sayRemark } from './remarks.ts'
@@ -66,8 +67,8 @@ const FIRST_CHECKPOINT_MS = 10_000
 const OUTCOMES_KEPT = 64
 /** Rests are gathered until they last this long: a browser's timers are no finer than 4 ms. */
 const REST_MS = 20
-/** How far the data's features are is told this often. */
-const PREPARING_EVERY_MS = 1000
+/** Who computes features for longer than this is told of it before. */
+const PREPARING_MS = 1000
 /**
  * Between steps messages are let in this often, not after each: a turn of a browser's event loop takes some 50 to 80 µs, and a
  * step of a small model half a millisecond.
@@ -188,40 +189,46 @@ async function awakenWith(trainer: Trainer, init: WorkerInit, ports: LearnerPort
   return mind
 }
 
-type Device = Extract<WorkerEvent, { type: 'device' }>
+export type Device = Extract<WorkerEvent, { type: 'device' }>
 
-/** Times what training will do with so many examples, and says it. */
+/** Times what training will do with so many examples, where it is to train at all, and says it. */
 function sayDevice(trainer: Trainer, init: WorkerInit, ports: LearnerPorts, count = 0): Device {
-  const { backend, threads, features, remarks = [] } = trainer
-  const trains = init.data !== undefined
-  const kept = features && fits(features, count) ? features : undefined
-  const msPerStep = trains ? timeStep(kept?.rest ?? trainer, init, ports) : 0
-  const more = trains && features ? remarkOn(trainer, features, init, ports, count) : []
-  const device: Device = {
-    type: 'device',
-    backend,
-    threads,
-    msPerStep,
-    remarks: [...remarks, ...more],
-  }
+  const { backend, threads, remarks = [] } = trainer
+  const device: Device = init.data
+    ? measureDevice(trainer, init, ports, count)
+    : { type: 'device', backend, threads, msPerStep: 0, remarks }
   ports.send(device, [])
   return device
+}
+
+/** What this device does with a model in training, on so many examples. Nothing is learned from it; `send` hears how far it is. */
+export function measureDevice(
+  trainer: Trainer,
+  init: Pick<WorkerInit, 'manifest' | 'params'>,
+  ports: Pick<LearnerPorts, 'now' | 'send'>,
+  count: number,
+): Device {
+  const { backend, threads, features, remarks = [] } = trainer
+  const kept = features && fits(features, count) ? features : undefined
+  const msPerStep = timeStep(kept?.rest ?? trainer, init, ports)
+  const more = features ? remarkOn(trainer, features, init, ports, count) : []
+  return { type: 'device', backend, threads, msPerStep, remarks: [...remarks, ...more] }
 }
 
 /** What the frozen start costs: before the first round, or in each step. */
 function remarkOn(
   { inputSize }: Trainer,
   features: Features,
-  init: WorkerInit,
-  ports: LearnerPorts,
+  { manifest }: Pick<WorkerInit, 'manifest'>,
+  ports: Pick<LearnerPorts, 'now' | 'send'>,
   count: number,
 ): string[] {
   const examples = count.toLocaleString('en')
   if (!fits(features, count)) return [sayRemark('no-room', { examples })]
-  const size = init.manifest.train.batchSize
+  const size = manifest.train.batchSize
   const inputs = new Float32Array(size * inputSize)
   const ms = (timed(ports, () => features.of(inputs, size)) * count) / size
-  if (ms < PREPARING_EVERY_MS) return []
+  if (ms < PREPARING_MS) return []
   return [sayRemark('features-first', { examples, seconds: String(Math.ceil(ms / 1000)) })]
 }
 
@@ -243,12 +250,10 @@ async function preparedFor(
   const affine = affineOf(manifest)
   const count = countOf(data)
   if (!features || !fits(features, count)) return { whole, trainer: whole, data, affine }
-  let saidAt = ports.now()
+  const far = tellerOf(ports.now(), awaited, sayFar(ports, 'data', count))
   const kept = (examples: Examples, before: number) =>
     featuresOf(features, examples, affine, async (done) => {
-      const isDue = ports.now() - saidAt >= PREPARING_EVERY_MS
-      if (isDue) saidAt = ports.now()
-      if (isDue) ports.send({ type: 'preparing', done: before + done, total: count }, [])
+      far(ports.now(), before + done)
       await breathe()
     })
   const examples = await kept(data.examples, 0)
@@ -295,23 +300,35 @@ function newMind(init: WorkerInit, ports: LearnerPorts, prepared: Prepared, seed
 }
 
 /** Times a step of the version's params on a batch of zeros: nothing is learned from it. */
-function timeStep(trainer: Trainer, init: WorkerInit, ports: LearnerPorts): number {
-  const size = init.manifest.train.batchSize
+function timeStep(
+  trainer: Trainer,
+  { manifest, params: bytes }: Pick<WorkerInit, 'manifest' | 'params'>,
+  ports: Pick<LearnerPorts, 'now' | 'send'>,
+): number {
+  const size = manifest.train.batchSize
   const inputs = new Float32Array(size * trainer.inputSize)
   const batch = { inputs, labels: new Int32Array(size), size, seed: 0 }
-  const params = floatsFrom(init.params, sizeOf(trainer.tensors))
+  const params = floatsFrom(bytes, sizeOf(trainer.tensors))
   const gradient = new Float32Array(params.length)
   return timed(ports, () => trainer.gradientInto(gradient, params, batch))
 }
 
 /** Milliseconds of the quickest of some runs. */
-function timed({ now }: LearnerPorts, work: () => unknown): number {
-  const times = Array.from({ length: TRIAL_STEPS }, () => {
-    const startedAt = now()
+function timed(ports: Pick<LearnerPorts, 'now' | 'send'>, work: () => unknown): number {
+  const far = tellerOf(ports.now(), awaited, sayFar(ports, 'device', TRIAL_STEPS))
+  const times = Array.from({ length: TRIAL_STEPS }, (_, i) => {
+    const startedAt = ports.now()
     work()
-    return now() - startedAt
+    const endedAt = ports.now()
+    far(endedAt, i + 1)
+    return endedAt - startedAt
   })
   return Math.min(...times)
+}
+
+/** Sends how much of something is done. */
+function sayFar({ send }: Pick<LearnerPorts, 'send'>, of: ProgressOf, total: number) {
+  return (done: number) => send({ type: 'progress', of, done, total }, [])
 }
 
 /** Commands in order, until `stop`. */
@@ -359,6 +376,7 @@ async function train(mind: Mind, mailbox: Mailbox, steps: number): Promise<void>
   let loss = 0
   let samples = 0
   let ms = 0
+  const far = tellerOf(mind.ports.now(), watched, sayFar(mind.ports, 'round', steps))
   startRound(mind.state)
   for (let goOn = true; goOn && done < steps; goOn = await rest(mind, mailbox)) {
     const startedAt = mind.ports.now()
@@ -366,9 +384,11 @@ async function train(mind: Mind, mailbox: Mailbox, steps: number): Promise<void>
     loss += batch.loss
     samples += batch.size
     done++
-    const stepMs = mind.ports.now() - startedAt
+    const endedAt = mind.ports.now()
+    const stepMs = endedAt - startedAt
     ms += stepMs
     earnRest(mind.pace, stepMs)
+    far(endedAt, done)
   }
   checkFinite(mind)
   mind.rounds++
@@ -418,9 +438,11 @@ async function measure(
   const examples = own ? data.examples : (data.evaluation ?? { ...data.examples, size: 0 })
   const rows = own ? data.split.validation : allRows(examples)
   const startedAt = mind.ports.now()
-  const metrics = await evaluate(trainer, state.params, examples, rows, affine, () =>
-    pause(mind, mailbox),
-  )
+  const far = tellerOf(startedAt, watched, sayFar(mind.ports, 'evaluation', rows.length))
+  const metrics = await evaluate(trainer, state.params, examples, rows, affine, (done) => {
+    far(mind.ports.now(), done)
+    return pause(mind, mailbox)
+  })
   const ms = mind.ports.now() - startedAt
   if (metrics) mind.ports.send({ type: 'evaluated', at, metrics, examples: rows.length, ms }, [])
 }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { peerIdFromString } from '@libp2p/peer-id'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { codecs } from '../../../protocol/codec/table.ts'
 import type { Message, MessageOf } from '../../../protocol/message.ts'
 import { sizeOf } from '../../../protocol/params.ts'
@@ -446,6 +446,20 @@ describe('a pull of ours', () => {
 })
 
 describe('between two of us', () => {
+  test('a swap that takes long says how far it is, and that it is over however it ends', async () => {
+    const stranger = await taken('slow')
+    let now = performance.now()
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => (now += 600))
+    onTestFinished(() => clock.mockRestore())
+    stranger.say(paramsOf('slow', copy))
+    stranger.data(copy.subarray(0, 8))
+    stranger.data(copy.subarray(8))
+    const [peer, done] = [other.peerId.toString(), copy.length]
+    expect(await events.until('moved')).toEqual({ type: 'moved', peer, done, total: 2 * done })
+    stranger.stream.abort(new Error('gone'))
+    expect(await events.until('moved')).toEqual({ type: 'moved', peer, done, total: done })
+  })
+
   test('a swap carries both copies and its last word', async () => {
     const theirs = heard()
     const far = await join(other, theirs)

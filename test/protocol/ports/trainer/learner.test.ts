@@ -79,9 +79,10 @@ describe('a round', () => {
   test('is preceded by how far the features of frozen layers are, once a second', async () => {
     const slow = withFrozenStart(6, { pass: 600 })
     await slow.take('ready')
-    expect(slow.events.filter(({ type }) => type === 'preparing')).toEqual([
-      { type: 'preparing', done: 500, total: 1000 },
-      { type: 'preparing', done: 1000, total: 1000 },
+    expect(slow.events.filter(({ type }) => type === 'progress')).toEqual([
+      { type: 'progress', of: 'device', done: 2, total: 3 },
+      { type: 'progress', of: 'data', done: 500, total: 1000 },
+      { type: 'progress', of: 'data', done: 1000, total: 1000 },
     ])
     const quick = withFrozenStart(6, { pass: 10 })
     await quick.take('ready')
@@ -118,6 +119,32 @@ describe('a round', () => {
     expect(await learner.take('device')).toEqual({
       ...{ type: 'device', backend: 'engine', threads: 1, msPerStep, remarks: [] },
     })
+    await finish(learner)
+  })
+
+  test('says how far it is where it takes longer than half a second, and so does an evaluation', async () => {
+    let now = 0
+    const taking = <T>(found: T) => {
+      now += 100
+      return found
+    }
+    const learner = testLearner({
+      ...{ rows: 4000, now: () => now },
+      wrapped: (trainer) => ({
+        ...trainer,
+        gradientInto: (...given) => taking(trainer.gradientInto(...given)),
+        predict: (...given) => taking(taking(trainer.predict(...given))),
+      }),
+    })
+    await learner.take('ready')
+    const told = () => learner.events.splice(0).filter(({ type }) => type === 'progress')
+    const round = (done: number) => ({ type: 'progress', of: 'round', done, total: 12 })
+    await learner.ask({ type: 'train', steps: 4 }, 'trained')
+    expect(told()).toEqual([])
+    await learner.ask({ type: 'train', steps: 12 }, 'trained')
+    expect(told()).toEqual([5, 8, 11].map(round))
+    const { examples } = await learner.ask({ type: 'evaluate', at: 'trained' }, 'evaluated')
+    expect(told()[0]).toEqual({ type: 'progress', of: 'evaluation', done: 750, total: examples })
     await finish(learner)
   })
 
