@@ -6,6 +6,7 @@ import {
   readCheckpoint,
 } from '../protocol/ports/trainer/checkpoint.ts'
 import { has } from './abilities.ts'
+import { text } from './text.ts'
 import { pageFault } from './words.ts'
 
 /** Checkpoints in IndexedDB, each model's under its genesis, in two generations. */
@@ -90,7 +91,7 @@ export async function checkpointedAt(genesis: string): Promise<number | undefine
 
 /** All of them, newest first; one that cannot be read is left out. Throws Fault `no-storage` where the browser opens none. */
 export async function listCheckpoints(): Promise<KeptCheckpoint[]> {
-  if (!has('storage')) throw noStorage(new Error('it has no IndexedDB'))
+  if (!has('storage')) throw noStorage(new Error(text.data.noDatabase))
   const names = await checkpoints()('readonly', (store) =>
     promisifyRequest<IDBValidKey[]>(store.getAllKeys()),
   ).catch((error: Error) => {

@@ -137,6 +137,8 @@ const english = {
     labelFor: 'Label files',
     byFolder: 'by their folder',
     allAs: (label: string) => `all as ${label}`,
+    /** In brackets, behind what is not kept therefore. */
+    noDatabase: 'it has no IndexedDB',
     nothing: 'nothing',
     fileCount: (count: number) => plural(count, 'file', 'files'),
     columns: 'say below which of its columns is which',
