@@ -4,6 +4,7 @@ import type { Listing } from '../protocol/listing.ts'
 import { type HeldVersion, introductionsOf } from '../protocol/ports/presence.ts'
 import { keepRelease, newestKnown } from '../protocol/ports/release.ts'
 import type { StoredVersion } from '../protocol/ports/store.ts'
+import { isLongAway } from '../protocol/ports/trainer/round.ts'
 import { dataFilesOf } from '../protocol/ports/version.ts'
 import { randomFrom } from '../protocol/random.ts'
 import type { Report } from '../protocol/report.ts'
@@ -16,9 +17,6 @@ import { startPredictor } from './predictor.ts'
 import type { Run, TrainOptions } from './services.ts'
 import { pageFault } from './words.ts'
 
-/** A run that was away for more than this many rounds' time pulls a live peer's state. */
-const ROUNDS_AWAY = 20
-const ROUND_MS = 250
 /** Of a page, which pays for each in battery and memory; a bootstrap and who seeds a model come to these. */
 const LINK_LIMIT = 9
 /** The learner loads data and measures a step within this, or something is wrong with it. */
@@ -111,11 +109,7 @@ async function join(
     rounds: limitOf,
     ...(pace !== undefined && { pace }),
     ...(swapping !== undefined && { swapping }),
-    adopt: ({ msPerStep }) => {
-      const { strict, stepsPerRound } = manifest.train
-      const roundMs = Math.max(strict ? 0 : ROUND_MS, stepsPerRound * msPerStep)
-      return awayMs > ROUNDS_AWAY * Math.max(ROUND_MS, roundMs)
-    },
+    adopt: ({ msPerStep }) => isLongAway(awayMs, manifest, msPerStep),
     released: newestKnown(host, version),
     onRelease: serving.keep,
   })

@@ -13,6 +13,7 @@ import {
   type WorkerEvent,
   type WorkerInit,
 } from '../../protocol/ports/trainer/commands.ts'
+import { isLongAway, roundMsOf } from '../../protocol/ports/trainer/round.ts'
 import { randomFrom } from '../../protocol/random.ts'
 import { phaseReport, type Report } from '../../protocol/report.ts'
 import {
@@ -118,9 +119,6 @@ interface Screen {
   note(text: string): void
 }
 
-/** A run that was away for more than this many rounds' time pulls a live peer's state. */
-const ROUNDS_AWAY = 20
-const ROUND_MS = 250
 /** The learner loads data and measures a step within this, or something is wrong with it. */
 const READY_MS = 10 * 60_000
 /** Its last checkpoint. */
@@ -204,11 +202,6 @@ function showDevice(
   for (const remark of remarks) screen.note(`          ${remark}`)
 }
 
-/** A round is lengthened to ROUND_MS where the manifest does not say exactly how many steps it has. */
-function roundMsOf({ train }: Manifest, msPerStep: number): number {
-  return Math.max(train.strict ? 0 : ROUND_MS, train.stepsPerRound * msPerStep)
-}
-
 /** Rounds of our own: what the user says, else the recipe; undefined where neither does. */
 function roundsOf(options: Context['options'], { train }: Manifest): number | undefined {
   if (options.rounds !== undefined) return Number(options.rounds)
@@ -275,8 +268,7 @@ async function swarmOn({ args, options, signal }: Context, host: Host, run: Run,
     rounds: roundsOf(options, manifest),
     swap: options.swap !== false,
     ...(options.intensity !== undefined && { pace: Number(options.intensity) / 100 }),
-    adopt: ({ msPerStep }) =>
-      run.awayMs > ROUNDS_AWAY * Math.max(ROUND_MS, roundMsOf(manifest, msPerStep)),
+    adopt: ({ msPerStep }) => isLongAway(run.awayMs, manifest, msPerStep),
     swapsPerRound: options.swapsPerRound as number | undefined,
     released: newestKnown(host, run.version),
     onRelease: (listing, bytes) => keptRelease(host, listing, bytes, screen.note),
