@@ -2,9 +2,10 @@ import type { FaultDetail } from '../protocol/errors.ts'
 import type { Manifest } from '../protocol/manifest.ts'
 import type { DataReport, Examples, Skips } from '../protocol/ports/examples.ts'
 import type { Command, WorkerEvent, WorkerInit } from '../protocol/ports/trainer/commands.ts'
+import type { Device } from '../protocol/ports/trainer/learner.ts'
 
 /** What the window and its worker say to each other. A worker's first message is its job; it has one for as long as it lives. */
-export type Job = LearnJob | PredictJob
+export type Job = LearnJob | MeasureJob | PredictJob
 
 /** Hosts a learner: every other message is a Command, what comes back are LearnEvents. */
 export interface LearnJob {
@@ -26,6 +27,17 @@ export interface OwnData {
   format: DataReport['format']
   skips: Skips
 }
+
+/** Measures what training takes here, as a learner does when it begins, and ends. */
+export interface MeasureJob {
+  type: 'measure'
+  init: Pick<WorkerInit, 'manifest' | 'modelJson' | 'params' | 'frozen' | 'backend'>
+  /** There would be to train on. */
+  examples: number
+}
+
+/** `progress` of the device, then one of the others; nothing follows. */
+export type MeasureEvent = Extract<WorkerEvent, { type: 'progress' | 'failed' }> | Device
 
 /** Predicts by the params it is told: every other message is a PredictCommand, what comes back are PredictEvents. */
 export interface PredictJob {

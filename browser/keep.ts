@@ -2,6 +2,7 @@ import { del, get, update } from 'idb-keyval'
 import type { Fault } from '../protocol/errors.ts'
 import type { Traffic } from './quota.ts'
 import {
+  type Cost,
   type Drawing,
   intensities,
   isSame,
@@ -16,6 +17,9 @@ import { pageFault } from './words.ts'
 
 const SETTINGS = 'mlstore.settings'
 const TRAFFIC = 'mlstore.traffic'
+const COSTS = 'mlstore.costs'
+/** Versions whose cost is remembered. */
+const COSTS_KEPT = 64
 
 export function loadSettings(): Settings {
   const kept = read(SETTINGS)
@@ -40,6 +44,34 @@ export function loadTraffic(): Traffic | undefined {
 
 export function saveTraffic(traffic: Traffic): void {
   write(TRAFFIC, traffic)
+}
+
+/** What was measured of a version, by whichever backend last. */
+export function loadCost(cid: string): Cost | undefined {
+  return costs().find((cost) => cost.cid === cid)?.cost
+}
+
+/** The last measured come first: one of a version and backend. */
+export function saveCost(cid: string, cost: Cost): void {
+  const others = costs().filter((one) => one.cid !== cid || one.cost.backend !== cost.backend)
+  write(COSTS, { kept: [{ cid, cost }, ...others].slice(0, COSTS_KEPT) })
+}
+
+function costs(): { cid: string; cost: Cost }[] {
+  return listIn(read(COSTS)['kept']).filter(isCost)
+}
+
+function isCost(kept: unknown): kept is { cid: string; cost: Cost } {
+  const { cid, cost } = (kept ?? {}) as {
+    cid?: unknown
+    cost?: Partial<Record<keyof Cost, unknown>>
+  }
+  const isNumber = [cost?.msPerStep, cost?.at].every(
+    (value) => typeof value === 'number' && Number.isFinite(value) && value >= 0,
+  )
+  const isTold =
+    Array.isArray(cost?.remarks) && cost.remarks.every((one) => typeof one === 'string')
+  return typeof cid === 'string' && typeof cost?.backend === 'string' && isNumber && isTold
 }
 
 export function isLocalKept(): boolean {

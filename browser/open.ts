@@ -8,6 +8,7 @@ import type { StoredVersion } from '../protocol/ports/store.ts'
 import { dataFilesOf, README_FILE } from '../protocol/ports/version.ts'
 import { abilities } from './abilities.ts'
 import { forgetCheckpoint, keptParams, listCheckpoints } from './checkpoint.ts'
+import { measureCost } from './cost.ts'
 import { readFiles } from './data.ts'
 import { openHome } from './home.ts'
 import { type Host, startHost } from './host.ts'
@@ -80,6 +81,10 @@ export async function createServices(): Promise<Services> {
       return sampleOf(host, await stored(cid), signal)
     },
 
+    async measure({ cid }, options) {
+      return measureCost(await stored(cid), options)
+    },
+
     async train({ cid }, options) {
       return startRun(host, await stored(cid), options)
     },
@@ -120,6 +125,7 @@ async function openOf(version: StoredVersion, genesis: string): Promise<OpenVers
     modelJson: checked.modelJson,
     params: checked.params,
     frozen: checked.frozen,
+    demand: checked.topology.demand,
   }
 }
 

@@ -11,8 +11,10 @@ import {
   type Keeper,
   keeperOf,
   loadBrought,
+  loadCost,
   loadTraffic,
   openForgetting,
+  saveCost,
   saveSettings,
   saveTraffic,
 } from './keep.ts'
@@ -25,6 +27,7 @@ import type {
   Predictor,
   Run,
   Services,
+  Speed,
 } from './services.ts'
 import {
   type Action,
@@ -70,6 +73,9 @@ export interface Page {
     files: Promise<FoundFile[]> | FoundFile[],
     options?: Pick<ReadOptions, 'label' | 'columns'>,
   ): Promise<void>
+  /** Measures what training takes here, unless this page trains; until it is called off, or a run starts. */
+  measure(version: OpenVersion): Promise<void>
+  stopMeasuring(): void
   start(version: OpenVersion, options: { resume: boolean }): Promise<void>
   /** Without a time: until somebody resumes. */
   pause(ms?: number): void
@@ -116,6 +122,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
     state.value = reduce(state.value, action)
   }
   let opening: AbortController | undefined
+  let measuring: { cid: string; stop: AbortController } | undefined
   /** The addresses that came with it. */
   let told: readonly string[] = []
   let listing: AbortController | undefined
@@ -257,6 +264,20 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
   const forget = async (genesis: string) => {
     await onKept(genesis, (keeper) => keeper.forget())
     tellForgotten(genesis)
+  }
+
+  const learnCost = (cid: string, { backend, msPerStep, remarks }: Speed) => {
+    const cost = { backend, msPerStep, remarks, at: Date.now() }
+    saveCost(cid, cost)
+    dispatch({ type: 'measured', cid, cost })
+  }
+
+  const stopMeasuring = () => {
+    if (!measuring) return
+    const { cid, stop } = measuring
+    measuring = undefined
+    stop.abort()
+    dispatch({ type: 'unmeasured', cid, fault: undefined })
   }
 
   const attempt = async (what: () => Promise<void>, failed: (fault: Fault['detail']) => Action) => {
@@ -410,6 +431,9 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
           forgetPredictors((name) => name !== version.cid)
           newest = undefined
           dispatch({ type: 'opened', reference, version })
+          const { cid } = version
+          const cost = loadCost(cid)
+          if (cost) dispatch({ type: 'measured', cid, cost })
         },
         (fault) => ({ type: 'openFailed', reference, fault }),
       )
@@ -519,9 +543,32 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       })
     },
 
+    async measure(version) {
+      if (isLive(state.value.run)) return
+      stopMeasuring()
+      const { cid, genesis } = version
+      const mine = { cid, stop: new AbortController() }
+      measuring = mine
+      dispatch({ type: 'measuring', cid, progress: undefined })
+      try {
+        const speed = await (await services).measure(version, {
+          examples: sizeOfWork(workOf(state.value, genesis)),
+          onProgress: (progress) => dispatch({ type: 'measuring', cid, progress }),
+          signal: mine.stop.signal,
+        })
+        if (measuring === mine) learnCost(cid, speed)
+      } catch (error) {
+        if (measuring === mine) dispatch({ type: 'unmeasured', cid, fault: detailOf(error) })
+      }
+      if (measuring === mine) measuring = undefined
+    },
+
+    stopMeasuring,
+
     async start(version, options) {
       const before = state.value.run
       if (isLive(before)) return
+      stopMeasuring() // the first steps are a run's own
       wish = 'go'
       // What no checkpoint holds is on this page alone: the next run goes on from it.
       const from =
@@ -551,6 +598,7 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
             ...(rounds !== undefined && { rounds }),
           })
           dispatch({ type: 'joined', view: run.view })
+          learnCost(version.cid, run.view)
           counted = 0
           following = follow(version, run)
           heed(run, { intensity })

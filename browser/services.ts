@@ -27,6 +27,8 @@ export interface Services {
   ancestorsOf(version: OpenVersion, signal: AbortSignal): AsyncIterable<Ancestor>
   /** Data that came with a version (its `sample`, or else its `eval` data), as examples. */
   sampleOf(version: OpenVersion, signal?: AbortSignal): Promise<Examples | undefined>
+  /** What training it would take here: its trainer is made and timed, and gone again. Throws a Fault that says why it cannot be. */
+  measure(version: OpenVersion, options: MeasureOptions): Promise<Speed>
   /** Joins the version's swarm and trains; one run at a time, in this profile (Fault `already-training`). */
   train(version: OpenVersion, options: TrainOptions): Promise<Run>
   /** Predictions by a version's own params, without training. Close it. */
@@ -122,6 +124,8 @@ export interface OpenVersion {
   params: Uint8Array
   /** The same of frozen layers; empty when there are none. */
   frozen: Uint8Array
+  /** What training takes anywhere: bytes of memory, multiply-adds of a step. */
+  demand: { memoryBytes: number; multiplyAdds: number }
 }
 
 export interface Ancestor {
@@ -130,6 +134,22 @@ export interface Ancestor {
   number: string
   /** What its manifest says, 0 to 1. */
   accuracy: number | undefined
+}
+
+/** How quickly this device trains a version, and by what. */
+export interface Speed {
+  backend: string
+  msPerStep: number
+  /** Who was passed over to compute it, and why. */
+  remarks: readonly string[]
+}
+
+export interface MeasureOptions {
+  /** There would be to train on. */
+  examples: number
+  /** Called while a step takes long. */
+  onProgress(progress: Progress): void
+  signal: AbortSignal
 }
 
 export interface TrainOptions {
@@ -181,11 +201,7 @@ export interface Run {
   params(): Promise<Uint8Array>
 }
 
-export interface RunView {
-  backend: string
-  msPerStep: number
-  /** Who was passed over to compute it, and why. */
-  remarks: readonly string[]
+export interface RunView extends Speed {
   resumed: boolean
   /** The one after which it ends by itself; 0 is none. */
   rounds: number

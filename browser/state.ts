@@ -15,6 +15,7 @@ import type {
   OpenVersion,
   Progress,
   RunView,
+  Speed,
 } from './services.ts'
 import { text } from './text.ts'
 
@@ -32,6 +33,8 @@ export interface AppState {
   /** What a person brought, by the genesis it was brought for. */
   works: Readonly<Record<string, Work>>
   run: RunState | undefined
+  /** What training takes here, by the CID of the version. */
+  costs: Readonly<Record<string, Measured>>
   kept: KeptRun[] | undefined
   keptFault: FaultDetail | undefined
   joining: Joining
@@ -133,6 +136,22 @@ export interface RunState {
   fault: FaultDetail | undefined
 }
 
+/** What training a version takes here. */
+export interface Measured {
+  /** The last figure; undefined where there is none. */
+  cost: Cost | undefined
+  isMeasuring: boolean
+  /** How far that is, where it takes long. */
+  progress: Progress | undefined
+  /** Why it could not be measured. */
+  fault: FaultDetail | undefined
+}
+
+export interface Cost extends Speed {
+  /** Milliseconds since 1970. */
+  at: number
+}
+
 /** Bytes of both copies of a swap. */
 export interface Transfer {
   with: string
@@ -218,6 +237,10 @@ export interface Actions {
   emptied: { genesis: string }
   started: { version: OpenVersion; examples: number; resumes: boolean }
   preparing: { progress: Progress }
+  measuring: { cid: string; progress: Progress | undefined }
+  measured: { cid: string; cost: Cost }
+  /** Without a fault: called off. */
+  unmeasured: { cid: string; fault: FaultDetail | undefined }
   joined: { view: RunView }
   reported: { report: Report; at: number }
   lonely: object
@@ -251,6 +274,7 @@ export function initialState(hash: string, settings: Settings): AppState {
     lineage: undefined,
     works: {},
     run: undefined,
+    costs: {},
     kept: undefined,
     keptFault: undefined,
     joining: { type: 'idle' },
@@ -356,6 +380,12 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
     })),
   dismissed: (state) => (state.run?.type === 'ended' ? { ...state, run: undefined } : state),
 
+  measuring: (state, { cid, progress }) =>
+    onCost(state, cid, { isMeasuring: true, progress, fault: undefined }),
+  measured: (state, { cid, cost }) => onCost(state, cid, { ...emptyCost, cost }),
+  unmeasured: (state, { cid, fault }) =>
+    onCost(state, cid, { isMeasuring: false, progress: undefined, fault }),
+
   kept: (state, { runs }) => ({ ...state, kept: runs, keptFault: undefined }),
   keptFailed: (state, { fault }) => ({ ...state, keptFault: fault }),
   owned: (state, { id }) => onOwner(state, { id }),
@@ -369,6 +399,27 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
 /** Whether a checkpoint of it is kept here. */
 export function isKept({ kept }: Pick<AppState, 'kept'>, genesis: string): boolean {
   return kept?.some((run) => run.genesis === genesis && run.rounds > 0) ?? false
+}
+
+/** What training this version takes here, as far as it is known. */
+export function costOf({ costs }: Pick<AppState, 'costs'>, cid: string): Measured {
+  return costs[cid] ?? emptyCost
+}
+
+const emptyCost: Measured = {
+  cost: undefined,
+  isMeasuring: false,
+  progress: undefined,
+  fault: undefined,
+}
+
+/** Multiply-adds of a step, and bytes of params, up to which a model is measured in well under a second: the engine takes 5 ms a step. */
+const SMALL_STEP = 2 ** 27
+const SMALL_BYTES = 2 ** 23
+
+/** Whether nobody has to ask what it takes, where WebAssembly has SIMD: that is found before a person has read what stands beside it. */
+export function isSoonMeasured({ demand, params }: OpenVersion): boolean {
+  return demand.multiplyAdds <= SMALL_STEP && params.length <= SMALL_BYTES
 }
 
 /** What a person brought for this model; the same empty work when nothing yet. */
@@ -599,6 +650,10 @@ function isOpen({ opened }: AppState, cid: string): boolean {
 function onWork(state: AppState, genesis: string, change: (work: Work) => Partial<Work>): AppState {
   const work = workOf(state, genesis)
   return { ...state, works: { ...state.works, [genesis]: { ...work, ...change(work) } } }
+}
+
+function onCost(state: AppState, cid: string, change: Partial<Measured>): AppState {
+  return { ...state, costs: { ...state.costs, [cid]: { ...costOf(state, cid), ...change } } }
 }
 
 function onOwner(state: AppState, change: Partial<OwnerKey>): AppState {

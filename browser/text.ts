@@ -2,7 +2,7 @@ import type { Misfit } from '../protocol/ports/preprocess.ts'
 import { type RemarkFacts, type RemarkType, sayRemark } from '../protocol/ports/trainer/remarks.ts'
 import { type Path, type Phase, phaseSentences } from '../protocol/report.ts'
 import type { Ability } from './abilities.ts'
-import { duration, whole } from './format.ts'
+import { whole } from './format.ts'
 import { type Language, language } from './language.ts'
 import type { NetworkView } from './services.ts'
 import type { Alone } from './state.ts'
@@ -96,6 +96,7 @@ const english = {
           : 'Or bring your own. It stays on this device.'
       return drawable ? 'Draw a few or drop your own data first.' : 'Drop your own data first.'
     },
+    cost: (step: string, round: string) => `Here a step takes ${step}, and a round ${round}.`,
     least: (least: number) => `This model asks for at least ${least}.`,
     resume: (rounds: number) => `Go on from round ${rounds}, which is kept here`,
     busy: (title: string) => `This page is training ${title}. Stop it to train this one.`,
@@ -164,7 +165,7 @@ const english = {
     round: (round: number, limit: number | undefined) =>
       limit ? `Round ${round} of ${limit}` : `Round ${round}`,
     rounds: 'Round',
-    limit: (limit: number) => `of ${limit.toLocaleString('en')}`,
+    limit: (limit: number) => `of ${whole(limit)}`,
     samples: 'Examples seen',
     pause: 'Pause',
     pauseHour: 'Pause 1 hour',
@@ -329,9 +330,19 @@ const english = {
     stays:
       'Never your pictures, rows or drawings. Numbers learned from few examples can still tell something about them: bring data you may use.',
     cost: 'On this device',
-    measured: (backend: string, msPerStep: number, steps: number) =>
-      `Measured here with ${backend}: ${duration(msPerStep)} a step, ${duration(msPerStep * steps)} of training a round.`,
-    unmeasured: 'Measured when you start training.',
+    measured: (backend: string, step: string, round: string) =>
+      `Here, with ${backend}: ${step} a step, ${round} a round.`,
+    measuredAt: (age: string) => `Measured ${age}.`,
+    unmeasured:
+      'Not measured here yet. It takes a few training steps, and nothing is learned by them.',
+    measure: 'Measure it here',
+    measureAgain: 'Measure it again',
+    measuring: 'Measuring what a training step takes here …',
+    measureBusy: (title: string) =>
+      `This page is training ${title}. What this model takes can be measured when that has ended.`,
+    traffic: (hour: string) =>
+      `At the pace of this device that is up to ${hour} an hour, sent and received together. The settings can limit a day.`,
+    memory: 'Memory to train it',
     /** Each of its facts, which are text. */
     remarks: {
       differs: (facts) => sayRemark('differs', facts),

@@ -1,21 +1,36 @@
 /**
- * The module Worker that owns params, trainer and data, so that the window never waits for a step: it hosts one learner, or
- * predicts. jobs.ts says what it is told and what it answers.
+ * The module Worker that owns params, trainer and data, so that the window never waits for a step: it hosts one learner,
+ * measures what one would take, or predicts. jobs.ts says what it is told and what it answers.
  */
 import { faultFrom } from '../protocol/errors.ts'
 import { reportOf, splitRows } from '../protocol/ports/examples.ts'
-import type { Command, WorkerInit } from '../protocol/ports/trainer/commands.ts'
-import { floatsFrom, type LearnerData, runLearner } from '../protocol/ports/trainer/learner.ts'
+import type { Command, WorkerEvent, WorkerInit } from '../protocol/ports/trainer/commands.ts'
+import {
+  floatsFrom,
+  type LearnerData,
+  measureDevice,
+  runLearner,
+} from '../protocol/ports/trainer/learner.ts'
+import type { Trainer } from '../protocol/ports/trainer/trainer.ts'
 import { randomFrom } from '../protocol/random.ts'
 import { checkpointIn } from './checkpoint.ts'
 import { readFiles } from './data.ts'
-import type { Job, LearnEvent, LearnJob, PredictCommand, PredictEvent, PredictJob } from './jobs.ts'
+import type {
+  Job,
+  LearnEvent,
+  LearnJob,
+  MeasureJob,
+  PredictCommand,
+  PredictEvent,
+  PredictJob,
+} from './jobs.ts'
 import { createPredictingTrainer, createTrainer } from './trainer.ts'
 
 addEventListener(
   'message',
   ({ data: job }: MessageEvent<Job>) => {
     if (job.type === 'learn') learn(job)
+    else if (job.type === 'measure') void measure(job)
     else predict(job)
   },
   { once: true },
@@ -24,10 +39,7 @@ addEventListener(
 function learn({ init, own, title }: LearnJob): void {
   const tell = (event: LearnEvent) => postMessage(event)
   const learner = runLearner(init, {
-    createTrainer: ({ modelJson, manifest, backend, threads, frozen }) =>
-      createTrainer(modelJson, {
-        ...{ backend, threads, frozen, batchSize: manifest.train.batchSize },
-      }),
+    createTrainer: trainerOf,
     loadData: (init, seed) => loadData(init, own, seed),
     checkpoints: checkpointIn(init.genesis, title, (fault) => tell({ type: 'kept', fault })),
     send: (event, transfer) => postMessage(event, { transfer }),
@@ -35,6 +47,30 @@ function learn({ init, own, title }: LearnJob): void {
   })
   addEventListener('message', ({ data }: MessageEvent<Command>) => learner.receive(data))
   void learner.ended.then(() => close()) // never rejects: what goes wrong was sent as `failed`
+}
+
+type Model = Pick<WorkerInit, 'modelJson' | 'manifest' | 'backend' | 'threads' | 'frozen'>
+
+/** Who trains here, and who is measured. */
+function trainerOf({ modelJson, manifest, ...init }: Model): Promise<Trainer> {
+  const { backend, threads, frozen } = init
+  return createTrainer(modelJson, {
+    ...{ backend, threads, frozen, batchSize: manifest.train.batchSize },
+  })
+}
+
+async function measure({ init, examples }: MeasureJob): Promise<void> {
+  const send = (event: WorkerEvent) => postMessage(event)
+  let trainer: Trainer | undefined
+  try {
+    trainer = await trainerOf(init)
+    send(measureDevice(trainer, init, { send, now: () => performance.now() }, examples))
+  } catch (error) {
+    send({ type: 'failed', detail: faultFrom(error).detail })
+  } finally {
+    trainer?.close()
+    close()
+  }
 }
 
 /** The person's examples, split by `seed`, and what the version brought to measure on. */

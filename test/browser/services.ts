@@ -62,6 +62,8 @@ export async function createServices(): Promise<Services> {
         modelJson: '{}',
         params: new Uint8Array(203_560),
         frozen: new Uint8Array(0),
+        // Of a size that is measured when a person asks for it, where that takes long.
+        demand: { memoryBytes: 2_450_000, multiplyAdds: odd === 'long' ? 2 ** 31 : 9_800_000 },
       }
     },
     async *ancestorsOf({ manifest }) {
@@ -76,6 +78,17 @@ export async function createServices(): Promise<Services> {
     async sampleOf({ manifest }) {
       await wait(200)
       return sample(manifest)
+    },
+    async measure(_, { onProgress, signal }) {
+      if (odd === 'failing') throw tooLarge()
+      if (odd === 'long') {
+        onProgress({ of: 'device', done: 1, total: 3 })
+        await new Promise((_, reject) => {
+          signal.addEventListener('abort', () => reject(signal.reason))
+        })
+      }
+      await wait(50)
+      return { backend: 'engine', msPerStep: 1.4, remarks: [] }
     },
     async train(version, { examples, resume, pace = 1, swapping = true }) {
       await wait(200)
@@ -458,6 +471,17 @@ function unreachable(): Fault {
     registries: 2,
     message: 'none of 2 peers that list models answered within 15 s',
     hint: 'check your connection, or paste the address of a peer under Network',
+  })
+}
+
+function tooLarge(): Fault {
+  return new Fault({
+    kind: 'verification',
+    type: 'too-much-memory',
+    ...{ memoryBytes: 3100e6, limitBytes: 1074e6, layer: 'hidden (Dense)', threads: 1 },
+    message:
+      'training this model takes about 3100 MB, expected at most 1074 MB; the largest layer is hidden (Dense)',
+    hint: 'close other programs, or train it on a device with more memory',
   })
 }
 

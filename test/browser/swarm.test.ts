@@ -138,6 +138,13 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await page.getByRole('link', { name: text.model.tabs.card, exact: true }).click()
     const mine = await saved(tab, text.card.takeMine)
     expect(mine.name).toContain('-mine.zip')
+    // The run told what it takes here; a worker that only measures finds it, too.
+    const cost = page.getByText(/^Here, with engine: .* a step, .* a round/)
+    await cost.waitFor()
+    await page.getByRole('button', { name: text.card.measureAgain }).click()
+    await page.getByText(text.card.measuring).waitFor({ state: 'detached' })
+    await cost.filter({ hasText: text.card.measuredAt('now') }).waitFor()
+    expect(await page.locator('.card-tab .fault').count()).toBe(0)
     const zipped = unzip(await readFile(mine.path))
     expect(zipped.get('group1-shard1of1.bin')).toHaveLength(PARAMS_BYTES)
     expect([...zipped.keys()]).toEqual(

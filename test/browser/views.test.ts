@@ -29,7 +29,7 @@ const views: View[] = [
   ['models-failing', 'failing', '#/', (page) => page.locator('.fault').first().waitFor()],
   ['models-offline', 'offline', '#/', (page) => page.locator('main').waitFor()],
   ['train', '', `#/m/${DIGITS}`, (page) => page.locator('button.sample').waitFor()],
-  ['card', '', `#/m/${DIGITS}/card`, opened],
+  ['card', '', `#/m/${DIGITS}/card`, costKnown],
   ['try', '', `#/m/${DIGITS}/try`, opened],
   ['versions', '', `#/m/${DIGITS}/versions`, (page) => page.getByText('1.0.1').waitFor()],
   ['swarm', '', `#/m/${DIGITS}/swarm`, opened],
@@ -73,6 +73,8 @@ const states: View[] = [
     '#/network',
     (page) => page.locator('main .fault').first().waitFor(),
   ],
+  ['card-measuring', 'long', `#/m/${DIGITS}/card`, measuring],
+  ['card-fault', 'failing', `#/m/${DIGITS}/card`, notMeasured],
   ['mine-fault', 'failing', '#/mine', (page) => page.locator('main .fault').first().waitFor()],
 ]
 /** Of parts that are seen elsewhere too: with ML_STORE_FULL=1. */
@@ -264,6 +266,23 @@ async function tried(page: Page): Promise<void> {
   await page.locator('section[aria-labelledby=try-many] input[accept*=csv]').setInputFiles([file])
   await page.getByText(text.try.unlabelled(2)).waitFor()
   await page.locator('.predictions tbody tr', { hasText: text.try.row(2) }).waitFor()
+}
+
+async function costKnown(page: Page): Promise<void> {
+  await page.getByRole('button', { name: text.card.measureAgain }).waitFor()
+}
+
+/** What another view measured of it is known here already. */
+async function measuring(page: Page): Promise<void> {
+  const { measure, measureAgain } = text.card
+  await page.getByRole('button', { name: new RegExp(`${measure}|${measureAgain}`) }).click()
+  await page.getByText(text.card.measuring).waitFor()
+}
+
+async function notMeasured(page: Page): Promise<void> {
+  const { measure, measureAgain } = text.card
+  await page.getByRole('button', { name: new RegExp(`${measure}|${measureAgain}`) }).click()
+  await page.locator('.fault').waitFor()
 }
 
 async function inTraining(page: Page, tab: string): Promise<void> {

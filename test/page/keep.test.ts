@@ -1,5 +1,12 @@
 import { beforeEach, expect, test, vi } from 'vitest'
-import { loadSettings, loadTraffic, saveSettings, saveTraffic } from '../../browser/keep.ts'
+import {
+  loadCost,
+  loadSettings,
+  loadTraffic,
+  saveCost,
+  saveSettings,
+  saveTraffic,
+} from '../../browser/keep.ts'
 
 beforeEach(() => {
   const kept = new Map<string, string>()
@@ -41,4 +48,33 @@ test('traffic comes back as it was saved; what is no traffic is none', () => {
   expect(loadTraffic()).toEqual({ day: '2026-11-24', bytes: 51_000 })
   localStorage.setItem('mlstore.traffic', '{"day":20261124,"bytes":9}')
   expect(loadTraffic()).toBeUndefined()
+})
+
+test('the cost of a version comes back as it was measured last, by whichever backend', () => {
+  const cost = (backend: string, at: number) => ({ backend, at, msPerStep: 2, remarks: ['slow'] })
+  expect(loadCost('bafyone')).toBeUndefined()
+  saveCost('bafyone', cost('engine', 1))
+  saveCost('bafyone', cost('webgpu', 2))
+  saveCost('bafytwo', cost('engine', 3))
+  expect(loadCost('bafyone')).toEqual(cost('webgpu', 2))
+  saveCost('bafyone', cost('engine', 4))
+  expect(loadCost('bafyone')).toEqual(cost('engine', 4))
+  for (let i = 0; i < 64; i++) saveCost(`bafy${i}`, cost('engine', i))
+  expect(loadCost('bafyone')).toBeUndefined()
+})
+
+test.each([
+  ['a word', '"engine"'],
+  ['no list', '{"kept":{"cid":"bafyone"}}'],
+  [
+    'a time that is none',
+    '{"kept":[{"cid":"bafyone","cost":{"backend":"engine","msPerStep":null}}]}',
+  ],
+  [
+    'remarks that are none',
+    '{"kept":[{"cid":"bafyone","cost":{"backend":"engine","msPerStep":1,"at":1,"remarks":[{}]}}]}',
+  ],
+])('a kept cost that is %s is none', (_, kept) => {
+  localStorage.setItem('mlstore.costs', kept)
+  expect(loadCost('bafyone')).toBeUndefined()
 })

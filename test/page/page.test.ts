@@ -3,6 +3,7 @@ import { single } from '../../browser/data.ts'
 import { createPage, type Page } from '../../browser/page.ts'
 import type {
   ListedModel,
+  MeasureOptions,
   ModelList,
   NetworkView,
   OpenVersion,
@@ -10,7 +11,7 @@ import type {
   Services,
   TrainOptions,
 } from '../../browser/services.ts'
-import { isAnew, phaseText, sizeOfWork, workOf, wouldLose } from '../../browser/state.ts'
+import { costOf, isAnew, phaseText, sizeOfWork, workOf, wouldLose } from '../../browser/state.ts'
 import { text } from '../../browser/text.ts'
 import { Fault } from '../../protocol/errors.ts'
 import type { Manifest } from '../../protocol/manifest.ts'
@@ -221,6 +222,68 @@ test('a run ends after as many rounds as the settings say, else the model’s ow
   await page.start(stopping, { resume: false })
   expect(asked).toEqual([undefined, 40, 30])
 })
+
+describe('what training takes here', () => {
+  const speed = { backend: 'engine', msPerStep: 2, remarks: [] }
+  const shown = (page: Page) => costOf(page.state.value, version.cid)
+
+  test('is measured when asked, kept, and there on the next visit', async () => {
+    stubStorage()
+    const measure = async (_: OpenVersion, { onProgress }: MeasureOptions) => {
+      onProgress({ of: 'device', done: 2, total: 3 })
+      expect(shown(page)).toMatchObject({ isMeasuring: true, progress: { done: 2 } })
+      return speed
+    }
+    const page = pageWith({ measure })
+    await page.measure(version)
+    expect(shown(page)).toMatchObject({ cost: speed, isMeasuring: false, progress: undefined })
+    const next = pageWith({ openVersion: async () => version })
+    await next.open(version.cid, [])
+    expect(shown(next).cost).toEqual(shown(page).cost)
+  })
+
+  test('is not known when that fails, and why is said', async () => {
+    const page = pageWith({ measure: () => Promise.reject(fault()) })
+    await page.measure(version)
+    expect(shown(page)).toMatchObject({ cost: undefined, fault: { type: 'unreachable' } })
+  })
+
+  test('is no longer measured when somebody leaves, or trains; a run tells it by itself', async () => {
+    const signals: AbortSignal[] = []
+    const { run } = runOf()
+    const page = pageWith({
+      measure: (_, { signal }) => {
+        signals.push(signal)
+        return new Promise((_, reject) => signal.addEventListener('abort', () => reject(fault())))
+      },
+      train: async () => ({ ...run, view: { ...run.view, ...speed } }),
+    })
+    const first = page.measure(version)
+    await expect.poll(() => signals.length).toBe(1)
+    page.stopMeasuring()
+    const second = page.measure(version)
+    await first
+    expect(shown(page)).toMatchObject({ isMeasuring: true, fault: undefined })
+    await expect.poll(() => signals.length).toBe(2)
+    await page.start(version, { resume: false })
+    await second
+    expect(signals.map(({ aborted }) => aborted)).toEqual([true, true])
+    expect(shown(page)).toMatchObject({ isMeasuring: false, fault: undefined, cost: speed })
+    await page.measure(version)
+    expect(signals).toHaveLength(2)
+    await page.stop()
+  })
+})
+
+/** A browser that keeps what it is told. */
+function stubStorage(): void {
+  const kept = new Map<string, string>()
+  vi.stubGlobal('localStorage', {
+    getItem: (name: string) => kept.get(name) ?? null,
+    setItem: (name: string, value: string) => kept.set(name, value),
+  })
+  onTestFinished(() => void vi.unstubAllGlobals())
+}
 
 test('what was trained on an earlier visit can be tried and taken, until it is forgotten', async () => {
   const kept = { ...version, title: 'Digits', version: version.cid, rounds: 3, at: 0, bytes: 9 }

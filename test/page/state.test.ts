@@ -17,6 +17,7 @@ import {
   isInBar,
   isLive,
   isPartial,
+  isSoonMeasured,
   latest,
   lineageOf,
   listed,
@@ -267,6 +268,19 @@ describe('what takes long in a run', () => {
     const swap = { path: 'webrtc', bytesUp: 40, bytesDown: 40, distance: 1 } as const
     expect(transferOf({ ev: 'swap', round: 1, with: 'ana', ...swap })).toBeUndefined()
   })
+})
+
+test('a model is measured unasked where a step and its params are small', () => {
+  const model = (multiplyAdds: number, bytes: number) =>
+    isSoonMeasured({
+      ...version,
+      demand: { memoryBytes: 0, multiplyAdds },
+      params: new Uint8Array(bytes),
+    })
+  // Of the digits in batches of 64, and of a model of 8 million params.
+  expect(model(3 * 64 * 50_816, 203_560)).toBe(true)
+  expect(model(2 ** 28, 203_560)).toBe(false)
+  expect(model(2 ** 20, 32_000_000)).toBe(false)
 })
 
 test('a run that ends keeps its figures until it is dismissed', () => {

@@ -37,6 +37,7 @@ async function transferred(): Promise<OpenVersion> {
     modelJson: written,
     params,
     frozen,
+    topology: { demand },
   } = await checkVersion(filesOf(files), noLimits)
   const readme = '# Tiny'
   return {
@@ -47,6 +48,7 @@ async function transferred(): Promise<OpenVersion> {
     modelJson: written,
     params,
     frozen,
+    demand,
   }
 }
 

@@ -1,8 +1,10 @@
 import { sha256 } from 'multiformats/hashes/sha2'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { createTrainer } from '../../../../node/trainer.ts'
 import { codecs } from '../../../../protocol/codec/table.ts'
 import { sizeOf } from '../../../../protocol/params.ts'
-import type { WorkerInit } from '../../../../protocol/ports/trainer/commands.ts'
+import type { WorkerEvent, WorkerInit } from '../../../../protocol/ports/trainer/commands.ts'
+import { measureDevice } from '../../../../protocol/ports/trainer/learner.ts'
 import type { Trainer } from '../../../../protocol/ports/trainer/trainer.ts'
 import {
   memoryCheckpoints,
@@ -107,6 +109,29 @@ describe('a round', () => {
     })
     expect(await large.take('ready')).toMatchObject({ msPerStep: 700 })
     await finish(kept, large)
+  })
+
+  test('is what somebody measures who trains nothing yet, and says how far that is', async () => {
+    let now = 0
+    const said: WorkerEvent[] = []
+    const init = testInit()
+    const { manifest, modelJson, backend } = init
+    const trainer = await createTrainer(modelJson, {
+      ...{ backend, batchSize: manifest.train.batchSize },
+    })
+    const slow: Trainer = {
+      ...trainer,
+      gradientInto(...given) {
+        now += 700
+        return trainer.gradientInto(...given)
+      },
+    }
+    const ports = { now: () => now, send: (event: WorkerEvent) => void said.push(event) }
+    expect(measureDevice(slow, init, ports, 0)).toEqual({
+      ...{ type: 'device', backend: 'engine', threads: 1, msPerStep: 700, remarks: [] },
+    })
+    expect(said).toEqual([{ type: 'progress', of: 'device', done: 2, total: 3 }])
+    trainer.close()
   })
 
   test('is preceded by what the device does, said before any data is read', async () => {
