@@ -31,6 +31,8 @@ export interface KeptCheckpoint {
   rounds: number
   at: number
   bytes: number
+  /** Why neither generation can be read, where that is so. */
+  damage?: string
 }
 
 let opened: UseStore | undefined
@@ -89,7 +91,7 @@ export async function checkpointedAt(genesis: string): Promise<number | undefine
   return (await read(genesis).catch(() => undefined))?.newest.at
 }
 
-/** All of them, newest first; one that cannot be read is left out. Throws Fault `no-storage` where the browser opens none. */
+/** All of them, newest first; one that cannot be read says why. Throws Fault `no-storage` where the browser opens none. */
 export async function listCheckpoints(): Promise<KeptCheckpoint[]> {
   if (!has('storage')) throw noStorage(new Error(text.data.noDatabase))
   const names = await checkpoints()('readonly', (store) =>
@@ -119,16 +121,34 @@ export async function forgetCheckpoint(genesis: string): Promise<void> {
   })
 }
 
+/** By the newest generation that says what it is, as a run would go on from it. */
 async function describe(genesis: string): Promise<KeptCheckpoint | undefined> {
-  const kept = await read(genesis)
+  const kept: Partial<Kept> | undefined = await read(genesis)
   if (!kept) return undefined
-  const { file, at } = kept.newest
-  const facts = await factsOf(
-    async (start, end) => new Uint8Array(await file.slice(start, end).arrayBuffer()),
-  )
-  if ('type' in facts) return undefined
-  const { version, rounds } = facts
-  return { genesis, title: kept.title, version, rounds, at, bytes: file.size }
+  const { newest, older } = kept
+  const title = typeof kept.title === 'string' ? kept.title : genesis
+  const bytes = [newest, older].reduce((sum, one) => sum + (one?.file?.size ?? 0), 0)
+  let damage = 'no header'
+  for (const generation of [newest, older]) {
+    const facts = generation && (await factsIn(generation))
+    if (!facts) continue
+    if (!('type' in facts)) {
+      const { version, rounds } = facts
+      return { genesis, title, version, rounds, at: generation.at, bytes }
+    }
+    if (generation === newest) damage = facts.message
+  }
+  return { genesis, title, version: genesis, rounds: 0, at: newest?.at ?? 0, bytes, damage }
+}
+
+async function factsIn({ file }: Generation): ReturnType<typeof factsOf> {
+  try {
+    return await factsOf(
+      async (start, end) => new Uint8Array(await file.slice(start, end).arrayBuffer()),
+    )
+  } catch (error) {
+    return { type: 'broken', message: oneLine((error as Error).message) }
+  }
 }
 
 async function read(genesis: string): Promise<Kept | undefined> {

@@ -5,6 +5,7 @@ import { bestBackend } from './abilities.ts'
 import type { MeasureEvent } from './jobs.ts'
 import type { MeasureOptions } from './services.ts'
 import { startWorker } from './start-worker.ts'
+import { pageFault } from './words.ts'
 
 /**
  * What training a version takes on this device: a worker makes its trainer as a learner does, times it as that does, and is gone.
@@ -28,7 +29,10 @@ export async function measureCost(
   })
   const leave = () => reject(signal.reason)
   signal.addEventListener('abort', leave)
-  const timer = setTimeout(() => reject(tooSlow()), MEASURE_MS)
+  const timer = setTimeout(
+    () => reject(pageFault('resource', 'too-slow', { minutes: MEASURE_MS / 60_000 })),
+    MEASURE_MS,
+  )
   try {
     return await promise
   } finally {
@@ -40,12 +44,3 @@ export async function measureCost(
 
 /** Of a minute a step nobody trains in a page: who has waited for so long knows enough. */
 const MEASURE_MS = 5 * 60_000
-
-function tooSlow(): Fault {
-  return new Fault({
-    kind: 'resource',
-    type: 'too-slow',
-    message: `three training steps took more than ${MEASURE_MS / 60_000} minutes here`,
-    hint: 'train a smaller model, or on a faster device',
-  })
-}

@@ -29,7 +29,7 @@ import { openStore } from '../protocol/ports/store.ts'
 import { has } from './abilities.ts'
 import { isOneOf, mayDial, mayDialLocal, whyNot } from './dialling.ts'
 import type { Home } from './home.ts'
-import type { NetworkView } from './services.ts'
+import type { LinkedPeer, NetworkView } from './services.ts'
 
 export interface Host extends Finder, Pick<Presence, 'announce' | 'yieldCard' | 'addresses'> {
   home: Home
@@ -203,7 +203,8 @@ function sctpOf(connection: object): RTCSctpTransport | null | undefined {
   return maConn?.peerConnection?.sctp
 }
 
-function transports(): TransportFactory[] {
+/** What a page dials by: without WebRTC, Node peers over WebSocket alone. */
+export function transports(): TransportFactory[] {
   const rtcConfiguration = { iceServers: [] }
   const direct = [webRTCDirect({ rtcConfiguration }), webRTC({ rtcConfiguration })]
   return [
@@ -319,11 +320,16 @@ function viewOf(
   ageMs: number,
 ): NetworkView {
   const { registry, addresses, introducers } = watched
-  const best = new Map<string, NetworkView['peers'][number]>()
+  const registries = new Set(registry.registries().map(String))
+  const best = new Map<string, LinkedPeer>()
   for (const connection of libp2p.getConnections()) {
     if (connection.status !== 'open') continue
     const peer = connection.remotePeer.toString()
-    const row = { peer, path: pathOf(connection), rttMs: trips(connection.remotePeer) }
+    const roles = [
+      ...(introducers.has(peer) ? (['introduces'] as const) : []),
+      ...(registries.has(peer) ? (['lists'] as const) : []),
+    ]
+    const row = { peer, path: pathOf(connection), rttMs: trips(connection.remotePeer), roles }
     const before = best.get(peer)
     if (!before || before.path === 'relay') best.set(peer, row)
   }
@@ -333,7 +339,7 @@ function viewOf(
     peer: libp2p.peerId.toString(),
     addresses: addresses(),
     joined: watched.joined(),
-    registries: registry.registries().length,
+    registries: registries.size,
     introducers: [...best.keys()].filter((peer) => introducers.has(peer)).length,
     isOnline: navigator.onLine,
     peers: [...best.values()],

@@ -12,6 +12,12 @@ export function takeLock(name: string): Promise<(() => void) | undefined> {
   })
 }
 
+/** Whether any tab has it now; where a browser has no locks, none is known to. */
+export async function isTaken(name: string): Promise<boolean> {
+  const { held } = (await navigator.locks?.query()) ?? {}
+  return held?.some((lock) => lock.name === name) ?? false
+}
+
 /** One tab of a profile after the other. */
 export async function whenFree<T>(name: string, work: () => Promise<T>): Promise<T> {
   return navigator.locks ? await navigator.locks.request(name, work) : work()

@@ -12,10 +12,12 @@ import { measureCost } from './cost.ts'
 import { readFiles } from './data.ts'
 import { openHome } from './home.ts'
 import { type Host, startHost } from './host.ts'
+import { freeVersion, versionsHere } from './kept.ts'
 import { listModels } from './list.ts'
 import { memoryLimit } from './memory.ts'
 import { startPredictor } from './predictor.ts'
 import { readRoute } from './route.ts'
+import { selfTest } from './self-test.ts'
 import type { OpenVersion, Services } from './services.ts'
 import { startRun } from './training.ts'
 import { pageFault } from './words.ts'
@@ -96,6 +98,15 @@ export async function createServices(): Promise<Services> {
     runs: listCheckpoints,
     keptParams: ({ genesis, manifest }) => keptParams(genesis, sizeOf(manifest.tensors)),
     forgetRun: forgetCheckpoint,
+
+    versions: () => versionsHere(host),
+
+    async freeVersion(cid, training) {
+      await freeVersion(host, cid, training)
+      held.delete(cid)
+    },
+
+    selfTest: (tell) => selfTest(host, tell),
 
     owner: home.owner,
 

@@ -1,5 +1,5 @@
 import { type InjectionKey, inject, type ShallowRef, shallowRef } from 'vue'
-import { type Fault, faultFrom, invariant } from '../protocol/errors.ts'
+import { Fault, faultFrom, invariant } from '../protocol/errors.ts'
 import type { Manifest } from '../protocol/manifest.ts'
 import type { Examples } from '../protocol/ports/examples.ts'
 import { phaseReport } from '../protocol/report.ts'
@@ -19,9 +19,11 @@ import {
   saveTraffic,
 } from './keep.ts'
 import { countOn, isSpent, type Traffic } from './quota.ts'
+import { askForPromise, roomHere } from './room.ts'
 import type {
   Ancestor,
   Asked,
+  Check,
   ListedModel,
   OpenVersion,
   Predictor,
@@ -43,6 +45,7 @@ import {
   type Settings,
   sizeOfWork,
   skipsOf,
+  useOf,
   workOf,
 } from './state.ts'
 import { text } from './text.ts'
@@ -60,6 +63,8 @@ export interface Page {
   open(reference: string, via: readonly string[], options?: { again: boolean }): Promise<void>
   join(address: string): Promise<void>
   unjoin(address: string): Promise<void>
+  /** Tries out the network and this browser. */
+  selfTest(): Promise<void>
   draw(version: OpenVersion, drawing: Drawing): Promise<void>
   undo(version: OpenVersion): Promise<void>
   /** Takes away what came together; `part` is its id. */
@@ -92,6 +97,11 @@ export interface Page {
   ownParams(version: OpenVersion): Promise<Uint8Array | undefined>
   loadRuns(): Promise<void>
   forgetRun(genesis: string): Promise<void>
+  /** What this browser keeps, and the room that it has for it. */
+  loadVersions(): Promise<void>
+  freeVersion(cid: string): Promise<void>
+  /** Asks the browser to keep what is here when room runs short. */
+  askForPromise(): Promise<void>
   loadOwner(): Promise<void>
   /** The owner's key as a file to be saved; undefined where that failed. */
   exportOwner(passphrase: string): Promise<{ name: string; text: string } | undefined>
@@ -397,6 +407,14 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       (fault) => ({ type: 'keptFailed', fault }),
     )
 
+  const loadVersions = async () => {
+    void roomHere().then((room) => dispatch({ type: 'roomMeasured', room }))
+    await attempt(
+      async () => dispatch({ type: 'versions', versions: await (await services).versions() }),
+      (fault) => ({ type: 'versionsFailed', fault }),
+    )
+  }
+
   meter(undefined)
 
   const resume = () => {
@@ -454,6 +472,25 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
       return attempt(
         async () => (await services).unjoin(address),
         (fault) => ({ type: 'joining', joining: { type: 'failed', address, fault } }),
+      )
+    },
+
+    async selfTest() {
+      if (state.value.selfTest.type === 'running') return
+      let checks: readonly Check[] = []
+      const tell = (type: 'running' | 'done') =>
+        dispatch({ type: 'testing', selfTest: { type, checks } })
+      tell('running')
+      await attempt(
+        async () => {
+          const ready = await services
+          await ready.selfTest((now) => {
+            checks = now
+            tell('running')
+          })
+          tell('done')
+        },
+        (fault) => ({ type: 'testing', selfTest: { type: 'failed', checks, fault } }),
       )
     },
 
@@ -698,6 +735,26 @@ export function createPage(services: Promise<Services>, hash: string, settings: 
         },
         (fault) => ({ type: 'keptFailed', fault }),
       )
+    },
+
+    loadVersions,
+
+    freeVersion(cid) {
+      return attempt(
+        async () => {
+          const ready = await services
+          const { run } = state.value
+          if (useOf(state.value, cid) === 'trained') throw new Fault(text.versionsHere.trained)
+          await ready.freeVersion(cid, isLive(run) ? run.genesis : undefined)
+          await loadVersions()
+        },
+        (fault) => ({ type: 'versionsFailed', fault }),
+      )
+    },
+
+    async askForPromise() {
+      await askForPromise()
+      dispatch({ type: 'roomMeasured', room: await roomHere() })
     },
 
     loadOwner() {

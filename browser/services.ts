@@ -42,6 +42,15 @@ export interface Services {
   keptParams(version: OpenVersion): Promise<Uint8Array | undefined>
   /** Forgets a checkpoint. */
   forgetRun(genesis: string): Promise<void>
+  /** What this browser keeps and serves, the last kept first. */
+  versions(): Promise<VersionHere[]>
+  /**
+   * Drops a version, and the room that only it took. `training`: the genesis that this page trains now, if any. Throws Fault
+   * `trained-elsewhere` while another tab trains.
+   */
+  freeVersion(cid: string, training: string | undefined): Promise<void>
+  /** Tries out the network and this browser: tells all checks at the start, and whenever one has ended. */
+  selfTest(tell: (checks: readonly Check[]) => void): Promise<void>
   /** Whose key signs what this profile publishes, as a peer id; undefined before there is one. */
   owner(): Promise<string | undefined>
   /** The owner's key as a file under a passphrase; makes one where there is none. Throws Fault `weak-passphrase`. */
@@ -67,7 +76,33 @@ export interface NetworkView {
   /** What the browser says of its own connection. */
   isOnline: boolean
   /** One row a peer, by its best path. */
-  peers: { peer: string; path: Path; rttMs: number | undefined }[]
+  peers: LinkedPeer[]
+  fault?: FaultDetail
+}
+
+export interface LinkedPeer {
+  peer: string
+  path: Path
+  rttMs: number | undefined
+  /** What it does for others: brings newcomers together, lists models. */
+  roles: readonly ('introduces' | 'lists')[]
+}
+
+export const checkNames = ['listing', 'ping', 'relay', 'webrtc', 'home', 'backend'] as const
+export type CheckName = (typeof checkNames)[number]
+
+/** One line of the self-test. */
+export interface Check {
+  check: CheckName
+  /** Who was asked, where somebody was. */
+  peer?: string
+  state: 'running' | 'ok' | 'failed'
+  /** How long it took. */
+  ms?: number
+  /** Models that are listed there. */
+  count?: number
+  /** How a visitor came. */
+  path?: Path
   fault?: FaultDetail
 }
 
@@ -221,4 +256,23 @@ export interface KeptRun {
   rounds: number
   at: number
   bytes: number
+  /** Why it cannot be read, if it cannot: nothing goes on from it then, and its version is the genesis. */
+  damage?: string
+}
+
+/** A version that this browser keeps. */
+export interface VersionHere {
+  cid: string
+  genesis: string
+  title: string
+  /** 1.2.0 */
+  number: string
+  /** Of its files. What versions share is there once. */
+  bytes: number
+  /** Since when, milliseconds since 1970; undefined for what came before that was noted. */
+  at: number | undefined
+  /** A listing of its model is known: it is found again under Models. */
+  listed: boolean
+  /** Its manifest cannot be read here. */
+  isDamaged: boolean
 }

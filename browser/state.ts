@@ -4,11 +4,14 @@ import { type Examples, type Skips, skip } from '../protocol/ports/examples.ts'
 import type { FetchProgress } from '../protocol/ports/store.ts'
 import type { Metrics, Path, Phase, Report } from '../protocol/report.ts'
 import type { Stroke } from './drawing.ts'
+import type { Room } from './room.ts'
 import { type Filters, type Route, readRoute } from './route.ts'
 import type {
   Ancestor,
   Asked,
+  Check,
   KeptRun,
+  LinkedPeer,
   ListedModel,
   ModelList,
   NetworkView,
@@ -16,6 +19,7 @@ import type {
   Progress,
   RunView,
   Speed,
+  VersionHere,
 } from './services.ts'
 import { text } from './text.ts'
 
@@ -37,7 +41,12 @@ export interface AppState {
   costs: Readonly<Record<string, Measured>>
   kept: KeptRun[] | undefined
   keptFault: FaultDetail | undefined
+  /** What this browser keeps and serves. */
+  versions: VersionHere[] | undefined
+  versionsFault: FaultDetail | undefined
+  room: Room | undefined
   joining: Joining
+  selfTest: SelfTest
   owner: OwnerKey
   settings: Settings
   /** Bytes that swaps sent and received today. */
@@ -186,6 +195,10 @@ export type Joining =
   | { type: 'joined'; address: string }
   | { type: 'failed'; address: string; fault: FaultDetail }
 
+export type SelfTest =
+  | { type: 'unasked' | 'running' | 'done'; checks: readonly Check[] }
+  | { type: 'failed'; checks: readonly Check[]; fault: FaultDetail }
+
 /** The key that signs what is published here. */
 export interface OwnerKey {
   /** As a peer id; undefined before there is one. */
@@ -215,6 +228,7 @@ export interface Actions {
   networked: { network: NetworkView }
   networkFailed: { fault: FaultDetail }
   joining: { joining: Joining }
+  testing: { selfTest: SelfTest }
   listing: object
   listed: { list: ModelList }
   listFailed: { fault: FaultDetail }
@@ -251,6 +265,9 @@ export interface Actions {
   dismissed: object
   kept: { runs: KeptRun[] }
   keptFailed: { fault: FaultDetail }
+  versions: { versions: VersionHere[] }
+  versionsFailed: { fault: FaultDetail }
+  roomMeasured: { room: Room }
   owned: { id: string | undefined }
   owning: { doing: 'export' | 'import' }
   ownerDone: { id: string; done: 'exported' | 'imported' }
@@ -277,7 +294,11 @@ export function initialState(hash: string, settings: Settings): AppState {
     costs: {},
     kept: undefined,
     keptFault: undefined,
+    versions: undefined,
+    versionsFault: undefined,
+    room: undefined,
     joining: { type: 'idle' },
+    selfTest: { type: 'unasked', checks: [] },
     owner: { id: undefined, doing: undefined, done: undefined, fault: undefined },
     settings,
     today: 0,
@@ -297,6 +318,7 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
     network: { ...state.network, phase: 'failed', fault },
   }),
   joining: (state, { joining }) => ({ ...state, joining }),
+  testing: (state, { selfTest }) => ({ ...state, selfTest }),
 
   listing: (state) => ({
     ...state,
@@ -388,6 +410,9 @@ const table: { [K in keyof Actions]: (state: AppState, action: Actions[K]) => Ap
 
   kept: (state, { runs }) => ({ ...state, kept: runs, keptFault: undefined }),
   keptFailed: (state, { fault }) => ({ ...state, keptFault: fault }),
+  versions: (state, { versions }) => ({ ...state, versions, versionsFault: undefined }),
+  versionsFailed: (state, { fault }) => ({ ...state, versionsFault: fault }),
+  roomMeasured: (state, { room }) => ({ ...state, room }),
   owned: (state, { id }) => onOwner(state, { id }),
   owning: (state, { doing }) => onOwner(state, { doing, done: undefined, fault: undefined }),
   ownerDone: (state, { id, done }) => onOwner(state, { id, doing: undefined, done }),
@@ -421,6 +446,14 @@ const SMALL_BYTES = 2 ** 23
 export function isSoonMeasured({ demand, params }: OpenVersion): boolean {
   return demand.multiplyAdds <= SMALL_STEP && params.length <= SMALL_BYTES
 }
+
+/** What goes on from a version: the run of now, a run that is kept, or nothing. */
+export function useOf({ run, kept }: Pick<AppState, 'run' | 'kept'>, cid: string): Use {
+  if (isLive(run) && run.cid === cid) return 'trained'
+  return kept?.some(({ version, damage }) => version === cid && !damage) ? 'resumed' : 'none'
+}
+
+export type Use = 'trained' | 'resumed' | 'none'
 
 /** What a person brought for this model; the same empty work when nothing yet. */
 export function workOf({ works }: Pick<AppState, 'works'>, genesis: string): Work {
@@ -880,6 +913,13 @@ export function newerOf(
   const listed = models.find((model) => model.genesis === genesis)
   const isBehind = listed?.version === cid || manifest.parents.includes(listed?.version ?? '')
   return isBehind || listed?.manifestVersion === manifest.version ? undefined : listed
+}
+
+export type PeerRole = LinkedPeer['roles'][number] | 'trains'
+
+/** What a linked peer does: for everybody, and with us, where it swaps what the run of now trains. */
+export function rolesOf({ run }: Pick<AppState, 'run'>, { peer, roles }: LinkedPeer): PeerRole[] {
+  return [...roles, ...(isLive(run) && run.peers[peer] ? (['trains'] as const) : [])]
 }
 
 export type Role = 'newest' | 'here' | 'parent' | 'ancestor' | 'genesis'

@@ -1,11 +1,12 @@
+import type { FaultDetail } from '../protocol/errors.ts'
 import type { Misfit } from '../protocol/ports/preprocess.ts'
 import { type RemarkFacts, type RemarkType, sayRemark } from '../protocol/ports/trainer/remarks.ts'
 import { type Path, type Phase, phaseSentences } from '../protocol/report.ts'
 import type { Ability } from './abilities.ts'
 import { whole } from './format.ts'
 import { type Language, language } from './language.ts'
-import type { NetworkView } from './services.ts'
-import type { Alone } from './state.ts'
+import type { CheckName, NetworkView } from './services.ts'
+import type { Alone, PeerRole, Use } from './state.ts'
 import { faults } from './text/faults.ts'
 
 type Remarks = { [T in RemarkType]: (facts: RemarkFacts<T>) => string }
@@ -400,7 +401,7 @@ const english = {
   },
   mine: {
     title: 'Mine',
-    hint: 'What this browser trained. A checkpoint is kept after every run, and the next one goes on from it.',
+    hint: 'What this browser trained, and the versions it keeps. A checkpoint is kept of every run, and the next one goes on from it.',
     rounds: (rounds: number) => plural(rounds, 'round', 'rounds'),
     trainOn: 'Train on',
     take: 'Take it',
@@ -410,6 +411,52 @@ const english = {
     none: 'Nothing trained here yet.',
     noneHint: 'Pick a model, bring a few examples, and what comes of it stands here.',
     loading: 'Looking at what is kept here …',
+    damaged: (cause: string) =>
+      `What is kept of this run cannot be read: ${cause}. Forget it, and train the model anew.`,
+    anew: 'Train anew',
+  },
+  versionsHere: {
+    title: 'Versions kept here',
+    hint: 'Every version that was opened here is kept, and served to whoever asks for it. A freed one is fetched again when it is opened.',
+    none: 'No version is kept here yet.',
+    number: (number: string) => `version ${number}`,
+    since: (age: string) => `came ${age}`,
+    sinceBefore: 'came on an earlier visit',
+    uses: {
+      trained: 'trained now',
+      resumed: 'a run goes on from it',
+      none: undefined,
+    } satisfies Record<Use, string | undefined>,
+    listed: 'its model is listed',
+    unlisted: 'not listed: only its link leads to it',
+    damaged: 'It cannot be read here. Free it, and open it again to fetch it.',
+    open: 'Open',
+    free: 'Free it',
+    sure: 'Free it for good',
+    freeing: 'Freeing …',
+    keep: 'Keep it',
+    trained: {
+      kind: 'resource',
+      type: 'trained-now',
+      message: 'this version is being trained on this page',
+      hint: 'stop the training, then free it',
+    } satisfies FaultDetail,
+    trainedElsewhere: {
+      kind: 'resource',
+      type: 'trained-elsewhere',
+      message: 'another tab of this browser is training, and may need this version',
+      hint: 'stop it there, then free it',
+    } satisfies FaultDetail,
+    total: (count: number, size: string) => `${plural(count, 'version', 'versions')}, ${size}.`,
+    room: (used: string, most: string) =>
+      `With runs and data, this page has ${used} of the ${most} that this browser allows it.`,
+    unknownRoom: 'This browser does not say how much room it gives.',
+    promised: 'It promised to keep that when room runs short.',
+    notPromised: 'It may clear that when room runs short.',
+    ask: 'Ask it to keep that',
+    asking: 'Asking …',
+    refused:
+      'It did not promise. Some browsers do once this page is a bookmark or installed, or is visited often.',
   },
   settings: {
     title: 'Settings',
@@ -507,6 +554,12 @@ const english = {
           'Not now: it takes WebRTC here, and a bootstrap or Node peer in reach that introduces this page.',
       },
     },
+    roles: {
+      introduces: 'introduces',
+      lists: 'lists models',
+      trains: 'trains',
+    } satisfies Record<PeerRole, string>,
+    rolesTitle: 'What it does',
     browser: 'This browser',
     has: 'Works.',
     report: 'Copy a report',
@@ -519,6 +572,85 @@ const english = {
       failed: 'no network',
     } satisfies Record<NetworkView['phase'], string>,
     peers: (count: number) => plural(count, 'peer', 'peers'),
+  },
+  selfTest: {
+    start: 'Test now',
+    again: 'Test again',
+    hint: 'Asks everybody who is linked, comes back to this page by its own address, and tries what this browser says it can. It takes seconds.',
+    running: (done: number, total: number) => `Testing: ${done} of ${total} done …`,
+    done: (failed: number, total: number) =>
+      failed === 0 ? `All ${total} went well.` : `${failed} of ${total} failed.`,
+    checks: {
+      listing: 'Lists models',
+      ping: 'Answers',
+      relay: 'Is found by other pages',
+      webrtc: 'WebRTC',
+      home: 'IndexedDB',
+      backend: 'WebAssembly SIMD',
+    } satisfies Record<CheckName, string>,
+    trying: 'Trying …',
+    peer: (end: string) => `peer …${end}`,
+    ok: {
+      listing: (count: number) => `lists ${plural(count, 'model', 'models')}`,
+      ping: 'answered',
+      relay: (path: string) => `a visitor came by this page’s own address, over ${path}`,
+      webrtc: 'one connection of this page heard another',
+      home: 'written, read and deleted',
+      backend: 'the engine compiles',
+    },
+    late: (seconds: number) => `nothing came within ${seconds} s`,
+    failed: {
+      listing: (cause: string) => ({
+        ...failedCheck('network', 'listing', `it lists nothing to this page: ${cause}`),
+        hint: 'paste the address of another bootstrap or peer: names of models come from them',
+      }),
+      ping: (cause: string) => ({
+        ...failedCheck('network', 'ping', `it does not answer: ${cause}`),
+        hint: 'wait a minute: a link that is dead is dropped, and made anew where that goes',
+      }),
+      relay: (cause: string) => ({
+        ...failedCheck('network', 'relay', `a visitor did not reach this page: ${cause}`),
+        hint: 'other pages may not either: paste the address of another bootstrap or Node peer, and test again',
+      }),
+      webrtc: (cause: string) => ({
+        ...failedCheck(
+          'resource',
+          'webrtc',
+          `this browser has WebRTC and it does not work: ${cause}`,
+        ),
+        hint: 'look for an extension or a policy that blocks WebRTC, and switch it off for this page',
+      }),
+      home: (cause: string) => ({
+        ...failedCheck('resource', 'home', `this browser does not keep what it is given: ${cause}`),
+        hint: 'free some space, or some versions under Mine; until then take results as a zip under Card',
+      }),
+      backend: (cause: string) => ({
+        ...failedCheck('resource', 'backend', `the engine does not compile: ${cause}`),
+        hint: 'reload the page, or take a newer browser: without it training is many times slower',
+      }),
+    } satisfies Record<CheckName, (cause: string) => FaultDetail>,
+    nobody: {
+      listing: {
+        ...failedCheck('network', 'listing', 'nobody who is linked lists models'),
+        hint: 'paste the address of a bootstrap or peer that runs',
+      },
+      ping: {
+        ...failedCheck('network', 'ping', 'nobody is linked'),
+        hint: 'paste the address of a bootstrap or peer that runs',
+      },
+    },
+    noPlace: {
+      ...failedCheck('network', 'relay', 'this page has no address that others can reach'),
+      hint: 'it takes WebRTC here, and a bootstrap or Node peer in reach that introduces this page',
+    },
+    noWebRTC: {
+      ...failedCheck('resource', 'webrtc', 'this browser has no WebRTC, or hides it'),
+      hint: 'look for an extension or a setting that hides it; without it this page reaches Node peers only',
+    },
+    nothingKept: {
+      ...failedCheck('resource', 'home', 'this browser opens no database for this page'),
+      hint: 'allow it to keep site data, or use a window that is not private',
+    },
   },
   shortcuts: {
     title: 'Keyboard',
@@ -552,6 +684,10 @@ const catalogues: Record<Language, Catalogue> = { en: english }
 
 /** What this page says, in the language that was chosen when it began. */
 export const text = catalogues[language]
+
+function failedCheck(kind: 'network' | 'resource', check: CheckName, message: string) {
+  return { kind, type: `${check}-failed`, message }
+}
 
 function plural(count: number, one: string, many: string): string {
   return `${whole(count)} ${count === 1 ? one : many}`

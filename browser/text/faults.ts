@@ -177,6 +177,10 @@ export const faults = {
     message: `the training engine could not be loaded from ${place}: ${status ? `the answer was ${status}` : 'nobody answered'}`,
     hint: 'check the connection, then start again; what you brought stays on this page',
   }),
+  'too-slow': ({ minutes }: { minutes: number }) => ({
+    message: `three training steps took more than ${whole(minutes)} minutes here`,
+    hint: 'train a smaller model, or on a faster device',
+  }),
   'no-params': (_: object) => ({
     message: 'the training thread is gone, and its params with it',
     hint: 'start again: the checkpoint goes on from its last minute',

@@ -10,6 +10,7 @@ export {
   type ReadCard,
 } from './registry/book.ts'
 export {
+  askRegistry,
   type ClientOptions,
   type PutReport,
   type RegistryClient,

@@ -1,10 +1,14 @@
 import type {
+  Check,
+  KeptRun,
   ListedModel,
   NetworkView,
   OpenVersion,
   Run,
   Services,
+  VersionHere,
 } from '../../browser/services.ts'
+import { text } from '../../browser/text.ts'
 import { Fault } from '../../protocol/errors.ts'
 import type { Manifest } from '../../protocol/manifest.ts'
 import {
@@ -18,13 +22,14 @@ import { phaseReport, type Report } from '../../protocol/report.ts'
 
 /**
  * Services that pretend: two models, three peers, and a run whose figures get better whatever it is given. `?state=` in the
- * address chooses an odd one: empty, slow, failing, offline, alone, broken, closed, unstarted, newer, long.
+ * address chooses an odd one: empty, slow, failing, offline, alone, broken, closed, unstarted, newer, long, damaged.
  */
 export async function createServices(): Promise<Services> {
   const odd = new URLSearchParams(location.search).get('state') ?? ''
   if (odd === 'unstarted') throw unreachable()
   let rounds = 0
   let owner: string | undefined
+  let here = odd === 'empty' ? [] : versionsHere
   return {
     onNetwork(listener) {
       listener({ ...network, phase: 'looking', peers: [] })
@@ -36,6 +41,15 @@ export async function createServices(): Promise<Services> {
       if (!address.startsWith('/')) throw wrongAddress(address)
     },
     unjoin() {},
+    async selfTest(tell) {
+      const isOffline = odd === 'offline'
+      const running = [...checksOf(isOffline)].map(({ check, peer }): Check => {
+        return { check, state: 'running', ...(peer && { peer }) }
+      })
+      tell(running)
+      await wait(100)
+      tell(checksOf(isOffline))
+    },
     async listModels(asked) {
       if (odd === 'slow') await new Promise(() => {})
       if (odd === 'failing') throw unreachable()
@@ -102,8 +116,17 @@ export async function createServices(): Promise<Services> {
       const classes = manifest.output.labels.length
       return { predict: async (_, size) => guesses(size, classes, 3), close() {} }
     },
+    async versions() {
+      if (odd === 'failing') throw unreachable()
+      return here
+    },
+    async freeVersion(cid) {
+      await wait(100)
+      here = here.filter((version) => version.cid !== cid)
+    },
     async runs() {
       if (odd === 'failing') throw unreachable()
+      if (odd === 'damaged') return [damagedRun]
       if (rounds === 0) return []
       return [
         {
@@ -322,7 +345,36 @@ const network: NetworkView = {
   registries: 3,
   introducers: 2,
   isOnline: true,
-  peers: others.map(([peer, path], i) => ({ peer, path, rttMs: i === 2 ? undefined : 3 + 28 * i })),
+  peers: others.map(([peer, path], i) => ({
+    ...{ peer, path, rttMs: i === 2 ? undefined : 3 + 28 * i },
+    roles: i === 1 ? ['introduces', 'lists'] : ['lists'],
+  })),
+}
+
+function checksOf(isOffline: boolean): Check[] {
+  const [first, second] = others.map(([peer]) => peer)
+  const local: Check[] = [
+    { check: 'webrtc', state: 'ok', ms: 84 },
+    { check: 'home', state: 'ok', ms: 3 },
+    { check: 'backend', state: 'ok', ms: 12 },
+  ]
+  if (isOffline) {
+    const { nobody, noPlace } = text.selfTest
+    return [
+      { check: 'listing', state: 'failed', ms: 0, fault: nobody.listing },
+      { check: 'ping', state: 'failed', ms: 0, fault: nobody.ping },
+      { check: 'relay', state: 'failed', ms: 0, fault: noPlace },
+      ...local,
+    ]
+  }
+  const fault = text.selfTest.failed.ping(text.selfTest.late(5))
+  return [
+    { check: 'listing', peer: second!, state: 'ok', ms: 31, count: 2 },
+    { check: 'ping', peer: first!, state: 'ok', ms: 4 },
+    { check: 'ping', peer: second!, state: 'failed', ms: 5_000, fault },
+    { check: 'relay', state: 'ok', ms: 412, path: 'webrtc' },
+    ...local,
+  ]
 }
 
 const offline: NetworkView = {
@@ -346,6 +398,22 @@ const closed: NetworkView = {
 const before = 'bafybeibefore2digits2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
 const genesis = 'bafybeigenesis2digits2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
 const tableCid = 'bafybeigenesis2flowers2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
+
+const versionsHere: VersionHere[] = [
+  {
+    ...{ cid: genesis, genesis, title: 'Handwritten digits', number: '1.2.0', bytes: 205_660 },
+    ...{ at: Date.now() - 7_200_000, listed: true, isDamaged: false },
+  },
+  {
+    ...{ cid: before, genesis, title: 'digits', number: '1.0.1', bytes: 205_660 },
+    ...{ at: undefined, listed: false, isDamaged: true },
+  },
+]
+
+const damagedRun: KeptRun = {
+  ...{ genesis, title: 'Handwritten digits', version: genesis, rounds: 0 },
+  ...{ at: Date.now() - 86_400_000, bytes: 410_000, damage: 'cut short in its facts' },
+}
 
 const digits: Manifest = {
   manifest: 1,

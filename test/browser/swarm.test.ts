@@ -92,17 +92,30 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     },
   )
 
-  test('a tab of one profile trains, and another says that it does', async () => {
+  test('a tab of one profile trains, and another says that it does, and frees nothing until it is done', async () => {
     const first = await tabOf()
     await first.train('sample')
     await first.sees('a round', ({ round }) => round >= 1)
     const second = await tabOf({ context: first.context })
     await second.train('sample')
     await second.page.getByText('another tab of this browser is training').first().waitFor()
+    await second.page.getByRole('link', { name: text.nav.mine }).click()
+    const version = second.page.getByRole('region', { name: text.versionsHere.title })
+    const free = async () => {
+      await version.getByRole('button', { name: text.versionsHere.free }).click()
+      await version.getByRole('button', { name: text.versionsHere.sure }).click()
+    }
+    await free()
+    await version.getByText('another tab of this browser is training').waitFor()
     const { round } = await first.figures()
     await first.sees('five rounds more', (now) => now.round >= round + 5)
     await first.page.getByRole('button', { name: text.run.stop }).first().click()
     await first.page.getByText(phaseSentences.stopped).first().waitFor()
+    expect(await second.page.evaluate(keptBlocks)).toBeGreaterThan(3)
+    await free()
+    await version.getByText(text.versionsHere.none).waitFor()
+    expect(await second.page.evaluate(keptBlocks)).toBe(0)
+    await second.page.goBack()
     await second.page.getByRole('button', { name: text.run.again }).click()
     await second.sees('rounds of its own', (now) => now.round >= 1)
   })
@@ -314,6 +327,13 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
       await tab.sees('three swaps', ({ swaps }) => swaps >= 3)
       await tab.page.getByRole('link', { name: text.nav.network }).click()
       await tab.page.getByText(text.peers.paths['webrtc-direct']).first().waitFor()
+      await tab.page.getByText(text.network.roles.introduces).first().waitFor()
+      await tab.page.getByText(text.network.roles.trains, { exact: true }).first().waitFor()
+      await tab.page.getByRole('button', { name: text.selfTest.start }).click()
+      await tab.page.getByRole('button', { name: text.selfTest.again, disabled: false }).waitFor()
+      const failed = await tab.page.locator('.self-test li:not(.has)').allInnerTexts()
+      expect(failed).toEqual([])
+      expect(await tab.page.locator('.self-test li').count()).toBeGreaterThanOrEqual(6)
     } finally {
       page.close()
     }
@@ -469,6 +489,24 @@ function keptCheckpoints(): Promise<number> {
     opening.onsuccess = () => {
       const database = opening.result
       const counting = database.transaction('checkpoints').objectStore('checkpoints').count()
+      counting.onerror = () => reject(counting.error)
+      counting.onsuccess = () => {
+        database.close()
+        resolve(counting.result)
+      }
+    }
+  })
+}
+
+/** In the page: how many blocks of versions it keeps. */
+function keptBlocks(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const opening = indexedDB.open('mlstore-blocks')
+    opening.onerror = () => reject(opening.error)
+    opening.onsuccess = () => {
+      const database = opening.result
+      const [store] = database.objectStoreNames
+      const counting = database.transaction(store!).objectStore(store!).count()
       counting.onerror = () => reject(counting.error)
       counting.onsuccess = () => {
         database.close()

@@ -6,6 +6,7 @@ import axe from 'axe-core'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { build } from 'vite'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { bytes } from '../../browser/format.ts'
 import { text } from '../../browser/text.ts'
 import { type ServedPage, servePage } from '../../node/start/page.ts'
 import { phaseSentences } from '../../protocol/report.ts'
@@ -59,8 +60,12 @@ const states: View[] = [
     'network-offline',
     'offline',
     '#/network',
-    (page) => page.getByText(text.network.alone).waitFor(),
+    async (page) => {
+      await page.getByText(text.network.alone).waitFor()
+      await tested(page, text.selfTest.done(3, 6))
+    },
   ],
+  ['network-tested', '', '#/network', (page) => tested(page, text.selfTest.done(1, 7))],
   [
     'network-closed',
     'closed',
@@ -75,6 +80,7 @@ const states: View[] = [
   ],
   ['card-measuring', 'long', `#/m/${DIGITS}/card`, measuring],
   ['card-fault', 'failing', `#/m/${DIGITS}/card`, notMeasured],
+  ['mine-damaged', 'damaged', '#/mine', freed],
   ['mine-fault', 'failing', '#/mine', (page) => page.locator('main .fault').first().waitFor()],
 ]
 /** Of parts that are seen elsewhere too: with ML_STORE_FULL=1. */
@@ -338,6 +344,23 @@ async function keptHere(page: Page): Promise<void> {
   await stopped(page)
   await page.getByRole('link', { name: text.nav.mine }).click()
   await page.getByRole('link', { name: text.mine.trainOn }).waitFor()
+}
+
+async function tested(page: Page, verdict: string): Promise<void> {
+  await page.getByRole('button', { name: text.selfTest.start }).click()
+  await page.getByText(verdict).waitFor()
+  await page.getByRole('button', { name: text.selfTest.again }).scrollIntoViewIfNeeded()
+}
+
+/** One of two versions, after it was asked about. */
+async function freed(page: Page): Promise<void> {
+  await page.getByText(text.mine.damaged('cut short in its facts')).waitFor()
+  const versions = page.getByRole('region', { name: text.versionsHere.title })
+  await versions.getByRole('button', { name: text.versionsHere.free }).last().click()
+  expect(await versions.getByRole('listitem').count()).toBe(2)
+  await versions.getByRole('button', { name: text.versionsHere.sure }).click()
+  await versions.getByText(text.versionsHere.total(1, bytes(205_660))).waitFor()
+  await versions.getByRole('button', { name: text.versionsHere.free }).click()
 }
 
 async function wrongLink(page: Page): Promise<void> {

@@ -2,6 +2,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { single } from '../../browser/data.ts'
 import { createPage, type Page } from '../../browser/page.ts'
 import type {
+  KeptRun,
   ListedModel,
   MeasureOptions,
   ModelList,
@@ -11,7 +12,15 @@ import type {
   Services,
   TrainOptions,
 } from '../../browser/services.ts'
-import { costOf, isAnew, phaseText, sizeOfWork, workOf, wouldLose } from '../../browser/state.ts'
+import {
+  costOf,
+  isAnew,
+  phaseText,
+  sizeOfWork,
+  useOf,
+  workOf,
+  wouldLose,
+} from '../../browser/state.ts'
 import { text } from '../../browser/text.ts'
 import { Fault } from '../../protocol/errors.ts'
 import type { Manifest } from '../../protocol/manifest.ts'
@@ -306,6 +315,64 @@ test('what was trained on an earlier visit can be tried and taken, until it is f
   await page.forgetRun(version.genesis)
   expect(await page.ownParams(version)).toBeUndefined()
   expect(await guess()).toBeUndefined()
+})
+
+test('the version that trains here is not freed, and another is, with what trains told to it', async () => {
+  const { run } = runOf()
+  const freed: unknown[] = []
+  const here = { ...version, title: 'Digits', number: '1.0.0', bytes: 9, at: 0, listed: true }
+  const page = pageWith({
+    train: async () => run,
+    versions: async () => [{ ...here, isDamaged: false }],
+    freeVersion: async (...asked) => void freed.push(asked),
+  })
+  await page.loadVersions()
+  expect(page.state.value.versions).toHaveLength(1)
+  await page.start(version, { resume: false })
+  expect(useOf(page.state.value, version.cid)).toBe('trained')
+  await page.freeVersion(version.cid)
+  expect(page.state.value.versionsFault).toMatchObject({ type: 'trained-now' })
+  await page.freeVersion('bafyother')
+  expect(page.state.value.versionsFault).toBeUndefined()
+  await page.stop()
+  await page.freeVersion(version.cid)
+  expect(freed).toEqual([
+    ['bafyother', version.genesis],
+    [version.cid, undefined],
+  ])
+})
+
+test('what a run that is kept goes on from says so, unless that run cannot be read', async () => {
+  const kept = { ...version, title: 'Digits', version: version.cid, rounds: 3, at: 0, bytes: 9 }
+  let runs: KeptRun[] = [kept]
+  const page = pageWith({ runs: async () => runs })
+  await page.loadRuns()
+  expect(useOf(page.state.value, version.cid)).toBe('resumed')
+  runs = [{ ...kept, damage: 'no header' }]
+  await page.loadRuns()
+  expect(useOf(page.state.value, version.cid)).toBe('none')
+})
+
+test('a self-test tells its lines as they end, one at a time, and why it could not begin', async () => {
+  const seen: string[] = []
+  let asked = 0
+  const page = pageWith({
+    async selfTest(tell) {
+      asked++
+      tell([{ check: 'home', state: 'running' }])
+      seen.push(page.state.value.selfTest.type)
+      await page.selfTest() // another press meanwhile
+      tell([{ check: 'home', state: 'ok', ms: 3 }])
+    },
+  })
+  await page.selfTest()
+  expect(page.state.value.selfTest).toEqual({
+    ...{ type: 'done', checks: [{ check: 'home', state: 'ok', ms: 3 }] },
+  })
+  expect([seen, asked]).toEqual([['running'], 1])
+  const without = createPage(Promise.reject(fault()), '#/', settings)
+  await without.selfTest()
+  expect(without.state.value.selfTest).toMatchObject({ type: 'failed', fault: { hint: 'wait' } })
 })
 
 test('a kept checkpoint that cannot be read keeps nobody from trying what is published', async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type {
+  LinkedPeer,
   ListedModel,
   ModelList,
   NetworkView,
@@ -26,6 +27,7 @@ import {
   peersOf,
   phaseText,
   reduce,
+  rolesOf,
   sizeOfWork,
   skipsOf,
   someOf,
@@ -333,9 +335,9 @@ test('one row a peer of this run, who swapped last first; who is only linked has
     network: {
       ...first.network,
       peers: [
-        { peer: 'cia', path: 'webrtc', rttMs: 9 },
-        { peer: 'ana', path: 'webrtc-direct', rttMs: 5 },
-        { peer: 'dan', path: 'ws', rttMs: 7 },
+        { peer: 'cia', path: 'webrtc', rttMs: 9, roles: [] },
+        { peer: 'ana', path: 'webrtc-direct', rttMs: 5, roles: ['lists'] },
+        { peer: 'dan', path: 'ws', rttMs: 7, roles: ['introduces'] },
       ],
     },
   }
@@ -343,6 +345,11 @@ test('one row a peer of this run, who swapped last first; who is only linked has
     ['ana', 'webrtc-direct', 5],
     ['bob', undefined, undefined],
     ['dan', 'ws', 7],
+  ])
+  expect(state.network.peers.map((peer) => rolesOf(state, peer))).toEqual([
+    [],
+    ['lists', 'trains'],
+    ['introduces', 'trains'],
   ])
   const gone = { ...state, network: first.network }
   expect(peersOf(gone).map(({ path }) => path)).toEqual(['ws', undefined, undefined])
@@ -420,8 +427,8 @@ const stateOf = after
 
 describe('why a run is alone', () => {
   const alone = [started, joined, ...reports(phaseReport('training-alone'))]
-  const ws = { peer: 'node', path: 'ws', rttMs: 3 } as const
-  const page = { peer: 'page', path: 'webrtc', rttMs: 3 } as const
+  const ws: LinkedPeer = { peer: 'node', path: 'ws', rttMs: 3, roles: [] }
+  const page: LinkedPeer = { peer: 'page', path: 'webrtc', rttMs: 3, roles: [] }
   const why = (
     network: Partial<NetworkView>,
     { webRTC = true, count = 0, more = [] as Action[] } = {},

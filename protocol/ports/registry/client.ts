@@ -277,7 +277,8 @@ async function readPages(
   return { listings, total }
 }
 
-async function askRegistry<T extends RegistryResponse['type']>(
+/** One question to one registry, once more where it is busy for a moment. Throws what went wrong. */
+export async function askRegistry<T extends RegistryResponse['type']>(
   libp2p: Libp2p,
   peer: PeerId,
   request: RegistryRequest,
