@@ -13,7 +13,14 @@ function spoken(said: unknown): unknown {
   if (typeof said === 'function') return (...given: unknown[]) => spoken(said(...given))
   if (Array.isArray(said)) return said.map(spoken)
   if (!(said instanceof Object)) return said
-  return Object.fromEntries(Object.entries(said).map(([name, inner]) => [name, spoken(inner)]))
+  return Object.fromEntries(
+    Object.entries(said).map(([name, inner]) => [name, isName(name, said) ? inner : spoken(inner)]),
+  )
+}
+
+/** What a whole fault that stands in the catalogue is called, by programs. */
+function isName(member: string, said: object): boolean {
+  return 'hint' in said && 'message' in said && (member === 'type' || member === 'kind')
 }
 
 function ofFacts(): Catalogue['faults'] {
