@@ -8,6 +8,9 @@ const WORKERS = 3
 /** A test may start real processes; one that hangs fails after this. Longer limits stand at the test that needs them. */
 const TEST_LIMIT_MS = 30_000
 
+/** What a test polls for has come within this. */
+const POLL_LIMIT_MS = 10_000
+
 /** Compiled code of the programs that tests start, as node/mlstore.js keeps it for its user: over a hundred starts load the same files. */
 const compiled = join(tmpdir(), 'ml-store-test-compiled')
 
@@ -18,6 +21,8 @@ const shared = {
   testTimeout: TEST_LIMIT_MS,
   hookTimeout: TEST_LIMIT_MS,
   teardownTimeout: 5_000,
+  // What is waited for comes in milliseconds, or in seconds where every core is busy.
+  expect: { poll: { timeout: POLL_LIMIT_MS } },
   globals: false,
 } as const
 
