@@ -98,6 +98,8 @@ export interface Drawing {
   label: number
   /** Uint8Array[width of an example] */
   pixels: Uint8Array
+  /** By a camera; drawn otherwise. */
+  isTaken?: true
 }
 
 /** Examples that came together. */

@@ -453,7 +453,7 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
       build: { outDir: folder, emptyOutDir: true },
     })
     site = await servePage([], { folder, port: 0 })
-    browser = await launchChromium()
+    browser = await launchChromium(['--use-fake-device-for-media-stream'])
     shared = await contextOf(looks[0]!)
   }, LIMIT_MS)
   afterAll(async () => {
@@ -718,6 +718,52 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     expect(found).toEqual([])
   })
 
+  test('takes pictures with a camera that a person asked for and allowed, and its light goes off', async () => {
+    const said: string[] = []
+    const context = await contextOf(looks[3]!)
+    await context.addInitScript(watchCamera)
+    const page = await open(context, '', `#/m/${DIGITS}`, said)
+    const camera = page.locator('.data .camera')
+    const use = camera.getByRole('button', { name: text.camera.open })
+    await use.waitFor()
+    expect(await page.evaluate(camerasOf)).toEqual([])
+    await context.clearPermissions()
+    await use.click()
+    await camera.getByText(text.camera.refused.hint).waitFor()
+    await context.grantPermissions(['camera'])
+    await use.click()
+    await camera.getByLabel(text.camera.label).selectOption('3')
+    const taking = camera.getByRole('button', { name: text.camera.take })
+    // Before the first frame there is nothing to take.
+    await expect.poll(() => camera.locator('video').evaluate(widthOf)).toBeGreaterThan(0)
+    await taking.click()
+    await camera.getByText(text.train.added('3', 1)).waitFor()
+    await taking.hover()
+    await page.mouse.down()
+    await expect.poll(async () => Number((await countsIn(page))[3])).toBeGreaterThanOrEqual(4)
+    await page.mouse.up()
+    await taking.press('Enter')
+    const count = Number((await countsIn(page))[3])
+    expect(count).toBeGreaterThanOrEqual(5)
+    await page.getByText(text.data.taken(count)).waitFor()
+    await page.evaluate(axe.source)
+    expect(await look(page, 'camera-dark-360')).toEqual([])
+    expect(await page.evaluate(camerasOf)).toEqual(['live'])
+    await camera.getByRole('button', { name: text.camera.close }).click()
+    expect(await page.evaluate(camerasOf)).toEqual(['ended'])
+    await use.click()
+    await taking.waitFor()
+    await page.getByRole('link', { name: text.model.tabs.try, exact: true }).click()
+    const one = page.locator('section[aria-labelledby=try-one]')
+    await one.getByRole('button', { name: text.camera.open }).click()
+    await expect.poll(() => one.locator('video').evaluate(widthOf)).toBeGreaterThan(0)
+    await one.getByRole('button', { name: text.camera.take }).click()
+    await one.locator('.bars').waitFor()
+    expect(await page.evaluate(camerasOf)).toEqual(['ended', 'ended', 'live'])
+    await context.close()
+    expect(said).toEqual([])
+  })
+
   test('says what is missing where this browser has no WebRTC', async () => {
     const context = await contextOf(looks[0]!)
     await context.addInitScript(() => Reflect.deleteProperty(globalThis, 'RTCPeerConnection'))
@@ -726,3 +772,26 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await context.close()
   })
 })
+
+/** In the page: keeps what it is given of cameras. */
+function watchCamera(): void {
+  const devices = navigator.mediaDevices
+  const ask = devices.getUserMedia.bind(devices)
+  const given: MediaStream[] = []
+  Object.assign(globalThis, { cameras: given })
+  devices.getUserMedia = async (wanted) => {
+    const stream = await ask(wanted)
+    given.push(stream)
+    return stream
+  }
+}
+
+/** In the page: how each camera that it was given stands. */
+function camerasOf(): string[] {
+  const { cameras } = globalThis as unknown as { cameras: MediaStream[] }
+  return cameras.map((stream) => stream.getTracks()[0]!.readyState)
+}
+
+function widthOf(video: SVGElement | HTMLElement): number {
+  return (video as HTMLVideoElement).videoWidth
+}
