@@ -26,7 +26,7 @@ export function closeCamera(stream: MediaStream): void {
 }
 
 /** By the names of Media Capture and Streams, section 10.2. */
-export function whyNoCamera(error: Error): Fault {
+function whyNoCamera(error: Error): Fault {
   const { name, message } = error
   if (name === 'NotAllowedError' || name === 'SecurityError')
     return new Fault(text.camera.refused, error)

@@ -22,7 +22,7 @@ import { text } from './text.ts'
 import { engineBinary } from './wasm.ts'
 
 /** What of a host is tried. */
-export interface Tested extends Pick<Host, 'addresses'> {
+export interface Tested extends Pick<Host, 'addresses' | 'hasRoom'> {
   libp2p: Pick<Node, 'getPeers' | 'getConnections' | 'services' | 'peerId'> &
     Parameters<typeof askRegistry>[0]
   registry: Pick<Host['registry'], 'registries'>
@@ -30,7 +30,7 @@ export interface Tested extends Pick<Host, 'addresses'> {
 }
 
 /** Of each check. */
-export const CHECK_LIMIT_MS = 5_000
+const CHECK_LIMIT_MS = 5_000
 
 type Found = Pick<Check, 'count' | 'path'>
 interface Planned extends Pick<Check, 'check' | 'peer'> {
@@ -122,9 +122,11 @@ async function lists({ libp2p }: Tested, peer: PeerId, signal: AbortSignal): Pro
 }
 
 /** By a peer of its own, with a key for this once, as another page would come. */
-async function visits({ libp2p, addresses }: Tested, signal: AbortSignal): Promise<Found> {
+async function visits({ libp2p, addresses, hasRoom }: Tested, signal: AbortSignal): Promise<Found> {
   const own = addresses().filter((address) => address.includes('/p2p-circuit'))
   if (own.length === 0) throw new Fault(text.selfTest.noPlace)
+  // With no room left nobody is let in, and this is no reason to make some.
+  if (!hasRoom()) throw new Fault(text.selfTest.full)
   // A relay has addresses that no page can dial, and says so late: those that we are linked by go.
   const links = libp2p.getConnections().map(({ remoteAddr }) => `${remoteAddr}/p2p-circuit`)
   const linked = own.filter((address) => links.some((link) => address.startsWith(link)))

@@ -88,8 +88,7 @@ export interface LinkedPeer {
   roles: readonly ('introduces' | 'lists')[]
 }
 
-export const checkNames = ['listing', 'ping', 'relay', 'webrtc', 'home', 'backend'] as const
-export type CheckName = (typeof checkNames)[number]
+export type CheckName = 'listing' | 'ping' | 'relay' | 'webrtc' | 'home' | 'backend'
 
 /** One line of the self-test. */
 export interface Check {

@@ -691,6 +691,14 @@ const english = {
       ...failedCheck('network', 'relay', 'this page has no address that others can reach'),
       hint: 'it takes WebRTC here, and a bootstrap or Node peer in reach that introduces this page',
     },
+    full: {
+      ...failedCheck(
+        'network',
+        'relay',
+        'this page has as many links as it takes, so no visitor is let in now',
+      ),
+      hint: 'it is found by those that it is linked to; test again when they are fewer',
+    },
     noWebRTC: {
       ...failedCheck('resource', 'webrtc', 'this browser has no WebRTC, or hides it'),
       hint: 'look for an extension or a setting that hides it; without it this page reaches Node peers only',

@@ -30,7 +30,7 @@ async function testedOf(isKept = true) {
   const libp2p = await all.start()
   const registry = await registryClient(libp2p, { readCard })
   const home = { datastore: new MemoryDatastore(), isKept }
-  const host: Tested = { libp2p, registry, home, addresses: () => [] }
+  const host: Tested = { libp2p, registry, home, addresses: () => [], hasRoom: () => true }
   return { host, libp2p }
 }
 
@@ -86,6 +86,14 @@ test('with nobody linked, no WebRTC and nothing kept, each says so and what to d
   ] as const)
     expect(of(check)).toMatchObject([{ state: 'failed', fault }])
   expect(of('backend')).toMatchObject([{ state: 'ok' }])
+})
+
+test('a page with no room for a visitor asks none in, and says so', async () => {
+  const { host } = await testedOf()
+  host.addresses = () => ['/ip4/127.0.0.1/tcp/1/ws/p2p-circuit/webrtc']
+  host.hasRoom = () => false
+  const { of } = await resultsOf(host)
+  expect(of('relay')).toMatchObject([{ state: 'failed', fault: text.selfTest.full }])
 })
 
 test('what is written is read and deleted, and a store that gives other bytes is found out', async () => {
