@@ -265,7 +265,7 @@ const english = {
         `Round ${whole(round)}: step ${done} of ${total}`,
       evaluation: (done: string, total: string) => `Measuring it: ${done} of ${total} examples`,
       swap: (done: string, total: string, peer: string) =>
-        `Swapping with ${peer}: ${done} of ${total}`,
+        `To and from ${peer}: ${done} of ${total}`,
     },
     stoppedUnsaved: 'Stopped; no checkpoint could be saved',
     noSimd:

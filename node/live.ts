@@ -176,7 +176,7 @@ function farText({ round, far }: State): string[] {
     steps && `round ${round + 1} at step ${steps.done} of ${steps.total}`,
     evaluation && `measured on ${evaluation.done} of ${evaluation.total} examples`,
     swap &&
-      `swaps with …${plain(swap.with ?? '').slice(-8)}: ${sizeText(swap.done)} of ${sizeText(swap.total)}`,
+      `to and from …${plain(swap.with ?? '').slice(-8)}: ${sizeText(swap.done)} of ${sizeText(swap.total)}`,
   ].filter((text) => text !== undefined)
 }
 

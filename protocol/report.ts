@@ -81,7 +81,7 @@ const reports = [
   v.object({
     ev: v.literal('progress'),
     of: v.picklist(['round', 'evaluation', 'swap']),
-    /** Steps of a round, examples of an evaluation, bytes of a swap both ways, which are equal once it is over, whole or not. */
+    /** Steps of a round, examples of an evaluation, bytes of a swap both ways or of a pull, which are equal once that is over, whole or not. */
     done: count,
     total: count,
     /** Of a swap. */

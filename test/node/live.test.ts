@@ -30,7 +30,7 @@ test('a log says how far a long round is, and what is measured and swapped, whil
     round,
   ])
   expect(step).toContain('round 0 · round 1 at step 12 of 40')
-  expect(swap).toContain('swaps with …peerpeer: 1.00 MB of 8.00 MB')
+  expect(swap).toContain('to and from …peerpeer: 1.00 MB of 8.00 MB')
   expect(over).not.toContain('peerpeer')
   expect(measured).toContain('measured on 250 of 1000 examples')
   expect(done).toContain('round 1 · measured on')
