@@ -380,7 +380,7 @@ const english = {
       'Never your pictures, rows or drawings. Numbers learned from few examples can still tell something about them: bring data you may use.',
     cost: 'On this device',
     measured: (backend: string, step: string, round: string) =>
-      `Here, with ${backend}: ${step} a step, ${round} a round.`,
+      `With ${backend}, a step takes ${step} here and a round of training ${round}.`,
     measuredAt: (age: string) => `Measured ${age}.`,
     unmeasured:
       'Not measured here yet. It takes a few training steps, and nothing is learned by them.',
@@ -458,6 +458,7 @@ const english = {
     keep: 'Keep it',
     none: 'Nothing trained here yet.',
     noneHint: 'Pick a model, bring a few examples, and what comes of it stands here.',
+    soon: (title: string) => `${title} is being trained. Its first checkpoint will stand here.`,
     loading: 'Looking at what is kept here …',
     damaged: (cause: string) =>
       `What is kept of this run cannot be read: ${cause}. Forget it, and train the model anew.`,
