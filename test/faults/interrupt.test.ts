@@ -14,7 +14,7 @@ import { type Trainer, trainers } from './trainers.ts'
  */
 const LIMIT_MS = isFull ? 20 * 60_000 : 180_000
 /** In each of two homes: so many ends, or, when full, as many as it takes for 50 interrupts in both. */
-const ENDS = 4
+const ENDS = 3
 const FULL_INTERRUPTS = 25
 const SWAPS_BEHIND = 20
 /** Lines until the end comes: from its start to some seconds of training. */
