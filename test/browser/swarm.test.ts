@@ -183,28 +183,31 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     await second.page.getByLabel(/Go on from round/).waitFor()
   })
 
-  test('files that a person wants kept are there after a reload, and no others', async () => {
-    const { page } = await tabOf()
-    const chooser = page.locator('input[accept*=csv]')
-    const bring = () => chooser.setInputFiles(world.shares[0]!)
-    const brought = page.locator('ul.parts li')
-    const again = async () => {
-      await page.reload()
-      await chooser.waitFor({ state: 'attached' })
-    }
-    await bring()
-    await brought.waitFor()
-    await again()
-    expect(await brought.count()).toBe(0)
-    await bring()
-    await page.getByLabel(text.data.keep).check()
-    await expect.poll(() => page.evaluate(keptParts, world.cid)).toBe(1)
-    await again()
-    await brought.waitFor()
-    expect(await brought.innerText()).toContain(text.data.examples(500))
-    await brought.getByRole('button').click()
-    await expect.poll(() => page.evaluate(keptParts, world.cid)).toBe(0)
-  })
+  test.runIf(isFull)(
+    'files that a person wants kept are there after a reload, and no others',
+    async () => {
+      const { page } = await tabOf()
+      const chooser = page.locator('input[accept*=csv]')
+      const bring = () => chooser.setInputFiles(world.shares[0]!)
+      const brought = page.locator('ul.parts li')
+      const again = async () => {
+        await page.reload()
+        await chooser.waitFor({ state: 'attached' })
+      }
+      await bring()
+      await brought.waitFor()
+      await again()
+      expect(await brought.count()).toBe(0)
+      await bring()
+      await page.getByLabel(text.data.keep).check()
+      await expect.poll(() => page.evaluate(keptParts, world.cid)).toBe(1)
+      await again()
+      await brought.waitFor()
+      expect(await brought.innerText()).toContain(text.data.examples(500))
+      await brought.getByRole('button').click()
+      await expect.poll(() => page.evaluate(keptParts, world.cid)).toBe(0)
+    },
+  )
 
   test('with WebRTC blocked, tabs mix through a Node peer', async () => {
     world.train('a', 0)
