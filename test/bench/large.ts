@@ -77,7 +77,7 @@ const empty: LargeResult = {
 async function visit(world: World, minutes: number, say: (text: string) => void) {
   say('a tab ...')
   const startedAt = performance.now()
-  const tab = await world.tab()
+  const tab = await world.tab({ openMs: WAIT_MS })
   await tab.train('sample')
   await tab.sees('a round', ({ round }) => round > 0, WAIT_MS)
   const firstStepMs = Math.round(performance.now() - startedAt)
