@@ -6,13 +6,12 @@
  * writer makes, so a hostile directory is refused by its links before its bytes are fetched.
  */
 import { withBitswap } from '@helia/bitswap'
-import type { BlockBroker, GraphNode, GraphWalker, Helia } from '@helia/interface'
+import type { GraphNode, GraphWalker, Helia } from '@helia/interface'
 import { withLibp2pLight } from '@helia/libp2p'
 import * as dagCbor from '@ipld/dag-cbor'
 import * as dagPb from '@ipld/dag-pb'
-import type { Libp2p, PeerId, ServiceMap } from '@libp2p/interface'
+import type { Libp2p, ServiceMap } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
-import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { createHeliaLight } from 'helia'
 import type { Blockstore } from 'interface-blockstore'
 import type { Datastore } from 'interface-datastore'
@@ -33,9 +32,12 @@ import {
   readManifest,
 } from '../manifest.ts'
 import { type Random, shuffle } from '../random.ts'
+import { blockReader, collect, type GetBlock, isStorageError, sendsAll } from './blocks.ts'
 import { checkGenesis } from './genesis.ts'
+import { inParallel } from './parallel.ts'
 import type { TopologyLimits } from './trainer/topology.ts'
 import { type CheckedVersion, checkModel, checkVersion, type VersionFiles } from './version.ts'
+import { within } from './within.ts'
 
 export interface Store {
   /**
@@ -115,17 +117,8 @@ export interface OpenStore<S extends ServiceMap> {
 const CHUNK_BYTES = 1024 * 1024
 /** Leaves below one file node; the importer's own limit. A file is at most 1 GiB. */
 const MAX_LEAVES = 1024
-/** bitswap's largest message, hence the largest block that can arrive. */
-const MAX_BLOCK_BYTES = 2 * 1024 * 1024
-
-/** A block that has not come after this long is asked for again, and its providers dialled again. */
-const BLOCK_LIMIT_MS = 20_000
-const BLOCK_ATTEMPTS = 3
 /** Blocks asked for at once: at the limit above, 4 MiB in 20 s is the slowest link that can fetch. */
 const BLOCKS_AT_ONCE = 4
-/** One dial of one provider. */
-const DIAL_LIMIT_MS = 10_000
-const PROVIDERS_AT_ONCE = 8
 /** One bitswap message either way; libp2p's 10 s cut off links under 2 Mbit/s. */
 const MESSAGE_LIMIT_MS = 60_000
 /** The two blocks of a genesis' manifest, while a child of it is fetched. */
@@ -133,8 +126,6 @@ const GENESIS_LIMIT_MS = 20_000
 const ASKED_BLOCKS = 2
 /** A block asked for again this soon was sent already; Helia's 5 s would stall whoever dropped it and asks anew. */
 const RESEND_AFTER_MS = 500
-/** A peer that has not sent two blocks after this long is no replica for now. */
-const ANSWER_LIMIT_MS = 15_000
 
 /**
  * Starts libp2p with Helia's bitswap on it. `libp2p` are complete options (libp2pDefaults); no service outside is
@@ -169,9 +160,9 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
   const reader = (options: FetchOptions) => blockReader(helia, libp2p, options)
   const local = (cid: CID) => collect(helia.blockstore.get(cid, { offline: true }))
   const findGenesis = (manifest: Manifest, { providers, signal }: FetchOptions) => {
-    const limit = AbortSignal.timeout(GENESIS_LIMIT_MS)
-    const either = signal === undefined ? limit : AbortSignal.any([limit, signal])
-    return genesisOf(manifest, reader({ ...(providers && { providers }), signal: either }))
+    return within(GENESIS_LIMIT_MS, signal, (limit) =>
+      genesisOf(manifest, reader({ ...(providers && { providers }), signal: limit })),
+    )
   }
 
   const keep = async (cid: CID, manifest: Manifest) => {
@@ -293,7 +284,7 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
     async answers(peer, cidText, random, signal) {
       const { files, nodes } = await treeOf(parseCid(cidText), local)
       const blocks = [...nodes, ...[...files.values()].flat().map((leaf) => leaf.cid)]
-      return answersAll(
+      return sendsAll(
         helia,
         peerIdFromString(peer),
         shuffle(random, blocks).slice(0, ASKED_BLOCKS),
@@ -318,8 +309,6 @@ interface Leaf {
   cid: CID
   bytes: number
 }
-
-type GetBlock = (cid: CID) => Promise<Uint8Array>
 
 interface Tree {
   files: Map<string, Leaf[]>
@@ -616,141 +605,9 @@ async function importAll(helia: Helia, files: ReadonlyMap<string, Uint8Array>): 
   return root
 }
 
-/**
- * Gets blocks from here or from peers. Dials the providers when the first block is missing here; a block that does
- * not come is asked for again. Throws Fault `no-provider` (network) when nobody can be reached, `artifact-not-found`
- * when nobody sends it.
- */
-function blockReader(helia: Helia, libp2p: Libp2p, options: FetchOptions): GetBlock {
-  const { providers = [], signal } = options
-  let dialled: Promise<void> | undefined
-  return async (cid) => {
-    const startedAt = performance.now()
-    for (let attempt = 0; attempt < BLOCK_ATTEMPTS; attempt++) {
-      signal?.throwIfAborted()
-      const isLast = attempt === BLOCK_ATTEMPTS - 1
-      if (await helia.blockstore.has(cid))
-        return collect(helia.blockstore.get(cid, { offline: true }))
-      dialled ??= dialAll(libp2p, providers, signal)
-      // Whoever is reached later is asked then: one that is gone may take seconds to say nothing.
-      if (libp2p.getConnections().length === 0) await dialled
-      if (libp2p.getConnections().length === 0) throw noProvider(cid, providers)
-      try {
-        const limit = AbortSignal.any([
-          AbortSignal.timeout(BLOCK_LIMIT_MS),
-          ...(signal === undefined ? [] : [signal]),
-        ])
-        const block = await collect(helia.blockstore.get(cid, { signal: limit }))
-        if (block.length <= MAX_BLOCK_BYTES) return block
-        throw wrong(
-          'wrong-size',
-          { path: cid.toString(), bytes: block.length, expected: MAX_BLOCK_BYTES },
-          `block ${cid} has ${block.length} bytes, expected at most ${MAX_BLOCK_BYTES}`,
-        )
-      } catch (error) {
-        if (error instanceof Fault || isStorageError(error)) throw error
-        signal?.throwIfAborted()
-        if (isLast) throw notFound(cid, libp2p, performance.now() - startedAt, error)
-        dialled = dialAll(libp2p, providers, signal)
-      }
-    }
-    throw notFound(cid, libp2p, performance.now() - startedAt)
-  }
-}
-
-/** What the store said (a full disk and its like) is no answer of the network. */
-function isStorageError(error: unknown): boolean {
-  for (let cause = error; cause instanceof Error; cause = cause.cause as unknown) {
-    if (
-      cause.name === 'PutFailedError' ||
-      cause.name === 'GetFailedError' ||
-      /\bE(NOSPC|DQUOT|IO|ROFS)\b/.test(cause.message)
-    )
-      return true
-  }
-  return false
-}
-
-/** Dials each peer among the addresses by all of its addresses; resolves when one is reached, or none could be. */
-async function dialAll(
-  libp2p: Libp2p,
-  addresses: readonly string[],
-  signal?: AbortSignal,
-): Promise<void> {
-  const byPeer = new Map<string, Multiaddr[]>()
-  for (const text of addresses) {
-    const address = tryMultiaddr(text)
-    if (address === undefined) continue
-    const peer = peerOf(address) ?? text
-    if (peer === libp2p.peerId.toString()) continue
-    byPeer.set(peer, [...(byPeer.get(peer) ?? []), address])
-  }
-  const reached = Promise.withResolvers<void>()
-  const all = inParallel(PROVIDERS_AT_ONCE, [...byPeer.values()], async (list) => {
-    const limit = AbortSignal.any([
-      AbortSignal.timeout(DIAL_LIMIT_MS),
-      ...(signal === undefined ? [] : [signal]),
-    ])
-    try {
-      await libp2p.dial(list, { signal: limit })
-      reached.resolve()
-    } catch {
-      signal?.throwIfAborted()
-    }
-  })
-  all.catch(() => {}) // thrown below to who still waits
-  await Promise.race([reached.promise, all])
-}
-
-function tryMultiaddr(text: string): Multiaddr | undefined {
-  try {
-    return multiaddr(text)
-  } catch {
-    return undefined
-  }
-}
-
-/** The peer an address ends at: the last /p2p/ part. */
-function peerOf(address: Multiaddr): string | undefined {
-  return address.getComponents().findLast(({ name }) => name === 'p2p')?.value
-}
-
-/** Whether a peer itself sends every block; others' answers and our own copies do not count. */
-async function answersAll(
-  helia: Helia,
-  peer: PeerId,
-  blocks: CID[],
-  signal?: AbortSignal,
-): Promise<boolean> {
-  const limit = AbortSignal.any([
-    AbortSignal.timeout(ANSWER_LIMIT_MS),
-    ...(signal === undefined ? [] : [signal]),
-  ])
-  const session = bitswapOf(helia).createSession?.({
-    providers: [peer.toCID()],
-    minProviders: 1,
-    maxProviders: 1,
-  })
-  try {
-    for (const cid of blocks) await session?.retrieve?.(cid, { signal: limit })
-    return session?.retrieve !== undefined
-  } catch {
-    signal?.throwIfAborted()
-    return false
-  }
-}
-
 /** What lies under Helia's blockstore, whose own delete() fails where there is no content router to be told of it. */
 function bareBlocksOf(helia: Helia): Blockstore {
   return (helia.blockstore as unknown as { unwrap(): Blockstore }).unwrap()
-}
-
-/** Helia lists its brokers under a name it does not type: its blockstore would answer from our own copy. */
-function bitswapOf(helia: Helia): BlockBroker {
-  const { blockBrokers } = helia as unknown as { blockBrokers: BlockBroker[] }
-  const broker = blockBrokers.find(({ name }) => name === 'bitswap')
-  if (broker === undefined) throw new Error('this Helia has no bitswap')
-  return broker
 }
 
 async function isKept(helia: Helia, cid: CID): Promise<boolean> {
@@ -779,53 +636,6 @@ function parseCid(text: string): CID {
       error,
     )
   }
-}
-
-async function collect(
-  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-): Promise<Uint8Array> {
-  const parts: Uint8Array[] = []
-  for await (const chunk of chunks) parts.push(chunk)
-  return parts.length === 1 ? parts[0]! : concat(parts)
-}
-
-async function inParallel<T>(
-  width: number,
-  list: readonly T[],
-  work: (item: T) => Promise<void>,
-): Promise<void> {
-  const rest = list.values()
-  const one = async () => {
-    for (const item of rest) await work(item)
-  }
-  await Promise.all(Array.from({ length: Math.min(width, list.length) }, one))
-}
-
-function noProvider(cid: CID, providers: readonly string[]): Fault {
-  return new Fault({
-    kind: 'network',
-    type: 'no-provider',
-    message: `none of ${providers.length} addresses of peers that hold ${cid} could be reached`,
-    hint: 'name a peer that holds it with --join, or try again later',
-    cid: cid.toString(),
-    addresses: providers.length,
-  })
-}
-
-function notFound(cid: CID, libp2p: Libp2p, waitedMs: number, cause?: unknown): Fault {
-  const peers = libp2p.getPeers().length
-  return new Fault(
-    {
-      kind: 'not-found',
-      type: 'artifact-not-found',
-      message: `block ${cid} did not come in ${Math.round(waitedMs / 1_000)} s from ${peers} connected ${peers === 1 ? 'peer' : 'peers'}`,
-      hint: 'name a peer that holds it with --join, or try again later',
-      cid: cid.toString(),
-      waitedMs: Math.round(waitedMs),
-      peers,
-    },
-    cause,
-  )
 }
 
 function wrong<T extends keyof FaultFacts>(

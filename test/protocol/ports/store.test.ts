@@ -70,6 +70,39 @@ test('a peer fetches a version from a peer that has it, says how far it is, and 
   )
 })
 
+test('of two holders each sends some blocks of a version, and none twice', async () => {
+  const files = await tableVersion({}, { hidden: 300_000 })
+  const shelves = [new CountingBlockstore(), new CountingBlockstore()]
+  const holders = [await open(shelves[0]), await open(shelves[1])]
+  const stranger = await open()
+  const cid = await holders[0]!.store.addVersion(files)
+  await holders[1]!.store.addVersion(files)
+  const blocks = await blockCount(holders[0]!)
+  const newcomer = await open()
+  for (const other of [stranger, ...holders])
+    await newcomer.libp2p.dial(other.libp2p.getMultiaddrs())
+  for (const shelf of shelves) shelf.given.length = 0
+  await newcomer.store.fetchVersion(cid, { providers: holders.flatMap(addressesOf) })
+  const given = shelves.flatMap((shelf) => shelf.given)
+  expect(given.length).toBe(blocks)
+  expect(new Set(given).size).toBe(blocks)
+  for (const shelf of shelves) expect(shelf.given.length).toBeGreaterThan(1)
+  expect(await blockCount(stranger)).toBe(0)
+})
+
+test('a holder that takes the question and sends nothing is passed over for another', async () => {
+  const mute = new CountingBlockstore()
+  const [silent, holder, newcomer] = [await open(mute), await open(), await open()]
+  const cid = await silent.store.addVersion(await tableVersion())
+  await holder.store.addVersion(await tableVersion())
+  const { promise, resolve } = Promise.withResolvers<void>()
+  mute.holdBack = promise
+  for (const other of [silent, holder]) await newcomer.libp2p.dial(other.libp2p.getMultiaddrs())
+  await newcomer.store.fetchVersion(cid, { providers: [silent, holder].flatMap(addressesOf) })
+  expect(await newcomer.store.has(cid)).toBe(true)
+  resolve() // its Helia holds a lock that all of this process share
+})
+
 test('a fetch does not wait for a provider that takes the call and says nothing', async () => {
   const [first, second] = [await open(), await open()]
   const cid = await first.store.addVersion(await tableVersion())
@@ -450,6 +483,17 @@ describe('a hostile directory is refused, nothing of it is kept:', () => {
     expect(await blockCount(client)).toBe(0)
   })
 })
+
+/** Says which blocks were read from it; gives none before `holdBack` is done. */
+class CountingBlockstore extends MemoryBlockstore {
+  given: string[] = []
+  holdBack: Promise<void> = Promise.resolve()
+  override async *get(cid: CID): AsyncGenerator<Uint8Array> {
+    await this.holdBack
+    this.given.push(cid.toString())
+    yield* super.get(cid)
+  }
+}
 
 /** A blockstore that says what blockstore-fs says when a disk is full. */
 class FullBlockstore extends MemoryBlockstore {
