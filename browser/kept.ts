@@ -47,6 +47,17 @@ export async function freeVersion(
   await store.remove(cid)
   if (genesis === undefined || genesis === training) return
   yieldCard(genesis)
-  const other = (await store.versions()).findLast((version) => version.genesis === genesis)
-  if (other) void announce({ cid: other.cid, genesis }).catch(() => undefined)
+  await announceKept({ store, announce }, genesis)
+}
+
+/** Lets the card of a model name a version that is here: `first` if it is, else the last kept; no card where none is. */
+export async function announceKept(
+  { store, announce }: Pick<Keeping, 'announce'> & { store: Pick<Store, 'versions'> },
+  genesis: string,
+  first?: string,
+): Promise<void> {
+  const kept = (await store.versions()).filter((version) => version.genesis === genesis)
+  const last = kept.sort((a, b) => (b.keptAt ?? 0) - (a.keptAt ?? 0))[0]
+  const named = kept.find(({ cid }) => cid === first) ?? last
+  if (named) void announce({ cid: named.cid, genesis }).catch(() => undefined)
 }

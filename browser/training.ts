@@ -11,6 +11,7 @@ import type { Report } from '../protocol/report.ts'
 import { bestBackend } from './abilities.ts'
 import { checkpointedAt } from './checkpoint.ts'
 import type { Host } from './host.ts'
+import { announceKept } from './kept.ts'
 import { type RunningLearner, startLearner } from './learner.ts'
 import { takeLock } from './lock.ts'
 import { startPredictor } from './predictor.ts'
@@ -158,12 +159,13 @@ function limitFrom(done: number, rounds: number): number {
 }
 
 /** What of a model this page serves: the version that a run began with, and then the last release that it kept. */
-function servingOf(host: Host, first: HeldVersion) {
-  let held = first
+function servingOf(host: Host, { cid, genesis }: HeldVersion) {
+  let held = cid
   let isAnnouncing = false // a run's own card names it
   const announce = () => {
     isAnnouncing = true
-    void host.announce(held).catch(() => undefined)
+    // The person may have freed it while the run went on.
+    void announceKept(host, genesis, held).catch(() => undefined)
   }
   return {
     announce,
@@ -173,7 +175,7 @@ function servingOf(host: Host, first: HeldVersion) {
       } catch {
         return false // who asks for it next tries again, and hears why not
       }
-      held = { ...first, cid: listing.version }
+      held = listing.version
       if (isAnnouncing) announce()
       return true
     },

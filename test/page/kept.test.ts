@@ -3,7 +3,7 @@ import { MemoryBlockstore } from 'blockstore-core'
 import { MemoryDatastore } from 'datastore-core'
 import { CID } from 'multiformats/cid'
 import { afterEach, expect, onTestFinished, test, vi } from 'vitest'
-import { freeVersion, type Keeping, versionsHere } from '../../browser/kept.ts'
+import { announceKept, freeVersion, type Keeping, versionsHere } from '../../browser/kept.ts'
 import { type Card, readCard } from '../../protocol/message.ts'
 import { libp2pDefaults } from '../../protocol/ports/libp2p.ts'
 import { createListingBook } from '../../protocol/ports/registry.ts'
@@ -91,3 +91,15 @@ function rawCid(bytes: Uint8Array): CID {
   const digest = createHash('sha256').update(bytes).digest()
   return CID.decode(Uint8Array.of(1, 0x55, 0x12, 32, ...digest))
 }
+
+test('the card of a model names the version it is to name, another that is kept once that was freed, or none', async () => {
+  const { host, genesis, child, said } = await keeping()
+  await announceKept(host, genesis, child)
+  expect(said).toEqual([child])
+  await host.store.remove(child)
+  await announceKept(host, genesis, child)
+  expect(said).toEqual([child, genesis])
+  await host.store.remove(genesis)
+  await announceKept(host, genesis, child)
+  expect(said).toEqual([child, genesis])
+})
