@@ -119,6 +119,8 @@ const CHUNK_BYTES = 1024 * 1024
 const MAX_LEAVES = 1024
 /** Blocks asked for at once: at the limit above, 4 MiB in 20 s is the slowest link that can fetch. */
 const BLOCKS_AT_ONCE = 4
+/** Of a version that comes, in memory until it is checked; the rest of a larger one is read again. */
+const HELD_BYTES = 64 * 1024 * 1024
 /** One bitswap message either way; libp2p's 10 s cut off links under 2 Mbit/s. */
 const MESSAGE_LIMIT_MS = 60_000
 /** The two blocks of a genesis' manifest, while a child of it is fetched. */
@@ -174,7 +176,10 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
       bytes: bytesOf(manifest),
       keptAt: Date.now(),
     }
-    if (!(await isKept(helia, cid))) for await (const _ of helia.pins.add(cid, { metadata }));
+    if (await isKept(helia, cid)) return
+    const blocks = await blocksBelow(cid, local)
+    const walker = () => walkerOver(blocks)
+    for await (const _ of helia.pins.add(cid, { metadata, walker }));
   }
 
   /** Versions whose blocks come in and are not pinned yet. */
@@ -202,6 +207,7 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
       const kept = await isKept(helia, cid)
       const report = (bytes: number, total: number) =>
         options.onProgress?.({ bytes, total, providers: libp2p.getPeers().length })
+      const held = holding(reader(options))
       arriving++
       try {
         // What is kept was checked when it came: opening it asks nobody, unless it is known whom.
@@ -209,7 +215,7 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
           kept && !options.providers?.length
             ? genesisOf(manifest, local)
             : findGenesis(manifest, options)
-        const { version, genesis } = await fetchTree(cid, reader(options), options, report, find)
+        const { version, genesis } = await fetchTree(cid, held.get, options, report, find)
         const limits: TopologyLimits = {
           memoryBytes: options.memoryBytes ?? Number.POSITIVE_INFINITY,
           batchSize: 1,
@@ -221,6 +227,7 @@ export function storeOver(helia: Helia, libp2p: Libp2p): Store {
         if (isForeign(error) && !kept) await helia.gc()
         throw error
       } finally {
+        held.drop()
         arriving--
       }
     },
@@ -318,6 +325,30 @@ interface Tree {
 
 /** UnixFS: a protobuf whose only field says directory. */
 const DIRECTORY_DATA = Uint8Array.of(8, 1)
+
+/**
+ * Remembers what it got, HELD_BYTES at most, until it is told to drop that: a version is read to be checked as soon as it is
+ * here, and what IndexedDB has just taken it gives back slowly.
+ */
+function holding(get: GetBlock): { get: GetBlock; drop(): void } {
+  const held = new Map<string, Uint8Array>()
+  let room = HELD_BYTES
+  return {
+    async get(cid) {
+      const key = cid.toString()
+      const block = held.get(key) ?? (await get(cid))
+      if (!held.has(key) && block.length <= room) {
+        held.set(key, block)
+        room -= block.length
+      }
+      return block
+    },
+    drop() {
+      room = 0
+      held.clear()
+    },
+  }
+}
 
 /** Everything of a version into the blockstore: manifest first, the model checked next, then the rest. */
 async function fetchTree(
@@ -449,7 +480,8 @@ async function blocksBelow(root: CID, get: GetBlock): Promise<CID[]> {
 
 /**
  * Helia's own walker takes a block as often as it is linked, so that unpinning counts one down twice that was counted up once,
- * and what another version shares is lost; and it asks peers for what is missing.
+ * and what another version shares is lost; it asks peers for what is missing, and reads every leaf, which takes seconds of a
+ * model of 60 MB in IndexedDB.
  */
 function walkerOver(blocks: readonly CID[]): GraphWalker {
   return {
