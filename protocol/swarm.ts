@@ -2,6 +2,7 @@ import type { PrivateKey } from '@libp2p/interface'
 import { toString } from 'uint8arrays'
 import { aggregators } from './aggregate/table.ts'
 import type { CodecName } from './codec/codec.ts'
+import { stateBytes } from './codec/state.ts'
 import { codecs } from './codec/table.ts'
 import { Fault, type Rejection } from './errors.ts'
 import { type Listing, readListing } from './listing.ts'
@@ -15,7 +16,7 @@ import {
   readCard,
   signCard,
 } from './message.ts'
-import { sizeOf } from './params.ts'
+
 import {
   createPeer,
   type PeerEffect,
@@ -173,7 +174,7 @@ export async function joinSwarm(options: SwarmOptions): Promise<Swarm> {
     self,
     codec: codec.name,
     copyBytes: codec.sizeBytes(tensors),
-    stateBytes: 8 * sizeOf(tensors),
+    stateBytes: stateBytes(tensors),
     meets: aggregators[manifest.gossip.rule].meets,
     pullFrom: manifest.gossip.pullFrom ?? 2,
     stepsPerRound: manifest.train.stepsPerRound,

@@ -5,12 +5,11 @@ import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { sha256 } from 'multiformats/hashes/sha2'
 import { toString } from 'uint8arrays'
 import type { CodecName } from '../codec/codec.ts'
-import { float32 } from '../codec/float32.ts'
+import { checkState, stateBytes } from '../codec/state.ts'
 import { codecs } from '../codec/table.ts'
-import type { Rejection } from '../errors.ts'
 import type { Digest, Message, MessageOf, Nonce, PeerId } from '../message.ts'
 import { MESSAGE_LIMIT } from '../message.ts'
-import { sizeOf, type TensorSpec } from '../params.ts'
+import type { TensorSpec } from '../params.ts'
 import type { Draft } from '../peer/events.ts'
 import type { Path } from '../report.ts'
 import { directConnectionTo, type Node, pathOf } from './libp2p.ts'
@@ -569,15 +568,6 @@ function parse(address: string): Multiaddr[] {
   } catch {
     return []
   }
-}
-
-/** A whole state is two float32 vectors: params and momentum. */
-function stateBytes(tensors: readonly TensorSpec[]): number {
-  return 8 * sizeOf(tensors)
-}
-
-function checkState(bytes: Uint8Array, tensors: readonly TensorSpec[]): Rejection | undefined {
-  return float32.check(bytes, [{ name: 'state', shape: [2 * sizeOf(tensors)], role: 'trainable' }])
 }
 
 /** The list of tensors as hashed in OFFER and PULL: JSON of [name, shape, role] rows, no spaces. */

@@ -7,6 +7,8 @@ export interface Copies {
   encode(codec: string): Uint8Array
   /** The copy itself; throws when a value or scale is out of range. */
   check(codec: string, copy: Uint8Array): Uint8Array
+  /** The values of a checked copy. */
+  decode(codec: string, copy: Uint8Array): Float32Array
   /** Moves the params by half the difference. */
   settle(codec: string, sent: Uint8Array, received: Uint8Array): void
 }
@@ -22,7 +24,7 @@ const VALUE_CAP = 65_504
 
 export function copiesOf(params: Float32Array, tensors: readonly Tensor[]): Copies {
   const sizes = tensors.map(({ shape }) => shape.reduce((a, b) => a * b, 1))
-  return { lengthOf, encode, check, settle }
+  return { lengthOf, encode, check, decode, settle }
 
   /** Visits each block: where it starts in params, how long it is, and where it stands in an int8 copy. */
   function blocks(visit: (start: number, length: number, at: number, role: string) => void): void {
@@ -73,15 +75,24 @@ export function copiesOf(params: Float32Array, tensors: readonly Tensor[]): Copi
     return copy
   }
 
+  function decode(codec: string, copy: Uint8Array): Float32Array {
+    const values = new Float32Array(params.length)
+    blocks((start, length, at) => {
+      for (let i = 0; i < length; i++)
+        values[start + i] =
+          codec === 'float32'
+            ? float(copy, 4 * (start + i))
+            : ((copy[at + 4 + i]! << 24) >> 24) * float(copy, at)
+    })
+    return values
+  }
+
   function settle(codec: string, sent: Uint8Array, received: Uint8Array): void {
-    blocks((start, length, at, role) => {
-      const value = (copy: Uint8Array, i: number) =>
-        codec === 'float32'
-          ? float(copy, 4 * (start + i))
-          : Math.fround(((copy[at + 4 + i]! << 24) >> 24) * float(copy, at))
-      for (let i = 0; i < length; i++) {
-        const moved = Math.fround(params[start + i]! + 0.5 * (value(received, i) - value(sent, i)))
-        params[start + i] = role === 'variance' && moved < 0 ? 0 : moved
+    const [ours, theirs] = [decode(codec, sent), decode(codec, received)]
+    blocks((start, length, _, role) => {
+      for (let i = start; i < start + length; i++) {
+        const moved = Math.fround(params[i]! + 0.5 * (theirs[i]! - ours[i]!))
+        params[i] = role === 'variance' && moved < 0 ? 0 : moved
       }
     })
   }

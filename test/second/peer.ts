@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import * as cbor from '@ipld/dag-cbor'
 import type { Libp2p, PeerId, PrivateKey, StreamHandler } from '@libp2p/interface'
-import { float, floats, hex, same, sha256, varint } from './bytes.ts'
+import { float, hex, same, sha256, varint } from './bytes.ts'
 import { copiesOf, type Tensor } from './copies.ts'
 import { type Message, openWire, Wire } from './wire.ts'
 
@@ -57,6 +57,7 @@ export async function secondPeer(options: SecondOptions): Promise<SecondPeer> {
   const waiting: { what: Happening; resolve: () => void }[] = []
   const direction = new Float32Array(params.length)
   const { lengthOf, encode, check, settle } = copiesOf(params, tensors)
+  const directions = copiesOf(direction, tensors)
 
   const peer: SecondPeer = {
     params,
@@ -93,15 +94,13 @@ export async function secondPeer(options: SecondOptions): Promise<SecondPeer> {
 
     async pull(from) {
       const wire = await openWire(libp2p, from, PARAMS, Uint8Array.from(randomBytes(16)))
-      const received = wire.expect(8 * params.length)
+      const received = wire.expect(lengthOf('float32') + lengthOf('int8'))
       wire.say('pull', { genesis, tensors: tensorsDigest, what: 'state', codec: STATE })
       const answer = await wire.hear('grant', 'busy')
       if (answer.type === 'busy') return wire.closed(String(answer.reason))
       const state = await received
-      for (let i = 0; i < params.length; i++) {
-        params[i] = float(state, 4 * i)
-        direction[i] = float(state, 4 * (params.length + i))
-      }
+      for (let i = 0; i < params.length; i++) params[i] = float(state, 4 * i)
+      direction.set(directions.decode('int8', state.subarray(lengthOf('float32'))))
       peer.steps = Number(answer.steps)
       return wire.closed('adopted')
     },
@@ -227,7 +226,7 @@ export async function secondPeer(options: SecondOptions): Promise<SecondPeer> {
     if (reason) wire.say('busy', { reason })
     else {
       wire.say('grant', { steps: peer.steps })
-      await wire.pour(Buffer.concat([floats(params), floats(direction)]))
+      await wire.pour(Buffer.concat([encode('float32'), directions.encode('int8')]))
     }
     wire.closed('pulled')
   }

@@ -9,6 +9,7 @@ import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
 import { afterEach, expect, test } from 'vitest'
 import { swap } from '../../protocol/aggregate/swap.ts'
+import { encodeState } from '../../protocol/codec/state.ts'
 import { codecs } from '../../protocol/codec/table.ts'
 import type { Manifest } from '../../protocol/manifest.ts'
 import type { TensorSpec } from '../../protocol/params.ts'
@@ -304,7 +305,7 @@ function newLearner(params: Float32Array, tensors: readonly TensorSpec[]) {
         const distance = swap.settle(state, copyOf(command.sent!), command.received.map(copyOf))
         answer({ type: 'settled', nonce: command.nonce, distance })
       } else if (command.type === 'give-state') {
-        const bytes = Buffer.concat([bytesFrom(params), new Uint8Array(4 * params.length)])
+        const bytes = encodeState(params, undefined, tensors)
         answer({
           type: 'gave-state',
           nonce: command.nonce,

@@ -227,7 +227,7 @@ export function simulate(changes: Partial<FleetOptions> = {}): Fleet {
         self: id,
         codec: options.codec,
         copyBytes: codec.sizeBytes(tensors),
-        stateBytes: 8 * options.params,
+        stateBytes: 5 * options.params,
         meets: rule.meets,
         pullFrom: 2,
         stepsPerRound: STEPS_PER_ROUND,

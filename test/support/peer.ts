@@ -33,7 +33,7 @@ export function startPeer(changes: Partial<PeerOptions> = {}): Bench {
     self: SELF,
     codec: 'int8',
     copyBytes: COPY_BYTES,
-    stateBytes: 8 * COPY_BYTES,
+    stateBytes: 5 * COPY_BYTES,
     meets: 'swap',
     pullFrom: 2,
     stepsPerRound: 10,

@@ -93,7 +93,7 @@ export type WorkerEvent =
       ms: number
     }
   | { type: 'gave'; nonce: string; bytes: Uint8Array; digest: Uint8Array }
-  /** float32 params then float32 momentum direction (zeros without momentum), little-endian; SHA-256 of both. */
+  /** A state (codec/state.ts), and its SHA-256. */
   | { type: 'gave-state'; nonce: string; bytes: Uint8Array; digest: Uint8Array; steps: number }
   | { type: 'adopted'; nonce: string; steps: number }
   | { type: 'settled'; nonce: string; distance: number }

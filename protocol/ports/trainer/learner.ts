@@ -4,6 +4,7 @@ import { adoptMomentum, startRound, stepped, weightOf } from '../../aggregate/mo
 import { aggregators } from '../../aggregate/table.ts'
 import { VALUE_CAP } from '../../codec/codec.ts'
 import { diverged } from '../../codec/float32.ts'
+import { decodeStateInto, encodeState } from '../../codec/state.ts'
 import { codecs } from '../../codec/table.ts'
 import { Fault, faultFrom, invariant } from '../../errors.ts'
 import type { Optimizer } from '../../optimizer.ts'
@@ -482,11 +483,7 @@ const handlers: {
   },
 
   async 'give-state'({ state, steps, ports }, { nonce }) {
-    const { tensors, params, momentum } = state
-    const size = codecs.float32.sizeBytes(tensors)
-    const bytes = new Uint8Array(2 * size)
-    bytes.set(codecs.float32.encode(params, tensors))
-    if (momentum) bytes.set(codecs.float32.encode(momentum.direction.map(withinCap), tensors), size)
+    const bytes = encodeState(state.params, state.momentum?.direction, state.tensors)
     ports.send({ type: 'gave-state', nonce, bytes, digest: await digestOf(bytes), steps }, [
       bytes.buffer,
     ])
@@ -494,9 +491,7 @@ const handlers: {
 
   async adopt(mind, { nonce, bytes, steps }) {
     const { state } = mind
-    const size = state.params.length
-    state.params.set(floatsFrom(bytes.subarray(0, 4 * size), size))
-    adoptMomentum(state, floatsFrom(bytes.subarray(4 * size), size))
+    adoptMomentum(state, decodeStateInto(state.params, bytes, state.tensors))
     mind.steps = steps
     mind.moved = true
     mind.ports.send({ type: 'adopted', nonce, steps }, [])
@@ -515,11 +510,6 @@ const handlers: {
     const bytes = codecs.float32.encode(state.params, state.tensors)
     ports.send({ type: 'version-params', bytes }, [bytes.buffer])
   },
-}
-
-/** With a tiny learning rate a direction may pass the cap that holds for params; a newcomer does without its last part. */
-function withinCap(value: number): number {
-  return Number.isFinite(value) ? Math.max(-VALUE_CAP, Math.min(VALUE_CAP, value)) : 0
 }
 
 async function saveIfDue(mind: Mind): Promise<void> {

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { encodeState, stateBytes } from '../../../protocol/codec/state.ts'
 import { codecs } from '../../../protocol/codec/table.ts'
 import type { Message, MessageOf } from '../../../protocol/message.ts'
-import { sizeOf } from '../../../protocol/params.ts'
 import type { Node } from '../../../protocol/ports/libp2p.ts'
 import {
   digestOf,
@@ -24,9 +24,7 @@ import { type Stranger, strangerOn, strangerTo } from '../../support/stranger.ts
 const genesis = 'bafynetwork'
 const tensorsDigest = await digestOf(new TextEncoder().encode(tensorList(tensors)))
 const copy = codecs.int8.encode(paramsFrom(1), tensors)
-const state = codecs.float32.encode(Float32Array.of(...paramsFrom(1), ...paramsFrom(2)), [
-  { name: 'state', shape: [2 * d], role: 'trainable' },
-])
+const state = encodeState(paramsFrom(1), paramsFrom(2), tensors)
 
 const running = nodes()
 let node: Node
@@ -419,18 +417,18 @@ describe('a pull of ours', () => {
     await events.until('broken')
     // The copy was told before the end of its stream.
     expect(events.all.map(({ type }) => type)).toContain('copy')
-    expect((await events.until('copy')).bytes.length).toBe(8 * sizeOf(tensors))
+    expect((await events.until('copy')).bytes.length).toBe(stateBytes(tensors))
   })
 
-  test('refuses a state with a number that is none', async () => {
+  test('refuses a state with a scale that is none', async () => {
     const poisoned = state.slice()
-    new DataView(poisoned.buffer).setFloat32(4 * (d + 3), Number.POSITIVE_INFINITY, true)
+    new DataView(poisoned.buffer).setFloat32(4 * d, Number.POSITIVE_INFINITY, true)
     await donor((stranger) => {
       stranger.say({ type: 'grant', nonce: nonceOf('one'), steps: 12 })
       stranger.say(paramsOf('one', poisoned))
       stranger.data(poisoned)
     })
-    expect((await events.until('broken')).reason).toContain(`value ${d + 3} is Infinity`)
+    expect((await events.until('broken')).reason).toContain('block 0 has scale Infinity')
     expect(events.count('copy')).toBe(0)
   })
 
