@@ -640,7 +640,15 @@ export function isClosed({ peers, introducers }: NetworkView): boolean {
   return peers.length > 0 && introducers === 0
 }
 
-export function phaseText({ phase, limited, unsaved, progress, count }: RunState): string {
+export function phaseText({
+  phase,
+  limited,
+  unsaved,
+  progress,
+  transfer,
+  count,
+}: RunState): string {
+  if (phase === 'connecting' && transfer) return text.run.takingOver
   if (phase === 'stopped' && unsaved) return text.run.stoppedUnsaved
   if (limited && isAlone(phase)) return text.run.limited
   if (phase === 'training-alone' && count > 0) return text.run.apart(count)

@@ -235,6 +235,7 @@ const english = {
     again: 'Train on',
     tryIt: 'Try it',
     takeIt: 'Take it',
+    takingOver: 'Taking over what the swarm has learned so far',
     apart: (count: number) =>
       `Training alone; ${plural(count, 'other is', 'others are')} known, and none swaps with this page yet`,
     limited: 'Training alone; today’s limit of traffic is reached',

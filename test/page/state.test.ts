@@ -237,6 +237,14 @@ test('a run that computes features says how far it is, until it has begun', () =
   expect(phaseText(begun.run!)).toBe('Training with the swarm')
 })
 
+test('a newcomer that fetches the state of the swarm says so', () => {
+  const pulled = (done: number) =>
+    reports({ ev: 'progress', of: 'swap', with: 'peer', done, total: 100 })
+  const fetching = after(started, joined, ...reports(phaseReport('connecting')), ...pulled(40))
+  expect(phaseText(fetching.run!)).toBe('Taking over what the swarm has learned so far')
+  expect(phaseText(pulled(100).reduce(reduce, fetching).run!)).toBe('Looking for peers')
+})
+
 describe('what takes long in a run', () => {
   const far = (of: 'round' | 'evaluation' | 'swap', done: number, total: number): Report => ({
     ...{ ev: 'progress', of, done, total },
