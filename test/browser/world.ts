@@ -84,6 +84,8 @@ export interface Figures {
   averaged: number
   own: number
   round: number
+  /** Steps of the round under way; 0 where it is too short to be told. */
+  step: number
   swaps: number
 }
 
@@ -254,11 +256,12 @@ function prepare({ settings, without }: { settings: string; without: string[] })
 }
 
 /** Runs in the page: the phase, and what the run's panel says, each by its name. */
-export function readFigures(): { phase: string; rows: [string, string][] } {
+export function readFigures(): { phase: string; underWay: string; rows: [string, string][] } {
   const textOf = (element: Element | null) =>
     element?.textContent?.replace(/\s+/g, ' ').trim() ?? ''
   return {
     phase: textOf(document.querySelector('section.run .phase')),
+    underWay: textOf(document.querySelector('section.run .under-way')),
     rows: [...document.querySelectorAll('section.run dl.figures > div')].map((row) => [
       textOf(row.querySelector('dt')),
       textOf(row.querySelector('dd')),
@@ -266,7 +269,7 @@ export function readFigures(): { phase: string; rows: [string, string][] } {
   }
 }
 
-export function figuresFrom({ phase, rows }: ReturnType<typeof readFigures>): Figures {
+export function figuresFrom({ phase, underWay, rows }: ReturnType<typeof readFigures>): Figures {
   const said = new Map(rows)
   const value = (name: string) => said.get(name) ?? ''
   const count = (name: string) => Number(value(name).replaceAll(',', '') || 0)
@@ -278,6 +281,7 @@ export function figuresFrom({ phase, rows }: ReturnType<typeof readFigures>): Fi
     averaged: share(`${accuracy} ${accuracyOf}`),
     own: share(`${accuracy} ${alone}`),
     round: count(text.run.rounds),
+    step: Number(/: step (\d+) of/.exec(underWay)?.[1] ?? 0),
     swaps: count(text.run.swaps),
   }
 }
