@@ -232,9 +232,9 @@ const english = {
     up: 'Sent',
     down: 'Received',
     none: '–',
-    again: 'Train on',
+    again: 'Continue',
     tryIt: 'Try it',
-    takeIt: 'Take it',
+    takeIt: 'Download',
     takingOver: 'Taking over what the swarm has learned so far',
     apart: (count: number) =>
       `Training alone; ${plural(count, 'other is', 'others are')} known, and none swaps with this page yet`,
@@ -355,7 +355,7 @@ const english = {
     checkpoint:
       'mlstore keeps one checkpoint a model in its home. Nothing there forgets it: --fresh begins anew, and writes over it.',
     version:
-      'mlstore keeps in its home what it fetched, and has no command that frees one version. This serves it, as this page does while it is open.',
+      'mlstore keeps in its home what it fetched, and has no command that removes one version. This serves it, as this page does while it is open.',
     limits:
       'In a terminal a run has these limits for itself; --for 2h ends it after a time. mlstore counts no megabytes a day.',
     join: 'mlstore remembers in its home, in config.json, what was given with --join.',
@@ -409,7 +409,7 @@ const english = {
     accuracy: 'Accuracy, says its manifest',
     owner: 'Owner',
     cid: 'Address',
-    take: 'Take it',
+    take: 'Download',
     takeHint: 'A zip with the TensorFlow.js model, safetensors, labels and card.',
     zipping: 'Packing …',
     takePublished: 'Download as published',
@@ -452,8 +452,8 @@ const english = {
     title: 'Mine',
     hint: 'What this browser trained, and the versions it keeps. A checkpoint is kept of every run, and the next one goes on from it.',
     rounds: (rounds: number) => plural(rounds, 'round', 'rounds'),
-    trainOn: 'Train on',
-    take: 'Take it',
+    trainOn: 'Continue',
+    take: 'Download',
     forget: 'Forget it',
     sure: 'Forget it for good',
     keep: 'Keep it',
@@ -467,7 +467,7 @@ const english = {
   },
   versionsHere: {
     title: 'Versions kept here',
-    hint: 'Every version that was opened here is kept, and served to whoever asks for it. A freed one is fetched again when it is opened.',
+    hint: 'Every version that was opened here is kept, and served to whoever asks for it. One that you remove is fetched again when it is opened.',
     none: 'No version is kept here yet.',
     number: (number: string) => `version ${number}`,
     since: (age: string) => `came ${age}`,
@@ -479,23 +479,23 @@ const english = {
     } satisfies Record<Use, string | undefined>,
     listed: 'its model is listed',
     unlisted: 'not listed: only its link leads to it',
-    damaged: 'It cannot be read here. Free it, and open it again to fetch it.',
+    damaged: 'It cannot be read here. Remove it, and open it again to fetch it.',
     open: 'Open',
-    free: 'Free it',
-    sure: 'Free it for good',
-    freeing: 'Freeing …',
+    free: 'Remove it',
+    sure: 'Remove it now',
+    freeing: 'Removing …',
     keep: 'Keep it',
     trained: {
       kind: 'resource',
       type: 'trained-now',
       message: 'this version is being trained on this page',
-      hint: 'stop the training, then free it',
+      hint: 'stop the training, then remove it',
     } satisfies FaultDetail,
     trainedElsewhere: {
       kind: 'resource',
       type: 'trained-elsewhere',
       message: 'another tab of this browser is training, and may need this version',
-      hint: 'stop it there, then free it',
+      hint: 'stop it there, then remove it',
     } satisfies FaultDetail,
     total: (count: number, size: string) => `${plural(count, 'version', 'versions')}, ${size}.`,
     room: (used: string, most: string) =>
@@ -672,7 +672,7 @@ const english = {
       }),
       home: (cause: string) => ({
         ...failedCheck('resource', 'home', `this browser does not keep what it is given: ${cause}`),
-        hint: 'free some space, or some versions under Mine; until then take results as a zip under Card',
+        hint: 'free some space, or remove some versions under Mine; until then take results as a zip under Card',
       }),
       backend: (cause: string) => ({
         ...failedCheck('resource', 'backend', `the engine does not compile: ${cause}`),
