@@ -60,7 +60,7 @@ export function duration(ms: number): string {
 }
 
 export function clock(ms: number): string {
-  return new Date(ms).toLocaleTimeString(locale, { hour: '2-digit', minute: '2-digit' })
+  return new Date(ms).toLocaleTimeString(locale, { hour: 'numeric', minute: '2-digit' })
 }
 
 /** A figure and its unit's shortest sign, which some languages write close to it. */

@@ -48,10 +48,11 @@ const english = {
     noneHint:
       'Paste the address of a peer under Network, or open a link that somebody shared with you. To publish one: mlstore publish DIR.',
     toNetwork: 'Paste an address',
-    openLink: 'Open a link or CID',
+    openLink: 'Open a link or the address of a version',
     train: 'Train it',
     open: 'Open',
-    wrongLink: 'That is no link to a model. A link has #/m/ in it; a CID begins with baf.',
+    wrongLink:
+      'That is no link to a model. A link has #/m/ in it; the address of a version begins with baf.',
   },
   tasks: {
     'image-classification': 'pictures',
@@ -378,10 +379,10 @@ const english = {
     leavesText: (size: string, swaps: number) =>
       `The model’s numbers, ${size} each way in a swap, ${plural(swaps, 'swap', 'swaps')} a round. They go straight to another peer and never through a relay.`,
     stays:
-      'Never your pictures, rows or drawings. Numbers learned from few examples can still tell something about them: bring data you may use.',
+      'Never your pictures, rows or drawings. Numbers learned from few examples can still tell something about them, so bring only data that you may use.',
     cost: 'On this device',
     measured: (backend: string, step: string, round: string) =>
-      `With ${backend}, a step takes ${step} here and a round of training ${round}.`,
+      `A step takes ${step} here and a round of training ${round}, on the ${backend} backend.`,
     measuredAt: (age: string) => `Measured ${age}.`,
     unmeasured:
       'Not measured here yet. It takes a few training steps, and nothing is learned by them.',
@@ -391,7 +392,7 @@ const english = {
     measureBusy: (title: string) =>
       `This page is training ${title}. What this model takes can be measured when that has ended.`,
     traffic: (hour: string) =>
-      `At the pace of this device that is up to ${hour} an hour, sent and received together. The settings can limit a day.`,
+      `At the pace of this device that is up to ${hour} an hour, sent and received together. Settings can limit what goes in a day.`,
     memory: 'Memory to train it',
     /** Each of its facts, which are text. */
     remarks: {
@@ -406,7 +407,7 @@ const english = {
       `It ends by itself after ${plural(rounds, 'round', 'rounds')}, as its owner says; the settings can say otherwise.`,
     remark: (remark: string) => `${remark.charAt(0).toUpperCase()}${remark.slice(1)}.`,
     params: 'Params',
-    accuracy: 'Accuracy, says its manifest',
+    accuracy: 'Accuracy, says its owner',
     owner: 'Owner',
     cid: 'Address',
     take: 'Download',
@@ -426,7 +427,7 @@ const english = {
       genesis: 'First version',
     },
     tracing: 'Looking for earlier versions …',
-    measured: (accuracy: string) => `${accuracy} accurate, says its manifest`,
+    measured: (accuracy: string) => `${accuracy} accurate, says its owner`,
   },
   swarm: {
     title: 'Who trains it',
@@ -499,14 +500,14 @@ const english = {
     } satisfies FaultDetail,
     total: (count: number, size: string) => `${plural(count, 'version', 'versions')}, ${size}.`,
     room: (used: string, most: string) =>
-      `With runs and data, this page has ${used} of the ${most} that this browser allows it.`,
+      `With runs and data, this page takes ${used} of the ${most} that this browser allows it.`,
     unknownRoom: 'This browser does not say how much room it gives.',
-    promised: 'It promised to keep that when room runs short.',
-    notPromised: 'It may clear that when room runs short.',
-    ask: 'Ask it to keep that',
+    promised: 'The browser promised to keep it all when room runs short.',
+    notPromised: 'The browser may clear it all when room runs short.',
+    ask: 'Ask the browser to keep it',
     asking: 'Asking …',
     refused:
-      'It did not promise. Some browsers do once this page is a bookmark or installed, or is visited often.',
+      'It did not promise. Some browsers do once this page is bookmarked, installed or visited often.',
   },
   settings: {
     title: 'Settings',
@@ -514,13 +515,13 @@ const english = {
     limits: 'Limits',
     rounds: 'Stop after so many rounds',
     roundsHint:
-      '0 goes on until you stop it, or as long as the model’s owner says. Holds from the next start.',
+      '0 goes on until you stop it, or as long as the model’s owner says. Applies from the next start.',
     megabytes: 'Megabytes a day',
     megabytesHint: (today: string) =>
       `What swaps may send and receive together; then training goes on alone until the next day. 0 is no limit. Today: ${today}.`,
     intensity: 'Intensity',
     intensityHint:
-      'How much of the time training takes; the rest is left to whatever else runs here. Holds at once.',
+      'How much of the time training takes; the rest is left to whatever else runs here. Applies at once.',
   },
   owner: {
     title: 'Owner key',
@@ -691,7 +692,7 @@ const english = {
     },
     noPlace: {
       ...failedCheck('network', 'relay', 'this page has no address that others can reach'),
-      hint: 'it takes WebRTC here, and a bootstrap or Node peer in reach that introduces this page',
+      hint: 'paste the address of a bootstrap or Node peer, which introduces this page; it takes WebRTC here, too',
     },
     full: {
       ...failedCheck(
@@ -699,7 +700,7 @@ const english = {
         'relay',
         'this page has as many links as it takes, so no visitor is let in now',
       ),
-      hint: 'it is found by those that it is linked to; test again when they are fewer',
+      hint: 'test again when they are fewer; until then those that it is linked to find it',
     },
     noWebRTC: {
       ...failedCheck('resource', 'webrtc', 'this browser has no WebRTC, or hides it'),
@@ -713,13 +714,13 @@ const english = {
   shortcuts: {
     title: 'Keyboard',
     search: 'Search the models',
-    pause: 'Pause training, or go on with it',
+    pause: 'Pause or resume training',
     help: 'Show this list',
-    off: 'They rest while you type. Settings switches them off.',
+    off: 'They do nothing while you type. You can switch them off under Settings.',
     close: 'Close',
-    use: 'Act on single keys',
+    use: 'Use shortcuts of a single key',
     useHint:
-      'They rest while you type. On the drawing pad a label of one character is its own key, either way.',
+      'They do nothing while you type. On the drawing pad a label of one character is its own key, even with shortcuts off.',
   },
   nav: { label: 'Pages', models: 'Models', mine: 'Mine', network: 'Network', settings: 'Settings' },
   theme: { auto: 'As this device', light: 'Light', dark: 'Dark', toggle: 'Light or dark' },

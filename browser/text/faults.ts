@@ -217,10 +217,10 @@ export const faults = {
 
   // finding models and peers
   'no-network': next<'no-network'>(
-    'ask whoever sent the link to keep a peer running, or paste the address of one that runs under Network',
+    'ask whoever sent the link to keep a peer running, or paste under Network the address of one that runs',
   ),
   'no-registry': next<'no-registry'>(
-    'paste the address of a bootstrap or peer that runs under Network',
+    'paste under Network the address of a bootstrap or peer that runs',
   ),
   'no-provider': next<'no-provider'>(keepRunning),
   'artifact-not-found': next<'artifact-not-found'>(keepRunning),

@@ -152,7 +152,9 @@ describe.runIf(executablePath)('the page', { timeout: LIMIT_MS }, () => {
     const mine = await saved(tab, text.card.takeMine)
     expect(mine.name).toContain('-mine.zip')
     // The run told what it takes here; a worker that only measures finds it, too.
-    const cost = page.getByText(/^With engine, a step takes .* here and a round of training .*/)
+    const cost = page.getByText(
+      /^A step takes .* here and a round of training .*, on the engine backend/,
+    )
     await cost.waitFor()
     await page.getByRole('button', { name: text.card.measureAgain }).click()
     await page.getByText(text.card.measuring).waitFor({ state: 'detached' })
