@@ -51,6 +51,9 @@ function cliEval({ cid, manifest }: OpenVersion, network: NetworkView): string {
   return `mlstore eval ${cid} --data ${data}${joins(network)}`
 }
 
+/** A model of one's own; it is served until the command ends. */
+export const cliPublish = 'mlstore publish ./my-model --serve'
+
 export function cliShow(cid: string, network: NetworkView): string {
   return `mlstore show ${cid}${joins(network)}`
 }

@@ -35,10 +35,11 @@ const english = {
       count === undefined ? 'peers unknown' : plural(count, 'peer', 'peers'),
     labels: (count: number) => plural(count, 'label', 'labels'),
     kept: 'kept here',
-    answered: (count: number) => `Listed by ${plural(count, 'peer', 'peers')}.`,
+    answered: (count: number, models: number) =>
+      `${models > 0 ? 'Listed by' : 'Asked'} ${plural(count, 'peer', 'peers')}.`,
     version: (version: string) => `version ${version}`,
     unanswered: (age: string | undefined) =>
-      `Nobody who lists models answers now. This is what is kept here${age ? `, from ${age}` : ''}.`,
+      `Nobody who lists models answers now. This is what is kept here${age ? ` as of ${age}` : ''}.`,
     cut: (listed: number, total: number) =>
       `${whole(listed)} of ${whole(total)} models; a search finds the others.`,
     refresh: 'Refresh',
@@ -46,7 +47,7 @@ const english = {
     clear: 'Clear the filters',
     none: 'Nobody here lists a model yet.',
     noneHint:
-      'Paste the address of a peer under Network, or open a link that somebody shared with you. To publish one: mlstore publish DIR.',
+      'Paste the address of a peer under Network, or open a link that somebody shared with you. To publish a model of your own, run this in a terminal:',
     toNetwork: 'Paste an address',
     openLink: 'Open a link or the address of a version',
     train: 'Train it',

@@ -55,7 +55,10 @@ export async function createServices(): Promise<Services> {
       if (odd === 'failing') throw unreachable()
       const listed = odd === 'empty' ? [] : odd === 'newer' ? newerModels : models
       return {
-        models: odd === 'offline' ? listed.map((model) => ({ ...model, kept: true })) : listed,
+        models:
+          odd === 'offline'
+            ? listed.map((model) => ({ ...model, kept: true, peers: undefined }))
+            : listed,
         ...{ asked, listed: listed.length, total: listed.length },
         answered: odd === 'offline' ? 0 : 3,
         at: Date.now() - (odd === 'offline' ? 7_200_000 : 0),
