@@ -101,7 +101,7 @@ const english = {
     },
     cost: (step: string, round: string) => `Here a step takes ${step}, and a round ${round}.`,
     least: (least: number) => `This model asks for at least ${least}.`,
-    resume: (rounds: number) => `Go on from round ${rounds}, which is kept here`,
+    resume: (rounds: number) => `Go on from round ${rounds}, kept here`,
     busy: (title: string) => `This page is training ${title}. Stop it to train this one.`,
     waiting: (count: number) =>
       `${plural(count, 'new example waits', 'new examples wait')} for the next start.`,
