@@ -30,6 +30,7 @@ export async function pullParams(
   signal: AbortSignal,
 ): Promise<Donation | undefined> {
   const { joinNetwork } = await import('../protocol/ports/network.ts')
+  const { paramsInState } = await import('../protocol/index.ts')
   const genesis = swarmOf(manifest, cid)
   const found = await host.registry.cards(genesis, { signal })
   const donors = found.cards
@@ -53,7 +54,9 @@ export async function pullParams(
       await network.dial(donor.peer, donor.addresses, signal)
       signal.throwIfAborted()
       const state = await pullFrom(network, donor.peer, listen, signal)
-      if (state) return { ...state, peer: donor.peer }
+      if (!state) continue
+      const params = paramsInState(state.bytes, manifest.tensors)
+      return { params, steps: state.steps, peer: donor.peer }
     }
     return undefined
   } finally {
@@ -68,17 +71,23 @@ function refuse(network: Network, { from, message }: Extract<NetworkEvent, { typ
     network.send(from, { type: 'busy', nonce, reason: 'no-swap' })
 }
 
-/** One donor's params and steps; undefined when it is busy, breaks off or takes too long. */
+/** A state as it came, and the steps behind it. */
+interface Given {
+  bytes: Uint8Array
+  steps: number
+}
+
+/** One donor's state; undefined when it is busy, breaks off or takes too long. */
 function pullFrom(
   network: Network,
   peer: string,
   listen: (listener: (event: NetworkEvent) => void) => void,
   signal: AbortSignal,
-): Promise<Omit<Donation, 'peer'> | undefined> {
+): Promise<Given | undefined> {
   const nonce: Nonce = randomBytes(16).toString('hex')
   const limit = AbortSignal.any([signal, AbortSignal.timeout(PULL_LIMIT_MS)])
   return new Promise((resolve, reject) => {
-    const end = (state?: Omit<Donation, 'peer'>) => {
+    const end = (state?: Given) => {
       limit.removeEventListener('abort', onAbort)
       listen(() => {})
       network.close(nonce)
@@ -93,13 +102,8 @@ function pullFrom(
         if (event.message.type === 'grant') steps = event.message.steps
       }
       if (event.type === 'broken' && event.nonce === nonce) end()
-      // A state is the params, and behind them as much of momentum.
       if (event.type === 'copy' && event.nonce === nonce)
-        end(
-          steps === 0
-            ? undefined
-            : { params: event.bytes.subarray(0, event.bytes.length / 2), steps },
-        )
+        end(steps === 0 ? undefined : { bytes: event.bytes, steps })
     })
     limit.addEventListener('abort', onAbort)
     network.send(peer, { type: 'pull', nonce, what: 'state', codec: 'float32' })

@@ -2,6 +2,7 @@
 export * from './aggregate/aggregator.ts'
 export { aggregators } from './aggregate/table.ts'
 export * from './codec/codec.ts'
+export { paramsInState } from './codec/state.ts'
 export { codecs } from './codec/table.ts'
 export * from './errors.ts'
 export * from './message.ts'

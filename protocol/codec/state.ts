@@ -52,9 +52,14 @@ export function decodeStateInto(
   return direction
 }
 
+/** The params of a state as its bytes have them: float32, little-endian, in tensor order. */
+export function paramsInState(bytes: Uint8Array, tensors: readonly TensorSpec[]): Uint8Array {
+  return bytes.subarray(0, float32.sizeBytes(tensors))
+}
+
 function partsOf(bytes: Uint8Array, tensors: readonly TensorSpec[]): [Uint8Array, Uint8Array] {
-  const size = float32.sizeBytes(tensors)
-  return [bytes.subarray(0, size), bytes.subarray(size)]
+  const params = paramsInState(bytes, tensors)
+  return [params, bytes.subarray(params.length)]
 }
 
 /** With a tiny learning rate a direction may pass the cap that holds for params; a newcomer does without its last part. */

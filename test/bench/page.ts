@@ -55,7 +55,7 @@ const ABSENT = 'skipped, there is none (npm run browser:install)'
 const VISITORS = 5
 /** The one donor serves the next newcomer after 4 s. */
 const BETWEEN_MS = 6_000
-const TURNS = 3
+const TURNS = 5
 const TURN_MS = 8_000
 const BLOCKED_MS = 30_000
 const HEAP_MS = 15 * 60_000

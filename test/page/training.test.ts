@@ -43,8 +43,10 @@ const released = { version: 'bafyrelease' } as Listing
 
 async function run(options: Partial<TrainOptions> = {}) {
   const announced: HeldVersion[] = []
+  const kept = (cid: string, keptAt: number) => ({ cid, genesis: 'bafyversion', keptAt })
   const host = {
     home: {},
+    store: { versions: async () => [kept('bafyversion', 1), kept('bafyrelease', 2)] },
     yieldCard() {},
     announce: async (held: HeldVersion) => void announced.push(held),
   } as unknown as Host
@@ -85,7 +87,7 @@ test('a release that is kept is what the page says that it serves, once its run 
   expect(await played.options.onRelease!(released, new Uint8Array())).toBe(true)
   expect(announced).toEqual([])
   await end()
-  expect(announced).toEqual([{ cid: 'bafyrelease', genesis: 'bafyversion' }])
+  await expect.poll(() => announced).toEqual([{ cid: 'bafyrelease', genesis: 'bafyversion' }])
 })
 
 test('one whose fetch ends after the run is said then; one that fails, never', async () => {
@@ -96,8 +98,9 @@ test('one whose fetch ends after the run is said then; one that fails, never', a
   played.release = () => fetch.promise
   const keeping = played.options.onRelease!(released, new Uint8Array())
   await end()
-  expect(announced.map(({ cid }) => cid)).toEqual(['bafyversion'])
+  const named = () => announced.map(({ cid }) => cid)
+  await expect.poll(named).toEqual(['bafyversion'])
   fetch.resolve()
   await keeping
-  expect(announced.map(({ cid }) => cid)).toEqual(['bafyversion', 'bafyrelease'])
+  await expect.poll(named).toEqual(['bafyversion', 'bafyrelease'])
 })
