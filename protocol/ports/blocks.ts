@@ -28,6 +28,8 @@ const BLOCK_ATTEMPTS = 3
 /** Another holder is asked beside one that has not sent a block after this long, or this many times its slowest. */
 const PATIENCE_MS = 3_000
 const PATIENCE = 3
+/** One of whom nothing is known: the first blocks are small, and who has sent one is asked for the rest. */
+const STRANGER_PATIENCE_MS = 250
 /** One dial of one provider. */
 const DIAL_LIMIT_MS = 10_000
 const PROVIDERS_AT_ONCE = 8
@@ -130,8 +132,7 @@ function asker(helia: Helia, libp2p: Libp2p, providers: readonly string[]) {
         asked.add(holder)
         const answer = askOne(holder, cid, done.signal)
         void answer.then((block) => block && found.resolve(block))
-        const patience = Math.max(PATIENCE_MS, PATIENCE * holder.slowestMs)
-        const block = await firstOf([found.promise, answer], patience, done.signal)
+        const block = await firstOf([found.promise, answer], patienceWith(holder), done.signal)
         if (block) return await keep(helia, cid, block)
         signal.throwIfAborted()
         holder.misses++
@@ -150,6 +151,10 @@ function asker(helia: Helia, libp2p: Libp2p, providers: readonly string[]) {
 async function keep(helia: Helia, cid: CID, block: Uint8Array): Promise<Uint8Array> {
   if (!(await helia.blockstore.has(cid))) await helia.blockstore.put(cid, block)
   return block
+}
+
+function patienceWith({ isProven, slowestMs }: Holder): number {
+  return isProven ? Math.max(PATIENCE_MS, PATIENCE * slowestMs) : STRANGER_PATIENCE_MS
 }
 
 /** Who most likely sends a block soonest. */
