@@ -5,7 +5,7 @@ import { open, seal } from './envelope.ts'
 import type { Rejection } from './errors.ts'
 
 /**
- * What peers say on the direct streams `/mlstore/swap/1` and `/mlstore/params/1`, and the card they gossip.
+ * What peers say on the direct streams `/mlstore/swap/1` and `/mlstore/params/2`, and the card they gossip.
  * Every message is one dag-cbor map with a `type`, at most MESSAGE_LIMIT bytes, described once in a table below:
  * encode() and decode() read the same row. Nonces are 16 random bytes and digests SHA-256, both hex in memory.
  */
@@ -78,7 +78,7 @@ const messages = {
     nonce,
     outcome: v.picklist(['committed', 'aborted', 'pending']),
   }),
-  /** On `/mlstore/params/1`: `state` is float32 params and momentum for a newcomer, `copy` one encoded copy for a rule that pulls. */
+  /** On `/mlstore/params/2`: `state` (codec/state.ts) is for a newcomer, `copy` one encoded copy for a rule that pulls. */
   pull: v.strictObject({
     type: v.literal('pull'),
     nonce,

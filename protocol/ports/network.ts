@@ -64,7 +64,7 @@ export interface NetworkOptions {
 }
 
 export const SWAP_PROTOCOL = '/mlstore/swap/1'
-export const PARAMS_PROTOCOL = '/mlstore/params/1'
+export const PARAMS_PROTOCOL = '/mlstore/params/2'
 export const topicOf = (genesis: string) => `/mlstore/1/${genesis}`
 
 /** A new stream is open within this, or the swap is broken. */

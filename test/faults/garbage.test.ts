@@ -144,7 +144,7 @@ const spoken = [
   '/libp2p/circuit/relay/0.2.0/stop',
   '/meshsub/1.2.0',
   '/mlstore/listing/1',
-  '/mlstore/params/1',
+  '/mlstore/params/2',
   '/mlstore/swap/1',
   '/webrtc-signaling/0.0.1',
 ]

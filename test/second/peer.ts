@@ -40,7 +40,7 @@ export interface SecondOptions {
 export type Happening = 'refused' | 'held' | 'settled' | 'told'
 
 const SWAP = '/mlstore/swap/1'
-const PARAMS = '/mlstore/params/1'
+const PARAMS = '/mlstore/params/2'
 const STATE = 'float32'
 /** Between two questions about a swap in doubt, and how many are asked. */
 const ASK_AGAIN_MS = 50
